@@ -1,0 +1,3 @@
+//! Training of deep convolutional Hopfield networks with equilibrium propagation.
+
+pub mod data;
