@@ -1,3 +1,17 @@
 //! Training of deep convolutional Hopfield networks with equilibrium propagation.
+//!
+//! Data flows one way through the modules:
+//!
+//! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`ep`] (what a phase is) ->
+//! [`reference`] (a backend that relaxes phases and estimates gradients) -> [`optim`] (what a gradient does
+//! to a parameter) -> [`train`] (epochs, metrics, checkpoints). [`parity`] replays golden files against a
+//! backend, and [`cli`] is the command line over all of it.
 
+pub mod cli;
 pub mod data;
+pub mod ep;
+pub mod network;
+pub mod optim;
+pub mod parity;
+pub mod reference;
+pub mod train;

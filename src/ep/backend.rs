@@ -1,0 +1,112 @@
+//! The interface between training and the machine that computes.
+
+use super::{CostFunction, Nudging, Relaxation};
+use crate::network::ParameterSet;
+use crate::optim::{OptimizerConfig, OptimizerState};
+use anyhow::Result;
+use ndarray::{Array4, ArrayD};
+
+/// Where a free phase starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// all free layers at zero (evaluation)
+    Zero,
+    /// the state that the previous training batch left, that of its second nudged phase; zero when there is none
+    /// or when the batch has another size
+    Kept,
+}
+
+/// One of the three states that a training batch passes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    Free,
+    /// the end of the first nudged phase (-beta when centred)
+    First,
+    /// the end of the second nudged phase (+beta when centred)
+    Second,
+}
+
+/// How a phase went.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PhaseReport {
+    /// iterations that were run
+    pub iterations: usize,
+    /// relative L2 change of the states in the last iteration; of the difference state for nudged phases in
+    /// sum-and-difference form
+    pub change: f64,
+    /// over-relaxation at the end: smaller than asked for when the safeguard stepped in
+    pub omega: f64,
+}
+
+/// What the free state says about a batch: one entry per example.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BatchOutcome {
+    pub energy: Vec<f64>,
+    pub cost: Vec<f64>,
+    /// class with the largest output; the first one of equals
+    pub prediction: Vec<usize>,
+    /// the label is among the five largest outputs
+    pub in_top5: Vec<bool>,
+}
+
+/// How a gradient estimate went.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct GradientReport {
+    /// global L2 norm over all tensors, before clipping
+    pub norm: f64,
+}
+
+/// A machine that relaxes phases, estimates gradients and updates parameters.
+///
+/// The unit of work is a phase, not a tensor operation, so that each backend may fuse as it likes. Calls come
+/// in this order for a training batch: [`load_batch`](Self::load_batch), [`free_phase`](Self::free_phase),
+/// [`outcome`](Self::outcome), [`nudged_phases`](Self::nudged_phases),
+/// [`estimate_gradient`](Self::estimate_gradient), [`step`](Self::step); evaluation stops after `outcome`.
+/// Tensors cross this interface in f64, which holds every precision that a backend may use.
+pub trait Backend {
+    /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
+    fn describe(&self) -> String;
+
+    fn parameters(&self) -> Result<ParameterSet<f64>>;
+    fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()>;
+
+    /// Prepares the optimizer with a fresh state.
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;
+    fn optimizer_state(&self) -> Result<OptimizerState>;
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
+
+    /// Clamps a batch to the input: images `(N, C, H, W)`, one label per image.
+    fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()>;
+
+    /// Relaxes the free layers on the energy alone.
+    fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport>;
+
+    /// Measures the free state.
+    fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome>;
+
+    /// Relaxes both nudged phases, each from the free state. The state of the second one is kept for the next
+    /// batch.
+    fn nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport>;
+
+    /// Estimates the gradient from the states of the nudged phases, averaged over the batch.
+    fn estimate_gradient(&mut self) -> Result<GradientReport>;
+
+    /// The last gradient estimate, before clipping.
+    fn gradient(&self) -> Result<ParameterSet<f64>>;
+
+    /// Clips the gradient's global norm and applies the optimizer with one learning rate per tensor.
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()>;
+
+    /// A state of the present batch, one tensor per layer `1..=L`: `(N, C, H, W)`, the output `(N, classes)`.
+    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>>;
+
+    /// The state that the next training batch would start from, as [`states`](Self::states) gives it; `None`
+    /// when it would start from zero.
+    fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>>;
+    fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()>;
+}

@@ -1,0 +1,75 @@
+//! What equilibrium propagation asks of a backend: phases, nudging and a gradient estimate.
+//!
+//! The vocabulary here is shared by every backend. A *phase* lets the free layers relax: each update sets a
+//! layer to its clipped pre-activation `p_l = b_l + sum Op(s_pre) + sum Op^T(s_post)`, over-relaxed by `omega`:
+//!
+//! ```text
+//! s_l <- clip(s_l + omega (p_l - s_l))
+//! ```
+//!
+//! The *free phase* runs on the energy alone. A *nudged phase* starts from the free state and adds `beta` times
+//! the cost, which changes the output's pre-activation to `p_L - beta dC/ds_L`. The gradient estimate is
+//! `(dE/dtheta(second) - dE/dtheta(first)) / (second - first)` (Elayedam & Srinivasan 2025, section 2; centred EP:
+//! Laborieux et al. 2021).
+
+mod backend;
+mod cost;
+
+pub use backend::{Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which};
+pub use cost::CostFunction;
+
+use crate::network::Mode;
+use serde::{Deserialize, Serialize};
+
+/// Which two phases the gradient estimate is taken between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// -beta and +beta: the bias is second order in beta
+    Centered,
+    /// 0 and +beta
+    Positive,
+    /// -beta and 0
+    Negative,
+}
+
+/// How the two nudged phases are represented while they relax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum NudgedPhase {
+    /// the two states themselves, as published
+    Direct,
+    /// their mean (from the free state) and half their difference, which loses nothing to cancellation
+    SumDifference,
+}
+
+/// How long and in which order a phase relaxes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Relaxation {
+    pub mode: Mode,
+    /// upper bound on the iterations; each updates every free layer once
+    pub iterations: usize,
+    /// over-relaxation, in (0, 2); 1 is the plain update
+    pub omega: f64,
+    /// the phase ends when the relative L2 change of the states in one iteration falls below this
+    pub tolerance: Option<f64>,
+}
+
+/// What the nudged phases are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Nudging {
+    pub beta: f64,
+    pub variant: Variant,
+    pub form: NudgedPhase,
+}
+
+impl Nudging {
+    /// Nudging of the first and of the second phase.
+    pub fn strengths(&self) -> (f64, f64) {
+        match self.variant {
+            Variant::Centered => (-self.beta, self.beta),
+            Variant::Positive => (0.0, self.beta),
+            Variant::Negative => (-self.beta, 0.0),
+        }
+    }
+}

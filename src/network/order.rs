@@ -1,0 +1,54 @@
+//! In which order the free layers are updated.
+
+use super::Network;
+
+/// The order of one iteration. All pre-activations of a group are computed before any of its states is written.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// layers 1, 3, 5, .. together, then 2, 4, 6, .. together (the published order)
+    Asynchronous,
+    /// all layers together
+    Synchronous,
+    /// one layer at a time, from the input to the output
+    Forward,
+    /// one layer at a time, from the output to the input
+    Backward,
+    /// groups in which no two layers share an edge, so that each update exactly minimises the energy over its
+    /// group; the one order that bears over-relaxation
+    Coloured,
+}
+
+impl Network {
+    /// The groups of one iteration in order; each free layer is in exactly one.
+    pub fn update_groups(&self, mode: Mode) -> Vec<Vec<usize>> {
+        let free = self.free_layers();
+        match mode {
+            Mode::Asynchronous => {
+                let (odd, even): (Vec<_>, Vec<_>) = free.partition(|l| l % 2 == 1);
+                [odd, even].into_iter().filter(|g| !g.is_empty()).collect()
+            }
+            Mode::Synchronous => vec![free.collect()],
+            Mode::Forward => free.map(|l| vec![l]).collect(),
+            Mode::Backward => free.rev().map(|l| vec![l]).collect(),
+            Mode::Coloured => self.colour_groups(),
+        }
+    }
+
+    /// Greedy colouring from the input upwards: each layer takes the first colour that none of its lower
+    /// neighbours has. HopfieldResNet13: {1,3,5,7,9}, {2,6}, {4,8}.
+    fn colour_groups(&self) -> Vec<Vec<usize>> {
+        let mut colours: Vec<Vec<usize>> = Vec::new();
+        for l in self.free_layers() {
+            let free_of_neighbours =
+                |group: &Vec<usize>| !self.edges_into(l).any(|(_, e)| group.contains(&e.pre));
+            match colours.iter_mut().find(|group| free_of_neighbours(group)) {
+                Some(group) => group.push(l),
+                None => colours.push(vec![l]),
+            }
+        }
+        colours
+    }
+}

@@ -1,0 +1,136 @@
+//! One tensor per bias and per weight: parameters, gradients and optimizer state all have this form.
+
+use super::{Network, NetworkError};
+use ndarray::{ArrayD, IxDyn};
+use num_traits::Float;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Biases of layers `1..=L` (shape `(C,)`), then weights by edge (shapes: [`Network::weight_shape`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterSet<T> {
+    tensors: Vec<ArrayD<T>>,
+    biases: usize,
+}
+
+impl<T: Float> ParameterSet<T> {
+    pub fn zeros(network: &Network) -> Self {
+        let biases = network
+            .free_layers()
+            .map(|l| vec![network.layers()[l].shape.channels]);
+        let weights = (0..network.edges().len()).map(|e| network.weight_shape(e));
+        Self {
+            tensors: biases
+                .chain(weights)
+                .map(|shape| ArrayD::zeros(IxDyn(&shape)))
+                .collect(),
+            biases: network.free_layers().len(),
+        }
+    }
+
+    /// Takes tensors in the order of [`Network::parameter_names`], checking each shape.
+    pub fn from_tensors(network: &Network, tensors: Vec<ArrayD<T>>) -> Result<Self, NetworkError> {
+        let expected = Self::zeros(network);
+        if tensors.len() != expected.tensors.len() {
+            return Err(NetworkError(format!(
+                "{} parameter tensors were given, but {} has {}",
+                tensors.len(),
+                network.name(),
+                expected.tensors.len()
+            )));
+        }
+        let names = network.parameter_names();
+        for ((name, got), want) in names.iter().zip(&tensors).zip(&expected.tensors) {
+            if got.shape() != want.shape() {
+                return Err(NetworkError(format!(
+                    "{name} has shape {:?}, but {} expects {:?}",
+                    got.shape(),
+                    network.name(),
+                    want.shape()
+                )));
+            }
+        }
+        Ok(Self {
+            tensors,
+            biases: expected.biases,
+        })
+    }
+
+    /// Bias of free layer `l`, counted from 1.
+    pub fn bias(&self, l: usize) -> &ArrayD<T> {
+        &self.tensors[l - 1]
+    }
+
+    pub fn bias_mut(&mut self, l: usize) -> &mut ArrayD<T> {
+        &mut self.tensors[l - 1]
+    }
+
+    /// Weight of edge `e`, counted from 0.
+    pub fn weight(&self, e: usize) -> &ArrayD<T> {
+        &self.tensors[self.biases + e]
+    }
+
+    pub fn weight_mut(&mut self, e: usize) -> &mut ArrayD<T> {
+        &mut self.tensors[self.biases + e]
+    }
+
+    /// All tensors, biases first.
+    pub fn tensors(&self) -> &[ArrayD<T>] {
+        &self.tensors
+    }
+
+    pub fn tensors_mut(&mut self) -> &mut [ArrayD<T>] {
+        &mut self.tensors
+    }
+
+    /// Zeros of the same shapes.
+    pub fn zeros_like(&self) -> Self {
+        Self {
+            tensors: self
+                .tensors
+                .iter()
+                .map(|t| ArrayD::zeros(t.raw_dim()))
+                .collect(),
+            biases: self.biases,
+        }
+    }
+
+    pub fn cast<U: Float>(&self) -> ParameterSet<U> {
+        let convert = |t: &ArrayD<T>| t.mapv(|v| U::from(v).expect("a float converts to a float"));
+        ParameterSet {
+            tensors: self.tensors.iter().map(convert).collect(),
+            biases: self.biases,
+        }
+    }
+
+    /// Global L2 norm over all tensors, accumulated in f64.
+    pub fn norm(&self) -> f64 {
+        let square = |v: &T| v.to_f64().expect("a float converts to f64").powi(2);
+        let sums = self
+            .tensors
+            .iter()
+            .map(|t| t.iter().map(square).sum::<f64>());
+        sums.sum::<f64>().sqrt()
+    }
+}
+
+/// Draws initial parameters: weights uniform in `+-gain * sqrt(1/fan_in)`, biases uniform in
+/// `+-0.5 / sqrt(fan_in)`, where a layer's fan-in is that of its widest edge from below.
+pub fn initialise(network: &Network, seed: u64) -> ParameterSet<f64> {
+    let mut parameters = ParameterSet::zeros(network);
+    let biases = network.free_layers().map(|l| {
+        let fan_in = network.edges_into(l).map(|(e, _)| network.fan_in(e)).max();
+        0.5 / (fan_in.unwrap_or(1) as f64).sqrt()
+    });
+    let weights = (network.edges().iter().enumerate())
+        .map(|(e, edge)| edge.gain / (network.fan_in(e) as f64).sqrt());
+    let bounds: Vec<f64> = biases.chain(weights).collect();
+    for (t, (tensor, bound)) in parameters.tensors.iter_mut().zip(bounds).enumerate() {
+        // A stream of its own for each tensor: changing one layer's width leaves the others as they were.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1 + t as u64);
+        // Rounded to f32 so that an fp32 and an fp64 run of one seed start from the same point.
+        tensor.mapv_inplace(|_| f64::from((bound * (2.0 * rng.random::<f64>() - 1.0)) as f32));
+    }
+    parameters
+}

@@ -1,0 +1,37 @@
+//! The learning rate over the epochs.
+
+use serde::{Deserialize, Serialize};
+use std::f64::consts::PI;
+
+/// Learning rate at the end of an annealing.
+pub const ETA_MIN: f64 = 2e-6;
+/// Epochs between warm restarts.
+pub const RESTART_PERIOD: usize = 5;
+
+/// A schedule, stepped once per epoch. Closed forms of the PyTorch classes named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// `CosineAnnealingLR(T_max = epochs, eta_min = 2e-6)`
+    Cosine { epochs: usize },
+    /// `CosineAnnealingWarmRestarts(T_0 = 5, T_mult = 1, eta_min = 2e-6)`
+    WarmRestarts { period: usize },
+}
+
+impl Schedule {
+    /// Learning rate during epoch `epoch` (from 0) of a parameter whose initial one is `initial`:
+    /// `eta_min + (initial - eta_min) (1 + cos(pi t / T)) / 2`.
+    pub fn rate(self, initial: f64, epoch: usize) -> f64 {
+        self.rate_between(initial, ETA_MIN, epoch)
+    }
+
+    /// The same with another final learning rate.
+    pub fn rate_between(self, initial: f64, eta_min: f64, epoch: usize) -> f64 {
+        let (t, period) = match self {
+            Self::Cosine { epochs } => (epoch, epochs),
+            Self::WarmRestarts { period } => (epoch % period, period),
+        };
+        let phase = PI * t as f64 / period as f64;
+        eta_min + (initial - eta_min) * (1.0 + phase.cos()) / 2.0
+    }
+}

@@ -1,0 +1,1 @@
+//! Replays golden files against a backend.
