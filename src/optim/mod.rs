@@ -5,5 +5,5 @@ mod schedule;
 mod update;
 
 pub use clip::clip_scale;
-pub use schedule::Schedule;
+pub use schedule::{ETA_MIN, RESTART_PERIOD, Schedule};
 pub use update::{Optimizer, OptimizerConfig, OptimizerState};
