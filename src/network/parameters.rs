@@ -14,6 +14,14 @@ pub struct ParameterSet<T> {
 }
 
 impl<T: Float> ParameterSet<T> {
+    /// Tensors of any shape, in a backend's own layout.
+    pub fn new(biases: Vec<ArrayD<T>>, weights: Vec<ArrayD<T>>) -> Self {
+        Self {
+            biases: biases.len(),
+            tensors: biases.into_iter().chain(weights).collect(),
+        }
+    }
+
     pub fn zeros(network: &Network) -> Self {
         let biases = network
             .free_layers()

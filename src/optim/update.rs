@@ -36,7 +36,7 @@ pub struct Optimizer<T> {
     moments: Vec<ParameterSet<T>>,
 }
 
-impl<T: Float> Optimizer<T> {
+impl<T: Float + Send + Sync> Optimizer<T> {
     pub fn new(config: OptimizerConfig) -> Self {
         Self {
             config,
@@ -45,16 +45,22 @@ impl<T: Float> Optimizer<T> {
         }
     }
 
-    pub fn state(&self) -> OptimizerState {
+    /// `export` turns a moment from the layout of the parameters into the shapes of the network's tensors.
+    pub fn state(&self, export: impl Fn(&ParameterSet<T>) -> ParameterSet<f64>) -> OptimizerState {
         OptimizerState {
             steps: self.steps,
-            moments: self.moments.iter().map(ParameterSet::cast).collect(),
+            moments: self.moments.iter().map(export).collect(),
         }
     }
 
-    pub fn set_state(&mut self, state: OptimizerState) {
+    /// `import` is the inverse of the `export` of [`Self::state`].
+    pub fn set_state(
+        &mut self,
+        state: OptimizerState,
+        import: impl Fn(&ParameterSet<f64>) -> ParameterSet<T>,
+    ) {
         self.steps = state.steps;
-        self.moments = state.moments.iter().map(ParameterSet::cast).collect();
+        self.moments = state.moments.iter().map(import).collect();
     }
 
     /// One update: clips the gradient's global norm to 1, then moves every tensor by its own learning rate.
@@ -100,7 +106,7 @@ impl<T: Float> Optimizer<T> {
 
 /// `g' = g + wd w`, `m <- mu m + g'`, `w <- w - lr (g' + mu m)`.
 /// The buffer starts at zero, so the first step makes it `g'`, as PyTorch does.
-fn sgd<T: Float>(
+fn sgd<T: Float + Send + Sync>(
     w: &mut ArrayD<T>,
     g: &ArrayD<T>,
     m: &mut ArrayD<T>,
@@ -110,7 +116,7 @@ fn sgd<T: Float>(
     weight_decay: f64,
 ) {
     let [scale, rate, momentum, weight_decay]: [T; 4] = real([scale, rate, momentum, weight_decay]);
-    Zip::from(w).and(g).and(m).for_each(|w, &g, m| {
+    Zip::from(w).and(g).and(m).par_for_each(|w, &g, m| {
         let g = scale * g + weight_decay * *w;
         *m = momentum * *m + g;
         *w = *w - rate * (g + momentum * *m);
@@ -120,7 +126,7 @@ fn sgd<T: Float>(
 /// `w <- w (1 - lr wd)`, `m <- b1 m + (1-b1) g`, `v <- b2 v + (1-b2) g^2`,
 /// `w <- w - lr m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)`.
 #[allow(clippy::too_many_arguments)]
-fn adamw<T: Float>(
+fn adamw<T: Float + Send + Sync>(
     w: &mut ArrayD<T>,
     g: &ArrayD<T>,
     m: &mut ArrayD<T>,
@@ -141,12 +147,16 @@ fn adamw<T: Float>(
         EPSILON,
     ]);
     let one = T::one();
-    Zip::from(w).and(g).and(m).and(v).for_each(|w, &g, m, v| {
-        let g = scale * g;
-        *m = b1 * *m + (one - b1) * g;
-        *v = b2 * *v + (one - b2) * g * g;
-        *w = *w * decay - c1 * *m / (v.sqrt() * c2 + eps);
-    });
+    Zip::from(w)
+        .and(g)
+        .and(m)
+        .and(v)
+        .par_for_each(|w, &g, m, v| {
+            let g = scale * g;
+            *m = b1 * *m + (one - b1) * g;
+            *v = b2 * *v + (one - b2) * g * g;
+            *w = *w * decay - c1 * *m / (v.sqrt() * c2 + eps);
+        });
 }
 
 fn real<T: Float, const N: usize>(values: [f64; N]) -> [T; N] {

@@ -1,18 +1,36 @@
 //! The CPU backend: the truth that kernels are tested against, and what people without a GPU train on.
+//!
+//! Read `stack.rs` for the relaxation step, `gradient.rs` for the gradient estimate, `conv.rs` and `pool.rs` for the
+//! operators they are made of; `relax.rs` runs a phase over the chunks of a batch and `backend.rs` ties it together.
+
+mod backend;
+mod conv;
+mod gradient;
+mod measure;
+mod pool;
+mod real;
+mod relax;
+mod stack;
+mod wiring;
+
+pub use backend::CpuBackend;
 
 use crate::ep::Backend;
 use crate::network::Network;
 use serde::{Deserialize, Serialize};
 
 /// Arithmetic of the CPU backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     Fp32,
     Fp64,
 }
 
-/// Makes the CPU backend for a network, with all parameters at zero.
-pub fn backend(_network: &Network, _precision: Precision) -> Box<dyn Backend> {
-    unimplemented!("the reference backend is being written")
+/// Makes the CPU backend for a network, with all parameters at zero. It runs on the calling thread pool of rayon.
+pub fn backend(network: &Network, precision: Precision) -> Box<dyn Backend> {
+    match precision {
+        Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
+        Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
+    }
 }

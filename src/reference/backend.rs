@@ -1,0 +1,395 @@
+//! [`Backend`] on the CPU.
+
+use super::gradient;
+use super::real::Real;
+use super::relax::phase;
+use super::stack::{Clamped, Form, Nudge, Stack, drive, halves};
+use super::wiring::Wiring;
+use crate::ep::{
+    Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
+    Relaxation, Start, Which,
+};
+use crate::network::{Network, ParameterSet, Shape};
+use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, Array4, ArrayD, ArrayView2, ArrayView4, Axis, Slice};
+use rayon::prelude::*;
+
+/// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
+/// smallest layers (2x2 pixels) still have some rows.
+const CHUNK: usize = 8;
+/// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
+const CHUNKS: usize = 2;
+
+/// A few examples of the batch, with everything that their relaxation touches.
+pub struct Chunk<T> {
+    pub clamped: Clamped<T>,
+    pub free: Stack<T>,
+    /// the nudged states in [`Form::Pair`], once the nudged phases have run
+    pub nudged: Option<Stack<T>>,
+}
+
+impl<T: Real> Chunk<T> {
+    pub fn examples(&self) -> usize {
+        self.clamped.labels.len()
+    }
+
+    pub fn pair(&self) -> &Stack<T> {
+        self.nudged.as_ref().expect("the nudged phases have run")
+    }
+
+    /// Both nudged states start from the free one: the pair has no half-difference yet.
+    fn start_nudged(&self, form: Form, edges: usize) -> Stack<T> {
+        let layers = self.free.layers.iter().map(|free| {
+            let mut both = Array2::zeros((2 * free.nrows(), free.ncols()));
+            let (mut first, mut second) = both.view_mut().split_at(Axis(0), free.nrows());
+            first.assign(free);
+            if form == Form::Direct {
+                second.assign(free);
+            }
+            both
+        });
+        Stack::new(form, layers.collect(), edges)
+    }
+
+    /// The second nudged state, `m + d`.
+    fn second(&self) -> Vec<Array2<T>> {
+        self.pair()
+            .layers
+            .iter()
+            .map(|layer| sum(layer.view(), T::one()))
+            .collect()
+    }
+}
+
+fn sum<T: Real>(pair: ArrayView2<T>, sign: T) -> Array2<T> {
+    let (mean, half) = halves(pair);
+    ndarray::Zip::from(mean)
+        .and(half)
+        .map_collect(|&m, &d| m + sign * d)
+}
+
+/// The CPU backend, in f32 or f64.
+pub struct CpuBackend<T> {
+    wiring: Wiring<T>,
+    chunks: Vec<Chunk<T>>,
+    /// layers of the state that the next training batch starts from, over the whole batch
+    kept: Option<Vec<Array2<T>>>,
+    nudging_difference: f64,
+    gradient: Option<ParameterSet<T>>,
+    optimizer: Option<Optimizer<T>>,
+}
+
+impl<T: Real> CpuBackend<T> {
+    pub fn new(network: &Network) -> Self {
+        Self {
+            wiring: Wiring::new(network.clone()),
+            chunks: Vec::new(),
+            kept: None,
+            nudging_difference: 0.0,
+            gradient: None,
+            optimizer: None,
+        }
+    }
+
+    fn layer_shape(&self, l: usize) -> Shape {
+        self.wiring.network.layers()[l].shape
+    }
+
+    /// Joins one layer's rows of all chunks.
+    fn gather(&self, layer: impl Fn(&Chunk<T>) -> Array2<T>) -> Array2<T> {
+        let parts: Vec<_> = self.chunks.iter().map(layer).collect();
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
+    }
+
+    /// NHWC rows to `(N, C, H, W)`, or `(N, classes)` for the output.
+    fn export(&self, l: usize, rows: &Array2<T>) -> ArrayD<f64> {
+        let Shape {
+            channels,
+            height,
+            width,
+        } = self.layer_shape(l);
+        let images = rows.nrows() / (height * width);
+        let wide = rows.mapv(T::wide);
+        if l == self.wiring.network.output_index() {
+            return wide.into_dyn();
+        }
+        let image = wide
+            .into_shape_with_order((images, height, width, channels))
+            .expect("rows are pixels");
+        let image = image.permuted_axes([0, 3, 1, 2]);
+        image.as_standard_layout().into_owned().into_dyn()
+    }
+
+    /// The inverse of [`Self::export`].
+    fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Array2<T>> {
+        let shape = self.layer_shape(l);
+        let images = state.shape().first().copied().unwrap_or(0);
+        ensure!(
+            state.len() == images * shape.units(),
+            "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
+            state.shape()
+        );
+        let image = state
+            .to_shape((images, shape.channels, shape.height, shape.width))
+            .context("a kept state is not contiguous")?;
+        Ok(rows(image.view(), T::of))
+    }
+}
+
+/// `(N, C, H, W)` to one row per pixel.
+fn rows<S: Copy, T: Real>(images: ArrayView4<S>, convert: impl Fn(S) -> T) -> Array2<T> {
+    let (n, c, h, w) = images.dim();
+    let pixels = images.permuted_axes([0, 2, 3, 1]);
+    let pixels: Vec<T> = pixels.iter().map(|&v| convert(v)).collect();
+    Array2::from_shape_vec((n * h * w, c), pixels).expect("as many pixels as the images have")
+}
+
+impl<T: Real> Backend for CpuBackend<T> {
+    fn describe(&self) -> String {
+        format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
+    }
+
+    fn parameters(&self) -> Result<ParameterSet<f64>> {
+        Ok(self.wiring.unpacked(&self.wiring.parameters))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
+        Ok(self.wiring.set_parameters(parameters)?)
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
+        self.optimizer = Some(Optimizer::new(config));
+        Ok(())
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        Ok(optimizer.state(|moment| self.wiring.unpacked(moment)))
+    }
+
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        optimizer.set_state(state, |moment| self.wiring.packed(moment));
+        Ok(())
+    }
+
+    fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
+        let network = &self.wiring.network;
+        let shape = network.input().shape;
+        let (n, c, h, w) = images.dim();
+        ensure!(
+            n > 0 && n == labels.len(),
+            "{n} images, but {} labels",
+            labels.len()
+        );
+        ensure!(
+            (c, h, w) == (shape.channels, shape.height, shape.width),
+            "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
+            network.name()
+        );
+        if let Some(label) = labels.iter().find(|&&label| label >= network.classes()) {
+            anyhow::bail!(
+                "label {label} is out of range: the output has {} classes",
+                network.classes()
+            );
+        }
+        if let Some(kept) = self.kept_layers() {
+            self.kept = Some(kept);
+        }
+        let output = network.output_index();
+        let kept = match start {
+            Start::Kept => self.kept.take().filter(|kept| kept[output].nrows() == n),
+            Start::Zero => None,
+        };
+        let size = CHUNK.min(n.div_ceil(CHUNKS));
+        let starts: Vec<usize> = (0..n).step_by(size).collect();
+        let wiring = &self.wiring;
+        let chunk = |&first: &usize| {
+            let examples = first..n.min(first + size);
+            let slice = |pixels: usize| Slice::from(examples.start * pixels..examples.end * pixels);
+            let input = rows(images.slice_axis(Axis(0), slice(1)), |v: f32| {
+                T::of(f64::from(v))
+            });
+            let layers = network.layers().iter().enumerate().map(|(l, layer)| {
+                let Shape { channels, .. } = layer.shape;
+                let pixels = layer.shape.pixels();
+                match &kept {
+                    _ if l == 0 => Array2::zeros((0, 0)),
+                    Some(kept) => kept[l].slice_axis(Axis(0), slice(pixels)).to_owned(),
+                    None => Array2::zeros((examples.len() * pixels, channels)),
+                }
+            });
+            Chunk {
+                free: Stack::new(Form::Free, layers.collect(), network.edges().len()),
+                clamped: Clamped {
+                    drive: drive(wiring, input.view(), examples.len()),
+                    labels: labels[examples.clone()].to_vec(),
+                    input,
+                },
+                nudged: None,
+            }
+        };
+        self.chunks = starts.par_iter().map(chunk).collect();
+        Ok(())
+    }
+
+    fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport> {
+        let wiring = &self.wiring;
+        let groups = wiring.network.update_groups(relaxation.mode);
+        Ok(phase(&mut self.chunks, relaxation, |chunk, omega| {
+            let omega = T::of(omega);
+            chunk
+                .free
+                .iterate(wiring, &chunk.clamped, &groups, omega, None)
+        }))
+    }
+
+    fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
+        let wiring = &self.wiring;
+        let chunks = self.chunks.par_iter_mut();
+        let parts: Vec<BatchOutcome> = chunks.map(|c| c.outcome(wiring, cost)).collect();
+        let mut outcome = BatchOutcome::default();
+        for part in parts {
+            outcome.energy.extend(part.energy);
+            outcome.cost.extend(part.cost);
+            outcome.prediction.extend(part.prediction);
+            outcome.in_top5.extend(part.in_top5);
+        }
+        Ok(outcome)
+    }
+
+    fn nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        let wiring = &self.wiring;
+        let groups = wiring.network.update_groups(relaxation.mode);
+        let (first, second) = nudging.strengths();
+        ensure!(
+            first != second,
+            "beta is 0: the two nudged phases would be the same"
+        );
+        self.nudging_difference = second - first;
+        let nudge = Nudge {
+            first: T::of(first),
+            second: T::of(second),
+            cost,
+        };
+        let form = match nudging.form {
+            NudgedPhase::Direct => Form::Direct,
+            NudgedPhase::SumDifference => Form::Pair,
+        };
+        let edges = wiring.network.edges().len();
+        self.chunks
+            .par_iter_mut()
+            .for_each(|chunk| chunk.nudged = Some(chunk.start_nudged(form, edges)));
+        let report = phase(&mut self.chunks, relaxation, |chunk, omega| {
+            let stack = chunk.nudged.as_mut().expect("it was just made");
+            stack.iterate(wiring, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
+        });
+        for chunk in &mut self.chunks {
+            chunk.nudged = chunk.nudged.take().map(Stack::into_pair);
+        }
+        Ok(report)
+    }
+
+    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+        let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
+        ensure!(ready, "the nudged phases have not run");
+        let gradient = gradient::estimate(&self.wiring, &mut self.chunks, self.nudging_difference);
+        let norm = gradient.norm();
+        self.gradient = Some(gradient);
+        Ok(GradientReport { norm })
+    }
+
+    fn gradient(&self) -> Result<ParameterSet<f64>> {
+        let gradient = self
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?;
+        Ok(self.wiring.unpacked(gradient))
+    }
+
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+        let gradient = self
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?;
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let count = self.wiring.network.parameter_count();
+        ensure!(
+            learning_rates.len() == count,
+            "{} learning rates for {count} parameter tensors",
+            learning_rates.len()
+        );
+        optimizer.step(&mut self.wiring.parameters, gradient, learning_rates);
+        self.wiring.refresh();
+        Ok(())
+    }
+
+    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+        ensure!(!self.chunks.is_empty(), "no batch is loaded");
+        ensure!(
+            which == Which::Free || self.chunks.iter().all(|c| c.nudged.is_some()),
+            "the nudged phases have not run"
+        );
+        let layer = |l: usize| {
+            let rows = self.gather(|chunk| match which {
+                Which::Free => chunk.free.layers[l].clone(),
+                Which::First => sum(chunk.pair().layers[l].view(), -T::one()),
+                Which::Second => sum(chunk.pair().layers[l].view(), T::one()),
+            });
+            self.export(l, &rows)
+        };
+        Ok(self.wiring.network.free_layers().map(layer).collect())
+    }
+
+    fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
+        let kept = self.kept_layers().or_else(|| self.kept.clone());
+        let free = self.wiring.network.free_layers();
+        Ok(kept.map(|kept| free.map(|l| self.export(l, &kept[l])).collect()))
+    }
+
+    fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
+        self.chunks.clear();
+        self.kept = match state {
+            None => None,
+            Some(state) => {
+                let free = self.wiring.network.free_layers();
+                ensure!(
+                    state.len() == free.len(),
+                    "{} layer states were given, but the network has {}",
+                    state.len(),
+                    free.len()
+                );
+                let input = Array2::zeros((0, 0));
+                let layers = free.map(|l| self.import(l, &state[l - 1]));
+                Some(
+                    std::iter::once(Ok(input))
+                        .chain(layers)
+                        .collect::<Result<_>>()?,
+                )
+            }
+        };
+        Ok(())
+    }
+}
+
+impl<T: Real> CpuBackend<T> {
+    /// The second nudged state of the present batch, if its nudged phases have run.
+    fn kept_layers(&self) -> Option<Vec<Array2<T>>> {
+        if self.chunks.is_empty() || self.chunks.iter().any(|c| c.nudged.is_none()) {
+            return None;
+        }
+        let seconds: Vec<Vec<Array2<T>>> = self.chunks.par_iter().map(Chunk::second).collect();
+        let layers = (0..self.wiring.network.layers().len()).map(|l| {
+            let views: Vec<_> = seconds.iter().map(|s| s[l].view()).collect();
+            ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
+        });
+        Some(layers.collect())
+    }
+}

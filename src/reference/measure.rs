@@ -1,0 +1,62 @@
+//! What the free state of a few examples says: energy, cost and errors.
+
+use super::backend::Chunk;
+use super::real::Real;
+use super::wiring::Wiring;
+use crate::ep::{BatchOutcome, CostFunction};
+use ndarray::s;
+
+/// Outputs that count for the top-5 error.
+const TOP: usize = 5;
+
+impl<T: Real> Chunk<T> {
+    /// Measures the free state of this chunk's examples.
+    pub fn outcome(&mut self, wiring: &Wiring<T>, cost: CostFunction) -> BatchOutcome {
+        let energy = self.energies(wiring);
+        let output = &self.free.layers[wiring.network.output_index()];
+        let mut outcome = BatchOutcome {
+            energy,
+            ..BatchOutcome::default()
+        };
+        for (row, &label) in output.rows().into_iter().zip(&self.clamped.labels) {
+            let row = row.to_slice().expect("a row is contiguous");
+            outcome.cost.push(cost.value(row, label));
+            outcome.prediction.push(argmax(row));
+            outcome.in_top5.push(rank(row, label) < TOP);
+        }
+        outcome
+    }
+
+    /// `E = - sum_l <s_l, b_l + sum_{e: post = l} Op_e(s_pre)>` per example: each edge's energy is counted at its post
+    /// layer.
+    fn energies(&mut self, wiring: &Wiring<T>) -> Vec<f64> {
+        let mut energies = vec![0.0; self.examples()];
+        for l in wiring.network.free_layers() {
+            let drive = self.free.bottom_up(wiring, &self.clamped, l);
+            let state = &self.free.layers[l];
+            let pixels = wiring.network.layers()[l].shape.pixels();
+            for (n, energy) in energies.iter_mut().enumerate() {
+                let rows = s![n * pixels..(n + 1) * pixels, ..];
+                let products = state.slice(rows);
+                let drive = drive.slice(rows);
+                let product = products.iter().zip(drive).map(|(&s, &p)| (s * p).wide());
+                *energy -= product.sum::<f64>();
+            }
+        }
+        energies
+    }
+}
+
+fn argmax<T: Real>(values: &[T]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+/// Number of entries that come before `label` when sorted from the largest, the first of equals first.
+fn rank<T: Real>(values: &[T], label: usize) -> usize {
+    let ahead = |(i, &v): (usize, &T)| v > values[label] || (v == values[label] && i < label);
+    values
+        .iter()
+        .enumerate()
+        .filter(|&(i, v)| ahead((i, v)))
+        .count()
+}

@@ -1,0 +1,79 @@
+//! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
+
+use ndarray::{ArrayView2, ArrayViewMut2};
+use num_traits::{Float, NumAssign};
+use std::iter::Sum;
+
+/// f32 or f64.
+pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    fn of(value: f64) -> Self;
+
+    fn wide(self) -> f64;
+}
+
+impl Real for f32 {
+    const NAME: &'static str = "fp32";
+
+    fn of(value: f64) -> Self {
+        value as f32
+    }
+
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl Real for f64 {
+    const NAME: &'static str = "fp64";
+
+    fn of(value: f64) -> Self {
+        value
+    }
+
+    fn wide(self) -> f64 {
+        self
+    }
+}
+
+/// Whether a product replaces its destination or is added to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    Replace,
+    Add,
+}
+
+/// `c = a b` or `c += a b`, on one thread: the callers are parallel over examples.
+pub fn matmul<T: Real>(mut c: ArrayViewMut2<T>, a: ArrayView2<T>, b: ArrayView2<T>, into: Into) {
+    let (m, k) = a.dim();
+    let n = b.ncols();
+    assert_eq!((m, n), c.dim(), "product has another shape");
+    assert_eq!(k, b.nrows(), "inner dimensions differ");
+    let (c_strides, c_pointer) = ([c.strides()[0], c.strides()[1]], c.as_mut_ptr());
+    // SAFETY: the views are live and the sizes were compared above; `c` is borrowed mutably, so it cannot
+    // overlap `a` or `b`.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            c_pointer,
+            c_strides[1],
+            c_strides[0],
+            into == Into::Add,
+            a.as_ptr(),
+            a.strides()[1],
+            a.strides()[0],
+            b.as_ptr(),
+            b.strides()[1],
+            b.strides()[0],
+            T::one(),
+            T::one(),
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

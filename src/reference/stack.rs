@@ -1,0 +1,517 @@
+//! The states of a few examples, and what one update does to them.
+//!
+//! This file is the relaxation step next to its formula. A layer's state is a matrix with one row per pixel of each
+//! image and one column per channel.
+
+use super::real::{Into, Real, matmul};
+use super::wiring::{Product, Wiring};
+use crate::ep::CostFunction;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+
+/// What the images of a stack stand for. `n` is the number of examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `n` images: the free state
+    Free,
+    /// `2n` images: the states of the first nudged phase, then those of the second
+    Direct,
+    /// `2n` images: the mean `m` of the two nudged states, then half their difference `d`
+    Pair,
+}
+
+/// What is clamped while a batch relaxes.
+pub struct Clamped<T> {
+    /// the input layer, `n` images
+    pub input: Array2<T>,
+    pub labels: Vec<usize>,
+    /// for each layer the part of its pre-activation that does not change: `b_l + sum Op(input)`, `n` images
+    pub drive: Vec<Array2<T>>,
+}
+
+/// Nudging strengths of the two phases, and the cost they nudge towards.
+#[derive(Debug, Clone, Copy)]
+pub struct Nudge<T> {
+    pub first: T,
+    pub second: T,
+    pub cost: CostFunction,
+}
+
+/// Squared norm of what an update changed, and of the state after it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change {
+    pub delta: f64,
+    pub norm: f64,
+}
+
+impl std::ops::AddAssign for Change {
+    fn add_assign(&mut self, other: Self) {
+        self.delta += other.delta;
+        self.norm += other.norm;
+    }
+}
+
+impl Change {
+    /// `|s_new - s_old| / |s_new|`
+    pub fn relative(&self) -> f64 {
+        if self.delta == 0.0 {
+            0.0
+        } else {
+            (self.delta / self.norm).sqrt()
+        }
+    }
+}
+
+/// `conv(s_pre)` of a max-pool edge and where its windows are largest, kept until `s_pre` changes: the way down from the
+/// post layer needs the same positions as the way up.
+struct Pooling<T> {
+    /// version of the pre layer that this was computed from
+    version: u64,
+    full: Array2<T>,
+    argmax: Vec<u8>,
+}
+
+/// The states of `n` examples in one of the [`Form`]s.
+pub struct Stack<T> {
+    pub form: Form,
+    images: usize,
+    /// by layer; entry 0 is empty, the input is [`Clamped`]
+    pub layers: Vec<Array2<T>>,
+    versions: Vec<u64>,
+    pre_activations: Vec<Array2<T>>,
+    pooling: Vec<Option<Pooling<T>>>,
+    columns: Vec<T>,
+}
+
+impl<T: Real> Stack<T> {
+    pub fn new(form: Form, layers: Vec<Array2<T>>, edges: usize) -> Self {
+        Self {
+            form,
+            // The output has one pixel: one row per image.
+            images: layers.last().map_or(0, Array2::nrows),
+            versions: vec![1; layers.len()],
+            pre_activations: layers.iter().map(|_| Array2::zeros((0, 0))).collect(),
+            layers,
+            pooling: (0..edges).map(|_| None).collect(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// One iteration: every free layer once, group by group.
+    pub fn iterate(
+        &mut self,
+        wiring: &Wiring<T>,
+        clamped: &Clamped<T>,
+        groups: &[Vec<usize>],
+        omega: T,
+        nudge: Option<&Nudge<T>>,
+    ) -> Change {
+        let mut change = Change::default();
+        for group in groups {
+            for &l in group {
+                self.pre_activate(wiring, clamped, l);
+                if l == wiring.network.output_index()
+                    && let Some(nudge) = nudge
+                {
+                    self.nudge_output(l, &clamped.labels, nudge);
+                }
+            }
+            for &l in group {
+                change += self.activate(l, omega, wiring.network.layers()[l].activation.bounds());
+            }
+        }
+        change
+    }
+
+    /// `p_l = b_l + sum_{e: post = l} Op_e(s_pre) + sum_{e: pre = l} Op_e^T(s_post)`
+    fn pre_activate(&mut self, wiring: &Wiring<T>, clamped: &Clamped<T>, l: usize) {
+        let mut p = std::mem::take(&mut self.pre_activations[l]);
+        if p.dim() != self.layers[l].dim() {
+            p = Array2::zeros(self.layers[l].dim());
+        }
+        // The constant part: b_l and the input's edges. Half-differences have none: it cancels.
+        let drive = &clamped.drive[l];
+        let (mut first, mut second) = p.view_mut().split_at(Axis(0), drive.nrows());
+        first.assign(drive);
+        match self.form {
+            Form::Free => {}
+            Form::Direct => second.assign(drive),
+            Form::Pair => second.fill(T::zero()),
+        }
+        self.edges_into_add(wiring, l, p.view_mut());
+        for (e, edge) in wiring.network.edges_out_of(l) {
+            self.top_down_add(wiring, e, edge.post, p.view_mut());
+        }
+        self.pre_activations[l] = p;
+    }
+
+    /// `b_l + sum_{e: post = l} Op_e(s_pre)`: the part of a free state's pre-activation that comes from below.
+    pub fn bottom_up(&mut self, wiring: &Wiring<T>, clamped: &Clamped<T>, l: usize) -> Array2<T> {
+        let mut p = clamped.drive[l].clone();
+        self.edges_into_add(wiring, l, p.view_mut());
+        p
+    }
+
+    /// The edges from the free layers below; the input's are in the drive.
+    fn edges_into_add(&mut self, wiring: &Wiring<T>, l: usize, mut p: ArrayViewMut2<T>) {
+        for (e, edge) in wiring.network.edges_into(l) {
+            if edge.pre != 0 {
+                self.bottom_up_add(wiring, e, edge.pre, p.view_mut());
+            }
+        }
+    }
+
+    /// `p += Op_e(s_pre)`
+    fn bottom_up_add(&mut self, wiring: &Wiring<T>, e: usize, pre: usize, mut p: ArrayViewMut2<T>) {
+        let x = self.layers[pre].view();
+        match wiring.products[e] {
+            Product::Conv(g) => g.forward_add(x, wiring.weight(e), p, &mut self.columns),
+            Product::Dense => matmul(p, as_images(x, self.images), wiring.weight(e), Into::Add),
+            Product::Pooled(_, windows) => {
+                self.refresh_pooling(wiring, e, pre);
+                let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
+                match self.form {
+                    Form::Free | Form::Direct => {
+                        windows.take_add(pooling.full.view(), &pooling.argmax, p);
+                    }
+                    Form::Pair => {
+                        let (mean, half) = halves(pooling.full.view());
+                        let (minus, plus) = pooling.argmax.split_at(pooling.argmax.len() / 2);
+                        let middle = p.nrows() / 2;
+                        let (p_mean, p_half) = p.view_mut().split_at(Axis(0), middle);
+                        windows.take_pair_add(mean, half, minus, plus, p_mean, p_half);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `p += Op_e^T(s_post)`
+    fn top_down_add(&mut self, wiring: &Wiring<T>, e: usize, post: usize, p: ArrayViewMut2<T>) {
+        let w = wiring.transposed_weight(e);
+        match wiring.products[e] {
+            Product::Conv(g) => {
+                g.transpose_add(self.layers[post].view(), w, p, &mut self.columns);
+            }
+            Product::Dense => {
+                let y = self.layers[post].view();
+                matmul(as_images_mut(p, self.images), y, w, Into::Add);
+            }
+            Product::Pooled(g, _) => {
+                let pre = wiring.network.edges()[e].pre;
+                self.refresh_pooling(wiring, e, pre);
+                let unpooled = self.unpool(wiring, e);
+                g.transpose_add(unpooled.view(), w, p, &mut self.columns);
+            }
+        }
+    }
+
+    /// The post state of a max-pool edge at the resolution of its convolution. [`Self::refresh_pooling`] first.
+    pub fn unpool(&self, wiring: &Wiring<T>, e: usize) -> Array2<T> {
+        let Product::Pooled(_, windows) = wiring.products[e] else {
+            unreachable!("only max-pool edges are unpooled")
+        };
+        let pooling = self.pooling[e]
+            .as_ref()
+            .expect("pooling is refreshed first");
+        let post = self.layers[wiring.network.edges()[e].post].view();
+        let mut full = Array2::zeros(pooling.full.dim());
+        match self.form {
+            Form::Free | Form::Direct => windows.unpool(post, &pooling.argmax, full.view_mut()),
+            Form::Pair => {
+                let (mean, half) = halves(post);
+                let (minus, plus) = pooling.argmax.split_at(pooling.argmax.len() / 2);
+                let middle = full.nrows() / 2;
+                let (full_mean, full_half) = full.view_mut().split_at(Axis(0), middle);
+                windows.unpool_pair(mean, half, minus, plus, full_mean, full_half);
+            }
+        }
+        full
+    }
+
+    /// Convolves and finds the maxima again, if the pre layer has changed since.
+    pub fn refresh_pooling(&mut self, wiring: &Wiring<T>, e: usize, pre: usize) {
+        let version = self.versions[pre];
+        if self.pooling[e]
+            .as_ref()
+            .is_some_and(|p| p.version == version)
+        {
+            return;
+        }
+        let x = self.layers[pre].view();
+        let mut columns = std::mem::take(&mut self.columns);
+        self.pooling[e] = Some(pool_of(wiring, e, x, self.form, version, &mut columns));
+        self.columns = columns;
+    }
+
+    /// The same for an edge from the input, which a stack does not hold: both states of a pair see the same image.
+    pub fn refresh_input_pooling(&mut self, wiring: &Wiring<T>, e: usize, input: ArrayView2<T>) {
+        let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
+        x.slice_mut(s![..input.nrows(), ..]).assign(&input);
+        let mut columns = std::mem::take(&mut self.columns);
+        self.pooling[e] = Some(pool_of(wiring, e, x.view(), Form::Pair, 0, &mut columns));
+        self.columns = columns;
+    }
+
+    /// The output's pre-activation loses `beta dC/ds_L`.
+    ///
+    /// Of a pair, with `g+` and `g-` the cost's gradients at `m + d` and `m - d`, and `gm`, `gd` their mean and half
+    /// difference, the same in terms of mean and half-difference of the two strengths `bm`, `bd`:
+    /// `pm -= bm gm + bd gd`, `pd -= bd gm + bm gd`.
+    fn nudge_output(&mut self, l: usize, labels: &[usize], nudge: &Nudge<T>) {
+        let state = &self.layers[l];
+        let p = &mut self.pre_activations[l];
+        let n = labels.len();
+        let classes = state.ncols();
+        let (mut g_plus, mut g_minus) = (vec![T::zero(); classes], vec![T::zero(); classes]);
+        let row = |i: usize| state.row(i).to_slice().expect("a row is contiguous");
+        match self.form {
+            Form::Free => {}
+            Form::Direct => {
+                for (i, mut p) in p.rows_mut().into_iter().enumerate() {
+                    let beta = if i < n { nudge.first } else { nudge.second };
+                    nudge.cost.gradient(row(i), labels[i % n], &mut g_plus);
+                    for (p, &g) in p.iter_mut().zip(&g_plus) {
+                        *p -= beta * g;
+                    }
+                }
+            }
+            Form::Pair => {
+                let two = T::of(2.0);
+                let bm = (nudge.second + nudge.first) / two;
+                let bd = (nudge.second - nudge.first) / two;
+                for (i, &label) in labels.iter().enumerate() {
+                    let (m, d) = (row(i), row(n + i));
+                    let (gm, gd): (Vec<T>, Vec<T>) = match nudge.cost {
+                        // Linear: no difference has to be formed.
+                        CostFunction::Mse => {
+                            nudge.cost.gradient(m, label, &mut g_plus);
+                            (g_plus.clone(), d.to_vec())
+                        }
+                        CostFunction::Ce => {
+                            let at = |sign: T| -> Vec<T> {
+                                m.iter().zip(d).map(|(&m, &d)| m + sign * d).collect()
+                            };
+                            nudge.cost.gradient(&at(T::one()), label, &mut g_plus);
+                            nudge.cost.gradient(&at(-T::one()), label, &mut g_minus);
+                            let both = || g_plus.iter().zip(&g_minus);
+                            (
+                                both().map(|(&a, &b)| (a + b) / two).collect(),
+                                both().map(|(&a, &b)| (a - b) / two).collect(),
+                            )
+                        }
+                    };
+                    for c in 0..classes {
+                        p[(i, c)] -= bm * gm[c] + bd * gd[c];
+                        p[(n + i, c)] -= bd * gm[c] + bm * gd[c];
+                    }
+                }
+            }
+        }
+    }
+
+    /// `s_l <- clip(s_l + omega (p_l - s_l))`
+    fn activate(&mut self, l: usize, omega: T, bounds: Option<(f64, f64)>) -> Change {
+        self.versions[l] += 1;
+        let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        let (low, high) = (T::of(low), T::of(high));
+        let state = self.layers[l]
+            .as_slice_mut()
+            .expect("states are contiguous");
+        let p = self.pre_activations[l]
+            .as_slice()
+            .expect("states are contiguous");
+        match self.form {
+            Form::Free | Form::Direct => activate_states(state, p, omega, low, high),
+            Form::Pair => {
+                let (m, d) = state.split_at_mut(state.len() / 2);
+                let (pm, pd) = p.split_at(p.len() / 2);
+                activate_pair(m, d, pm, pd, omega, low, high)
+            }
+        }
+    }
+
+    /// Turns the two states of a direct nudged phase into mean and half-difference.
+    pub fn into_pair(mut self) -> Self {
+        if self.form == Form::Direct {
+            let two = T::of(2.0);
+            for layer in &mut self.layers {
+                let middle = layer.nrows() / 2;
+                let (mut first, mut second) = layer.view_mut().split_at(Axis(0), middle);
+                ndarray::Zip::from(&mut first)
+                    .and(&mut second)
+                    .for_each(|a, b| {
+                        (*a, *b) = ((*b + *a) / two, (*b - *a) / two);
+                    });
+            }
+            self.versions.iter_mut().for_each(|v| *v += 1);
+            self.form = Form::Pair;
+        }
+        self
+    }
+}
+
+/// Lanes of an accumulator: float sums are only vectorised when they are written as such.
+const LANES: usize = 16;
+
+fn clip<T: Real>(value: T, low: T, high: T) -> T {
+    // Written so that NaN stays NaN, and a diverged run is noticed.
+    if value < low {
+        low
+    } else if value > high {
+        high
+    } else {
+        value
+    }
+}
+
+fn activate_states<T: Real>(state: &mut [T], p: &[T], omega: T, low: T, high: T) -> Change {
+    let keep = T::one() - omega;
+    let mut change = Change::default();
+    for (state, p) in state.chunks_mut(LANES * 64).zip(p.chunks(LANES * 64)) {
+        let (mut delta, mut norm) = ([T::zero(); LANES], [T::zero(); LANES]);
+        for (state, p) in state.chunks_mut(LANES).zip(p.chunks(LANES)) {
+            for (i, (s, &p)) in state.iter_mut().zip(p).enumerate() {
+                let new = clip(keep * *s + omega * p, low, high);
+                delta[i] += (new - *s) * (new - *s);
+                norm[i] += new * new;
+                *s = new;
+            }
+        }
+        change += Change {
+            delta: delta.iter().map(|v| v.wide()).sum(),
+            norm: norm.iter().map(|v| v.wide()).sum(),
+        };
+    }
+    change
+}
+
+/// The update of both states `m +- d` at once. Where neither is clipped the pair follows `pm` and `pd` exactly, without
+/// forming `(m + d) - (m - d)`, which would round `d` to the precision of `m`. The change is that of `d`, the signal.
+fn activate_pair<T: Real>(
+    mean: &mut [T],
+    half: &mut [T],
+    pm: &[T],
+    pd: &[T],
+    omega: T,
+    low: T,
+    high: T,
+) -> Change {
+    const BLOCK: usize = LANES * 64;
+    let keep = T::one() - omega;
+    let one_half = T::of(0.5);
+    let mut change = Change::default();
+    let states = mean.chunks_mut(BLOCK).zip(half.chunks_mut(BLOCK));
+    for ((mean, half), (pm, pd)) in states.zip(pm.chunks(BLOCK).zip(pd.chunks(BLOCK))) {
+        let (mut delta, mut norm) = ([T::zero(); LANES], [T::zero(); LANES]);
+        let states = mean.chunks_mut(LANES).zip(half.chunks_mut(LANES));
+        for ((mean, half), (pm, pd)) in states.zip(pm.chunks(LANES).zip(pd.chunks(LANES))) {
+            for i in 0..mean.len() {
+                let um = keep * mean[i] + omega * pm[i];
+                let ud = keep * half[i] + omega * pd[i];
+                let (plus, minus) = (um + ud, um - ud);
+                let (a, b) = (clip(plus, low, high), clip(minus, low, high));
+                let free = a == plus && b == minus;
+                let d = if free { ud } else { one_half * (a - b) };
+                mean[i] = if free { um } else { one_half * (a + b) };
+                delta[i] += (d - half[i]) * (d - half[i]);
+                norm[i] += d * d;
+                half[i] = d;
+            }
+        }
+        change += Change {
+            delta: delta.iter().map(|v| v.wide()).sum(),
+            norm: norm.iter().map(|v| v.wide()).sum(),
+        };
+    }
+    change
+}
+
+/// Upper and lower half of a stack's images.
+pub fn halves<T>(stack: ArrayView2<T>) -> (ArrayView2<T>, ArrayView2<T>) {
+    stack.split_at(Axis(0), stack.nrows() / 2)
+}
+
+/// One row per image instead of one per pixel: how a dense edge sees its pre layer.
+pub fn as_images<T>(x: ArrayView2<'_, T>, images: usize) -> ArrayView2<'_, T> {
+    let units = x.len() / images;
+    x.into_shape_with_order((images, units))
+        .expect("states are contiguous")
+}
+
+fn as_images_mut<T>(x: ArrayViewMut2<'_, T>, images: usize) -> ArrayViewMut2<'_, T> {
+    let units = x.len() / images;
+    x.into_shape_with_order((images, units))
+        .expect("states are contiguous")
+}
+
+fn pool_of<T: Real>(
+    wiring: &Wiring<T>,
+    e: usize,
+    x: ArrayView2<T>,
+    form: Form,
+    version: u64,
+    columns: &mut Vec<T>,
+) -> Pooling<T> {
+    let Product::Pooled(g, windows) = wiring.products[e] else {
+        unreachable!("only max-pool edges pool")
+    };
+    let images = x.nrows() / g.pre.pixels();
+    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
+    g.forward_add(x, wiring.weight(e), full.view_mut(), columns);
+    let mut argmax = vec![0; images * windows.pooled.units()];
+    match form {
+        Form::Free | Form::Direct => windows.argmax(full.view(), &mut argmax),
+        Form::Pair => {
+            let (mean, half) = halves(full.view());
+            let middle = argmax.len() / 2;
+            let (minus, plus) = argmax.split_at_mut(middle);
+            windows.argmax_pair(mean, half, minus, plus);
+        }
+    }
+    Pooling {
+        version,
+        full,
+        argmax,
+    }
+}
+
+/// `b_l + sum Op_e(input)` for every layer: what [`Clamped::drive`] holds.
+pub fn drive<T: Real>(wiring: &Wiring<T>, input: ArrayView2<T>, images: usize) -> Vec<Array2<T>> {
+    let network = &wiring.network;
+    let mut columns = Vec::new();
+    let layers = network.layers().iter().enumerate().map(|(l, layer)| {
+        let mut drive = Array2::zeros((0, 0));
+        if l > 0 {
+            let bias = wiring.parameters.bias(l);
+            let bias = bias
+                .view()
+                .into_dimensionality()
+                .expect("a bias is a vector");
+            let shape = (images * layer.shape.pixels(), layer.shape.channels);
+            let bias: ndarray::ArrayView1<T> = bias;
+            drive = bias
+                .broadcast(shape)
+                .expect("one bias per channel")
+                .to_owned();
+        }
+        for (e, edge) in network.edges_into(l) {
+            if edge.pre == 0 {
+                match wiring.products[e] {
+                    Product::Conv(g) => {
+                        g.forward_add(input, wiring.weight(e), drive.view_mut(), &mut columns);
+                    }
+                    Product::Dense => {
+                        let x = as_images(input, images);
+                        matmul(drive.view_mut(), x, wiring.weight(e), Into::Add);
+                    }
+                    Product::Pooled(_, windows) => {
+                        let pooling = pool_of(wiring, e, input, Form::Free, 0, &mut columns);
+                        windows.take_add(pooling.full.view(), &pooling.argmax, drive.view_mut());
+                    }
+                }
+            }
+        }
+        drive
+    });
+    layers.collect()
+}

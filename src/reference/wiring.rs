@@ -1,0 +1,167 @@
+//! The network with its weights in the form that the relaxation reads.
+
+use super::conv::{ConvGeometry, pack, unpack};
+use super::pool::Windows;
+use super::real::Real;
+use crate::network::{Network, NetworkError, Op, ParameterSet};
+use ndarray::{Array2, ArrayD, ArrayView2, IxDyn};
+
+/// How an edge's product is formed.
+#[derive(Debug, Clone, Copy)]
+pub enum Product {
+    Conv(ConvGeometry),
+    /// a convolution, then pooling of these windows
+    Pooled(ConvGeometry, Windows),
+    /// one matrix product over whole images
+    Dense,
+}
+
+impl Product {
+    /// The convolution of a conv edge, pooled or not.
+    pub fn geometry(&self) -> Option<ConvGeometry> {
+        match *self {
+            Self::Conv(g) | Self::Pooled(g, _) => Some(g),
+            Self::Dense => None,
+        }
+    }
+}
+
+/// A network, its parameters in *packed* form, and the transposes of the weights for the way down.
+///
+/// Packed weights are matrices with one row per (`ky`, `kx`, `c_pre`) (for a dense edge: (`y`, `x`, `c_pre`)) and one
+/// column per post channel. Gradients and optimizer state stay in this form too: an optimizer does not mind.
+pub struct Wiring<T> {
+    pub network: Network,
+    pub products: Vec<Product>,
+    pub parameters: ParameterSet<T>,
+    transposed: Vec<Array2<T>>,
+}
+
+impl<T: Real> Wiring<T> {
+    /// All parameters zero.
+    pub fn new(network: Network) -> Self {
+        let shape = |l: usize| network.layers()[l].shape;
+        let product = |edge: &crate::network::Edge| match edge.op {
+            Op::Dense => Product::Dense,
+            Op::Conv(conv) => Product::Conv(ConvGeometry::new(
+                shape(edge.pre),
+                shape(edge.post).channels,
+                conv,
+            )),
+            Op::ConvMaxPool(conv) => {
+                let geometry = ConvGeometry::new(shape(edge.pre), shape(edge.post).channels, conv);
+                Product::Pooled(geometry, Windows::new(geometry.post))
+            }
+        };
+        let products = network.edges().iter().map(product).collect();
+        let zeros = ParameterSet::zeros(&network);
+        let mut wiring = Self {
+            parameters: pack_all(&network, &zeros),
+            transposed: Vec::new(),
+            products,
+            network,
+        };
+        wiring.refresh();
+        wiring
+    }
+
+    pub fn weight(&self, e: usize) -> ArrayView2<'_, T> {
+        matrix(self.parameters.weight(e))
+    }
+
+    pub fn transposed_weight(&self, e: usize) -> ArrayView2<'_, T> {
+        self.transposed[e].view()
+    }
+
+    /// Renews what is derived from the parameters; call it after each change of them.
+    pub fn refresh(&mut self) {
+        use rayon::prelude::*;
+        self.transposed = (0..self.network.edges().len())
+            .into_par_iter()
+            .map(|e| transpose(matrix(self.parameters.weight(e))))
+            .collect();
+    }
+
+    /// Takes parameters in the shapes of [`Network::weight_shape`].
+    pub fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<(), NetworkError> {
+        ParameterSet::from_tensors(&self.network, parameters.tensors().to_vec())?;
+        self.parameters = pack_all(&self.network, &parameters.cast());
+        self.refresh();
+        Ok(())
+    }
+
+    /// A packed set (parameters, a gradient, a moment) in the shapes of [`Network::weight_shape`].
+    pub fn unpacked(&self, packed: &ParameterSet<T>) -> ParameterSet<f64> {
+        let mut set: ParameterSet<T> = ParameterSet::zeros(&self.network);
+        for l in self.network.free_layers() {
+            set.bias_mut(l).assign(packed.bias(l));
+        }
+        for e in 0..self.network.edges().len() {
+            let weight = set.weight_mut(e);
+            match self.products[e] {
+                Product::Dense => {
+                    let &[c, h, w, classes] = weight.shape() else {
+                        unreachable!("a dense weight has four axes")
+                    };
+                    let image = packed.weight(e).view();
+                    let image = image.into_shape_with_order((h, w, c, classes));
+                    let image = image.expect("packed weights are contiguous");
+                    weight.assign(&image.permuted_axes([2, 0, 1, 3]));
+                }
+                _ => unpack(matrix(packed.weight(e)), weight),
+            }
+        }
+        set.cast()
+    }
+
+    /// The inverse of [`Self::unpacked`].
+    pub fn packed(&self, set: &ParameterSet<f64>) -> ParameterSet<T> {
+        pack_all(&self.network, &set.cast())
+    }
+}
+
+/// A packed weight as the matrix it is.
+pub fn matrix<T>(packed: &ArrayD<T>) -> ArrayView2<'_, T> {
+    packed
+        .view()
+        .into_dimensionality()
+        .expect("a packed weight has two axes")
+}
+
+fn pack_all<T: Real>(network: &Network, set: &ParameterSet<T>) -> ParameterSet<T> {
+    let biases = network.free_layers().map(|l| set.bias(l).clone());
+    let weights = network.edges().iter().enumerate().map(|(e, edge)| {
+        let weight = set.weight(e);
+        match edge.op {
+            Op::Dense => {
+                let classes = weight.shape()[3];
+                let order = weight.view().permuted_axes(IxDyn(&[1, 2, 0, 3]));
+                let rows = weight.len() / classes;
+                let packed = order.as_standard_layout().into_owned();
+                packed
+                    .into_shape_with_order(IxDyn(&[rows, classes]))
+                    .expect("a standard layout reshapes")
+            }
+            _ => pack(weight).into_dyn(),
+        }
+    });
+    ParameterSet::new(biases.collect(), weights.collect())
+}
+
+/// Transposes in blocks that fit the cache: a plain copy along the long stride is several times slower.
+fn transpose<T: Real>(a: ArrayView2<T>) -> Array2<T> {
+    const BLOCK: usize = 32;
+    let (rows, columns) = a.dim();
+    let source = a.to_slice().expect("packed weights are contiguous");
+    let mut out = vec![T::zero(); rows * columns];
+    for r0 in (0..rows).step_by(BLOCK) {
+        for c0 in (0..columns).step_by(BLOCK) {
+            for c in c0..columns.min(c0 + BLOCK) {
+                for r in r0..rows.min(r0 + BLOCK) {
+                    out[c * rows + r] = source[r * columns + c];
+                }
+            }
+        }
+    }
+    Array2::from_shape_vec((columns, rows), out).expect("same number of entries")
+}
