@@ -152,15 +152,16 @@ pub fn apply(op: RandAugmentOp, magnitude: f64, image: &Image) -> Image {
     }
 }
 
-/// Entry `bin` of the 31 single-precision values from `start` to `end`; like torch, counted from the nearer end.
+/// Entry `bin` of the 31 single-precision values from `start` to `end`. Like torch, counted from the nearer end and rounded
+/// once: at some bins the last bit of the magnitude decides bytes of the image.
 fn linspace(start: f64, end: f64, bin: usize) -> f64 {
     let (start, end) = (start as f32, end as f32);
     let last = MAGNITUDE_BINS - 1;
     let step = (end - start) / last as f32;
     f64::from(if bin < MAGNITUDE_BINS / 2 {
-        start + step * bin as f32
+        step.mul_add(bin as f32, start)
     } else {
-        end - step * (last - bin) as f32
+        (-step).mul_add((last - bin) as f32, end)
     })
 }
 
