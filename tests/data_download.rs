@@ -209,7 +209,7 @@ fn a_wrong_checksum_leaves_nothing_behind() {
             put.to_str().unwrap(),
         ],
     );
-    assert_eq!(files_in(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_refused_file_says_where_to_put_it() {
     let plan = plan(Cifar10, folder.path(), &files, &server.url);
     let put = folder.path().join(CIFAR10_ARCHIVE);
     message(plan.load(), &[&server.url, "404", put.to_str().unwrap()]);
-    assert_eq!(files_in(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_body_cut_short_leaves_nothing_behind() {
         plan.load(),
         &["cannot download", &server.url, CIFAR10_ARCHIVE],
     );
-    assert_eq!(files_in(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_body_of_unknown_length_cut_short_leaves_nothing_behind() {
     });
     let plan = plan(Cifar10, folder.path(), &files, &server.url);
     message(plan.load(), &["MD5", &server.url]);
-    assert_eq!(files_in(folder.path()), [PathBuf::new(); 0]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
 }
 
 #[test]
