@@ -3,7 +3,7 @@
 //! This file is the relaxation step next to its formula. A layer's state is a matrix with one row per pixel of each
 //! image and one column per channel.
 
-use super::real::{Into, Real, matmul};
+use super::real::{Into, Real, vectorised};
 use super::wiring::{Product, Wiring};
 use crate::ep::CostFunction;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
@@ -165,7 +165,9 @@ impl<T: Real> Stack<T> {
         let x = self.layers[pre].view();
         match wiring.products[e] {
             Product::Conv(g) => g.forward_add(x, wiring.weight(e), p, &mut self.columns),
-            Product::Dense => matmul(p, as_images(x, self.images), wiring.weight(e), Into::Add),
+            Product::Dense => wiring
+                .weight(e)
+                .multiply(p, as_images(x, self.images), Into::Add),
             Product::Pooled(_, windows) => {
                 self.refresh_pooling(wiring, e, pre);
                 let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
@@ -194,7 +196,7 @@ impl<T: Real> Stack<T> {
             }
             Product::Dense => {
                 let y = self.layers[post].view();
-                matmul(as_images_mut(p, self.images), y, w, Into::Add);
+                w.multiply(as_images_mut(p, self.images), y, Into::Add);
             }
             Product::Pooled(g, _) => {
                 let pre = wiring.network.edges()[e].pre;
@@ -321,11 +323,17 @@ impl<T: Real> Stack<T> {
             .as_slice()
             .expect("states are contiguous");
         match self.form {
-            Form::Free | Form::Direct => activate_states(state, p, omega, low, high),
+            Form::Free | Form::Direct => vectorised(
+                #[inline(always)]
+                || activate_states(state, p, omega, low, high),
+            ),
             Form::Pair => {
                 let (m, d) = state.split_at_mut(state.len() / 2);
                 let (pm, pd) = p.split_at(p.len() / 2);
-                activate_pair(m, d, pm, pd, omega, low, high)
+                vectorised(
+                    #[inline(always)]
+                    || activate_pair(m, d, pm, pd, omega, low, high),
+                )
             }
         }
     }
@@ -353,6 +361,7 @@ impl<T: Real> Stack<T> {
 /// Lanes of an accumulator: float sums are only vectorised when they are written as such.
 const LANES: usize = 16;
 
+#[inline(always)]
 fn clip<T: Real>(value: T, low: T, high: T) -> T {
     // Written so that NaN stays NaN, and a diverged run is noticed.
     if value < low {
@@ -364,6 +373,7 @@ fn clip<T: Real>(value: T, low: T, high: T) -> T {
     }
 }
 
+#[inline(always)]
 fn activate_states<T: Real>(state: &mut [T], p: &[T], omega: T, low: T, high: T) -> Change {
     let keep = T::one() - omega;
     let mut change = Change::default();
@@ -387,6 +397,7 @@ fn activate_states<T: Real>(state: &mut [T], p: &[T], omega: T, low: T, high: T)
 
 /// The update of both states `m +- d` at once. Where neither is clipped the pair follows `pm` and `pd` exactly, without
 /// forming `(m + d) - (m - d)`, which would round `d` to the precision of `m`. The change is that of `d`, the signal.
+#[inline(always)]
 fn activate_pair<T: Real>(
     mean: &mut [T],
     half: &mut [T],
@@ -502,7 +513,7 @@ pub fn drive<T: Real>(wiring: &Wiring<T>, input: ArrayView2<T>, images: usize) -
                     }
                     Product::Dense => {
                         let x = as_images(input, images);
-                        matmul(drive.view_mut(), x, wiring.weight(e), Into::Add);
+                        wiring.weight(e).multiply(drive.view_mut(), x, Into::Add);
                     }
                     Product::Pooled(_, windows) => {
                         let pooling = pool_of(wiring, e, input, Form::Free, 0, &mut columns);
