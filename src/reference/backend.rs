@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 /// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
 /// smallest layers (2x2 pixels) still have some rows.
-const CHUNK: usize = 8;
+const CHUNK: usize = 4;
 /// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
 const CHUNKS: usize = 2;
 
