@@ -4,7 +4,7 @@
 //! a block where the images are small, is read and written as seldom as possible.
 
 use super::panels::RowPanels;
-use super::real::Real;
+use super::real::{Into, Real};
 use super::wiring::Product;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -17,20 +17,31 @@ pub struct Correlation<'a, T> {
     product: Product,
     kernel_row: usize,
     gradient: ArrayViewMut2<'a, T>,
+    scale: T,
+    /// the first block replaces what the gradient held
+    into: Into,
     /// receptive fields, row by row
     fields: Vec<T>,
     posts: RowPanels<T>,
 }
 
 impl<'a, T: Real> Correlation<'a, T> {
-    /// `gradient`: the rows of the packed weight that belong to `kernel_row`.
-    pub fn new(product: Product, kernel_row: usize, gradient: ArrayViewMut2<'a, T>) -> Self {
+    /// `gradient`: the rows of the packed weight that belong to `kernel_row`; it becomes `scale` times the sum of all
+    /// correlations.
+    pub fn new(
+        product: Product,
+        kernel_row: usize,
+        gradient: ArrayViewMut2<'a, T>,
+        scale: T,
+    ) -> Self {
         let (width, columns) = gradient.dim();
         let rows = (BLOCK_BYTES / (width * size_of::<T>())).max(MIN_BLOCK_ROWS);
         Self {
             product,
             kernel_row,
             gradient,
+            scale,
+            into: Into::Replace,
             fields: vec![T::zero(); rows * width],
             posts: RowPanels::new(rows, columns),
         }
@@ -47,7 +58,8 @@ impl<'a, T: Real> Correlation<'a, T> {
                 // A dense edge sees the whole image, whose pixels lie one after the other.
                 None => field.copy_from_slice(&x[row * width..(row + 1) * width]),
             }
-            self.posts.push(y.to_slice().expect("a row is contiguous"));
+            let y = y.to_slice().expect("a row is contiguous");
+            self.posts.push(y, self.scale);
             if self.posts.is_full() {
                 self.flush();
             }
@@ -59,11 +71,15 @@ impl<'a, T: Real> Correlation<'a, T> {
     }
 
     fn flush(&mut self) {
+        if self.posts.is_empty() {
+            return;
+        }
         let shape = (self.posts.len(), self.gradient.nrows());
         let fields = ArrayView2::from_shape(shape, &self.fields[..shape.0 * shape.1]);
         let fields = fields.expect("as many fields as rows were pushed");
-        self.posts
-            .multiply_transposed_add(self.gradient.view_mut(), fields);
+        let gradient = self.gradient.view_mut();
+        self.posts.multiply_transposed(gradient, fields, self.into);
+        self.into = Into::Add;
         self.posts.clear();
     }
 }

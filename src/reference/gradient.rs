@@ -49,34 +49,31 @@ pub fn estimate<T: Real>(
         }
         bias.mapv_inplace(|g| g * scale);
     }
-    tasks(wiring, gradient)
-        .into_par_iter()
-        .for_each(|mut task| {
-            let edge = &network.edges()[task.edge];
-            task.gradient.fill(T::zero());
-            let mut correlation = Correlation::new(
-                wiring.products[task.edge],
-                task.kernel_row,
-                task.gradient.view_mut(),
-            );
-            for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
-                let post = match wiring.products[task.edge] {
-                    Product::Pooled(..) => &unpooled[task.edge],
-                    _ => &chunk.pair().layers[edge.post],
-                };
-                let (post_mean, post_half) = halves(post.view());
-                if edge.pre == 0 {
-                    // The input is the same in both states: m is the image and d is zero.
-                    correlation.add(chunk.clamped.input.view(), post_half);
-                } else {
-                    let (pre_mean, pre_half) = halves(chunk.pair().layers[edge.pre].view());
-                    correlation.add(pre_mean, post_half);
-                    correlation.add(pre_half, post_mean);
-                }
+    tasks(wiring, gradient).into_par_iter().for_each(|task| {
+        let edge = &network.edges()[task.edge];
+        let mut correlation = Correlation::new(
+            wiring.products[task.edge],
+            task.kernel_row,
+            task.gradient,
+            scale,
+        );
+        for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
+            let post = match wiring.products[task.edge] {
+                Product::Pooled(..) => &unpooled[task.edge],
+                _ => &chunk.pair().layers[edge.post],
+            };
+            let (post_mean, post_half) = halves(post.view());
+            if edge.pre == 0 {
+                // The input is the same in both states: m is the image and d is zero.
+                correlation.add(chunk.clamped.input.view(), post_half);
+            } else {
+                let (pre_mean, pre_half) = halves(chunk.pair().layers[edge.pre].view());
+                correlation.add(pre_mean, post_half);
+                correlation.add(pre_half, post_mean);
             }
-            correlation.finish();
-            task.gradient.mapv_inplace(|g| g * scale);
-        });
+        }
+        correlation.finish();
+    });
 }
 
 /// The products of all edges: small enough to share them out, the heaviest first.

@@ -104,6 +104,10 @@ impl<T: Real> RowPanels<T> {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub fn is_full(&self) -> bool {
         self.len == self.capacity
     }
@@ -112,17 +116,21 @@ impl<T: Real> RowPanels<T> {
         self.len = 0;
     }
 
-    pub fn push(&mut self, row: &[T]) {
+    /// Takes `factor` times a row.
+    pub fn push(&mut self, row: &[T], factor: T) {
         assert!(row.len() == self.columns && !self.is_full());
         for (p, part) in row.chunks(PANEL).enumerate() {
             let start = p * PANEL * self.capacity + self.len * part.len();
-            self.data[start..start + part.len()].copy_from_slice(part);
+            let target = &mut self.data[start..start + part.len()];
+            for (t, &v) in target.iter_mut().zip(part) {
+                *t = factor * v;
+            }
         }
         self.len += 1;
     }
 
-    /// `c += a^T rows`, where `a` has as many rows as were pushed.
-    pub fn multiply_transposed_add(&self, mut c: ArrayViewMut2<T>, a: ArrayView2<T>) {
+    /// `c = a^T rows` or `c += a^T rows`, where `a` has as many rows as were pushed.
+    pub fn multiply_transposed(&self, mut c: ArrayViewMut2<T>, a: ArrayView2<T>, into: Into) {
         for (p, panel) in self.data.chunks(self.capacity * PANEL).enumerate() {
             let width = panel.len() / self.capacity;
             let panel = ArrayView2::from_shape((self.len, width), &panel[..self.len * width]);
@@ -131,7 +139,7 @@ impl<T: Real> RowPanels<T> {
                 c.slice_mut(s![.., columns]),
                 a.t(),
                 panel.expect("a panel has the rows that were pushed"),
-                Into::Add,
+                into,
             );
         }
     }
