@@ -20,9 +20,23 @@ pub struct Correlation<'a, T> {
     scale: T,
     /// the first block replaces what the gradient held
     into: Into,
+    scratch: &'a mut Scratch<T>,
+}
+
+/// The block that is being collected; kept from one correlation to the next.
+pub struct Scratch<T> {
     /// receptive fields, row by row
     fields: Vec<T>,
     posts: RowPanels<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    pub fn new() -> Self {
+        Self {
+            fields: Vec::new(),
+            posts: RowPanels::new(),
+        }
+    }
 }
 
 impl<'a, T: Real> Correlation<'a, T> {
@@ -33,17 +47,19 @@ impl<'a, T: Real> Correlation<'a, T> {
         kernel_row: usize,
         gradient: ArrayViewMut2<'a, T>,
         scale: T,
+        scratch: &'a mut Scratch<T>,
     ) -> Self {
         let (width, columns) = gradient.dim();
         let rows = (BLOCK_BYTES / (width * size_of::<T>())).max(MIN_BLOCK_ROWS);
+        scratch.fields.resize(rows * width, T::zero());
+        scratch.posts.reset(rows, columns);
         Self {
             product,
             kernel_row,
             gradient,
             scale,
             into: Into::Replace,
-            fields: vec![T::zero(); rows * width],
-            posts: RowPanels::new(rows, columns),
+            scratch,
         }
     }
 
@@ -52,15 +68,16 @@ impl<'a, T: Real> Correlation<'a, T> {
         let x = x.to_slice().expect("states are contiguous");
         let width = self.gradient.nrows();
         for (row, y) in y.rows().into_iter().enumerate() {
-            let field = &mut self.fields[self.posts.len() * width..][..width];
+            let Scratch { fields, posts } = &mut *self.scratch;
+            let field = &mut fields[posts.len() * width..][..width];
             match self.product.geometry() {
                 Some(g) => g.copy_kernel_row(x, row, self.kernel_row, field),
                 // A dense edge sees the whole image, whose pixels lie one after the other.
                 None => field.copy_from_slice(&x[row * width..(row + 1) * width]),
             }
             let y = y.to_slice().expect("a row is contiguous");
-            self.posts.push(y, self.scale);
-            if self.posts.is_full() {
+            posts.push(y, self.scale);
+            if posts.is_full() {
                 self.flush();
             }
         }
@@ -71,15 +88,15 @@ impl<'a, T: Real> Correlation<'a, T> {
     }
 
     fn flush(&mut self) {
-        if self.posts.is_empty() {
+        let Scratch { fields, posts } = &mut *self.scratch;
+        if posts.is_empty() {
             return;
         }
-        let shape = (self.posts.len(), self.gradient.nrows());
-        let fields = ArrayView2::from_shape(shape, &self.fields[..shape.0 * shape.1]);
+        let shape = (posts.len(), self.gradient.nrows());
+        let fields = ArrayView2::from_shape(shape, &fields[..shape.0 * shape.1]);
         let fields = fields.expect("as many fields as rows were pushed");
-        let gradient = self.gradient.view_mut();
-        self.posts.multiply_transposed(gradient, fields, self.into);
+        posts.multiply_transposed(self.gradient.view_mut(), fields, self.into);
         self.into = Into::Add;
-        self.posts.clear();
+        posts.clear();
     }
 }

@@ -12,7 +12,7 @@
 //! positions of their maxima, each of the two to its own.
 
 use super::backend::Chunk;
-use super::correlate::Correlation;
+use super::correlate::{Correlation, Scratch};
 use super::real::Real;
 use super::stack::halves;
 use super::wiring::{Product, Wiring};
@@ -49,31 +49,34 @@ pub fn estimate<T: Real>(
         }
         bias.mapv_inplace(|g| g * scale);
     }
-    tasks(wiring, gradient).into_par_iter().for_each(|task| {
-        let edge = &network.edges()[task.edge];
-        let mut correlation = Correlation::new(
-            wiring.products[task.edge],
-            task.kernel_row,
-            task.gradient,
-            scale,
-        );
-        for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
-            let post = match wiring.products[task.edge] {
-                Product::Pooled(..) => &unpooled[task.edge],
-                _ => &chunk.pair().layers[edge.post],
-            };
-            let (post_mean, post_half) = halves(post.view());
-            if edge.pre == 0 {
-                // The input is the same in both states: m is the image and d is zero.
-                correlation.add(chunk.clamped.input.view(), post_half);
-            } else {
-                let (pre_mean, pre_half) = halves(chunk.pair().layers[edge.pre].view());
-                correlation.add(pre_mean, post_half);
-                correlation.add(pre_half, post_mean);
+    tasks(wiring, gradient)
+        .into_par_iter()
+        .for_each_init(Scratch::new, |scratch, task| {
+            let edge = &network.edges()[task.edge];
+            let mut correlation = Correlation::new(
+                wiring.products[task.edge],
+                task.kernel_row,
+                task.gradient,
+                scale,
+                scratch,
+            );
+            for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
+                let post = match wiring.products[task.edge] {
+                    Product::Pooled(..) => &unpooled[task.edge],
+                    _ => &chunk.pair().layers[edge.post],
+                };
+                let (post_mean, post_half) = halves(post.view());
+                if edge.pre == 0 {
+                    // The input is the same in both states: m is the image and d is zero.
+                    correlation.add(chunk.clamped.input.view(), post_half);
+                } else {
+                    let (pre_mean, pre_half) = halves(chunk.pair().layers[edge.pre].view());
+                    correlation.add(pre_mean, post_half);
+                    correlation.add(pre_half, post_mean);
+                }
             }
-        }
-        correlation.finish();
-    });
+            correlation.finish();
+        });
 }
 
 /// The products of all edges: small enough to share them out, the heaviest first.

@@ -56,9 +56,10 @@ impl<T: Real> Panels<T> {
             let source = source.slice(s![columns, ..]);
             let source = source.to_slice().expect("the source is contiguous");
             for first in (0..rows).step_by(BLOCK) {
-                for (c, column) in source.chunks_exact(rows).enumerate() {
-                    for r in first..rows.min(first + BLOCK) {
-                        panel[r * width + c] = column[r];
+                for r in first..rows.min(first + BLOCK) {
+                    let target = &mut panel[r * width..(r + 1) * width];
+                    for (t, column) in target.iter_mut().zip(source.chunks_exact(rows)) {
+                        *t = column[r];
                     }
                 }
             }
@@ -91,13 +92,19 @@ pub struct RowPanels<T> {
 }
 
 impl<T: Real> RowPanels<T> {
-    pub fn new(capacity: usize, columns: usize) -> Self {
+    pub fn new() -> Self {
         Self {
-            capacity,
-            columns,
+            capacity: 0,
+            columns: 0,
             len: 0,
-            data: vec![T::zero(); capacity * columns],
+            data: Vec::new(),
         }
+    }
+
+    /// Empties it, and makes room for `capacity` rows.
+    pub fn reset(&mut self, capacity: usize, columns: usize) {
+        self.data.resize(capacity * columns, T::zero());
+        (self.capacity, self.columns, self.len) = (capacity, columns, 0);
     }
 
     pub fn len(&self) -> usize {
