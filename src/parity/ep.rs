@@ -208,9 +208,9 @@ impl Replay<'_> {
             parts.push((format!("layer.{l}"), Difference::of(&name, state, &golden)?));
         }
         let quantity = format!("{prefix}.layer");
-        let tolerance = Some(self.tolerances.states);
-        self.report
-            .tensors(&quantity, &parts, Scale::TensorMax, tolerance);
+        let (unit, layer) = (self.tolerances.unit, self.tolerances.layer);
+        (self.report).tensors(&quantity, &parts, Scale::TensorMax, Some(unit));
+        (self.report).tensors(&quantity, &parts, Scale::LayerNorm, Some(layer));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Replays golden files against a backend.
 //!
-//! A golden file (`docs/parity.md` describes the format) holds a configuration, inputs, and the numbers that
+//! A golden file (`tests/golden/README.md` describes the format) holds a configuration, inputs, and the numbers that
 //! the published implementation computed from them. [`golden`] reads it, [`ep`], [`schedule`] and [`augment`]
 //! recompute one kind each, [`compare`] measures the differences, [`tolerance`] says which are small enough and
 //! why, and [`report`] prints the verdict. Nothing is passed over: whatever a file holds beyond what was

@@ -80,6 +80,8 @@ impl Report {
             let error = match scale {
                 Scale::TensorMax if d.golden_max == 0.0 => d.max,
                 Scale::TensorMax | Scale::Exact => relative(d.max, d.golden_max),
+                Scale::LayerNorm if d.golden_norm() == 0.0 => d.norm(),
+                Scale::LayerNorm => relative(d.norm(), d.golden_norm()),
                 Scale::TensorNorm => relative(d.norm(), d.golden_norm().max(SMALL_TENSOR * global)),
                 Scale::GlobalNorm => relative(d.norm(), global),
                 Scale::Angle => 1.0 - d.cosine(),
@@ -115,10 +117,12 @@ pub fn global(parts: &[(String, Difference)]) -> Difference {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
+        let longest = self.rows.iter().map(|row| row.quantity.len()).max();
+        let width = longest.unwrap_or_default();
         if !self.rows.is_empty() {
             writeln!(
                 f,
-                "  {:<42} {:>9} {:>9}  {:<11} {:>9}  {:<4}  worst",
+                "  {:<width$} {:>9} {:>9}  {:<11} {:>9}  {:<4}  worst",
                 "quantity", "abs error", "rel error", "relative to", "tolerance", ""
             )?;
         }
@@ -132,7 +136,7 @@ impl fmt::Display for Report {
             };
             writeln!(
                 f,
-                "  {:<42} {:>9.2e} {:>9.2e}  {:<11} {tolerance:>9}  {verdict}  {}",
+                "  {:<width$} {:>9.2e} {:>9.2e}  {:<11} {tolerance:>9}  {verdict}  {}",
                 row.quantity,
                 row.absolute,
                 row.relative,

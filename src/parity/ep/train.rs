@@ -3,8 +3,8 @@
 use super::{Replay, plain};
 use crate::ep::{NudgedPhase, Nudging, Start};
 use crate::optim::OptimizerConfig;
-use crate::parity::compare::{Difference, larger, relative};
-use crate::parity::report::Row;
+use crate::parity::compare::{Difference, relative};
+use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
 use anyhow::{Context, Result, ensure};
 
@@ -97,7 +97,8 @@ impl Replay<'_> {
         }
         let name = format!("{prefix}.gradnorm.{i}");
         if self.golden.has(&name) {
-            self.compare_scalar(&name, norm, Some(self.tolerances.gradient_norm))?;
+            let tolerance = Some(self.tolerances.gradient_norm_training);
+            self.compare_scalar(&name, norm, tolerance)?;
         }
         Ok(())
     }
@@ -116,30 +117,26 @@ impl Replay<'_> {
                     .tensors(quantity, &parts, Scale::TensorMax, tolerance);
             }
             OptimizerConfig::AdamW { .. } => {
-                let mut row = Row {
+                // In units of each tensor's own learning rate, then over all parameters.
+                let in_rates = |d: &Difference, rate: f64| relative(d.rms(), rate.abs());
+                let errors = (parts.iter().zip(rates)).map(|((_, d), &rate)| in_rates(d, rate));
+                let counts = parts.iter().map(|(_, d)| d.count as f64);
+                let squares: f64 = errors.clone().zip(counts).map(|(e, n)| e * e * n).sum();
+                let whole = global(&parts);
+                let worst = (errors.zip(&parts)).max_by(|a, b| a.0.total_cmp(&b.0));
+                let row = Row {
                     quantity: quantity.to_string(),
-                    absolute: 0.0,
-                    relative: 0.0,
+                    absolute: whole.max,
+                    relative: (squares / whole.count as f64).sqrt(),
                     scale: Scale::LearningRate,
                     tolerance: Some(self.tolerances.adamw),
-                    note: String::new(),
+                    note: worst.map_or(String::new(), |(e, (name, _))| {
+                        format!("{name} alone: {e:.1e}")
+                    }),
                 };
-                for ((name, d), &rate) in parts.iter().zip(rates) {
-                    let error = in_rates(d, rate);
-                    if error.is_nan() || error > row.relative {
-                        row.note.clone_from(name);
-                    }
-                    row.absolute = larger(row.absolute, d.max);
-                    row.relative = larger(row.relative, error);
-                }
                 self.report.row(row);
             }
         }
         Ok(())
     }
-}
-
-/// Error of an update in units of the learning rate.
-fn in_rates(difference: &Difference, rate: f64) -> f64 {
-    relative(difference.rms(), rate.abs())
 }
