@@ -5,6 +5,7 @@ use ndarray::{ArrayD, IxDyn};
 use num_traits::Float;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Biases of layers `1..=L` (shape `(C,)`), then weights by edge (shapes: [`Network::weight_shape`]).
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +104,11 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
+    /// The weights alone, by edge.
+    pub fn weights_mut(&mut self) -> &mut [ArrayD<T>] {
+        &mut self.tensors[self.biases..]
+    }
+
     pub fn cast<U: Float>(&self) -> ParameterSet<U> {
         let convert = |t: &ArrayD<T>| t.mapv(|v| U::from(v).expect("a float converts to a float"));
         ParameterSet {
@@ -111,14 +117,21 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
-    /// Global L2 norm over all tensors, accumulated in f64.
-    pub fn norm(&self) -> f64 {
+    /// Global L2 norm over all tensors. Squares are summed in blocks, then the blocks in order and in f64: the result
+    /// depends neither on the number of threads nor, beyond rounding, on `T`.
+    pub fn norm(&self) -> f64
+    where
+        T: Sync,
+    {
+        const BLOCK: usize = 4096;
         let square = |v: &T| v.to_f64().expect("a float converts to f64").powi(2);
-        let sums = self
-            .tensors
-            .iter()
-            .map(|t| t.iter().map(square).sum::<f64>());
-        sums.sum::<f64>().sqrt()
+        let tensors = self.tensors.iter().map(|tensor| {
+            let values = tensor.as_slice().expect("parameters are contiguous");
+            let blocks = values.par_chunks(BLOCK);
+            let blocks = blocks.map(|block| block.iter().map(square).sum::<f64>());
+            blocks.collect::<Vec<f64>>().iter().sum::<f64>()
+        });
+        tensors.sum::<f64>().sqrt()
     }
 }
 

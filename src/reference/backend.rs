@@ -1,7 +1,7 @@
 //! [`Backend`] on the CPU.
 
 use super::gradient;
-use super::real::Real;
+use super::real::{Real, configure_matmul};
 use super::relax::phase;
 use super::stack::{Clamped, Form, Nudge, Stack, drive, halves};
 use super::wiring::Wiring;
@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 /// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
 /// smallest layers (2x2 pixels) still have some rows.
-const CHUNK: usize = 8;
+const CHUNK: usize = 4;
 /// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
 const CHUNKS: usize = 2;
 
@@ -82,6 +82,7 @@ pub struct CpuBackend<T> {
 
 impl<T: Real> CpuBackend<T> {
     pub fn new(network: &Network) -> Self {
+        configure_matmul();
         Self {
             wiring: Wiring::new(network.clone()),
             chunks: Vec::new(),
@@ -300,10 +301,13 @@ impl<T: Real> Backend for CpuBackend<T> {
     fn estimate_gradient(&mut self) -> Result<GradientReport> {
         let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
         ensure!(ready, "the nudged phases have not run");
-        let gradient = gradient::estimate(&self.wiring, &mut self.chunks, self.nudging_difference);
-        let norm = gradient.norm();
-        self.gradient = Some(gradient);
-        Ok(GradientReport { norm })
+        let zeros = || self.wiring.parameters.zeros_like();
+        let gradient = self.gradient.get_or_insert_with(zeros);
+        let difference = self.nudging_difference;
+        gradient::estimate(&self.wiring, &mut self.chunks, difference, gradient);
+        Ok(GradientReport {
+            norm: gradient.norm(),
+        })
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {

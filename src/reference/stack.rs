@@ -3,7 +3,7 @@
 //! This file is the relaxation step next to its formula. A layer's state is a matrix with one row per pixel of each
 //! image and one column per channel.
 
-use super::real::{Into, Real, matmul};
+use super::real::{Into, Real, vectorised};
 use super::wiring::{Product, Wiring};
 use crate::ep::CostFunction;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
@@ -165,7 +165,9 @@ impl<T: Real> Stack<T> {
         let x = self.layers[pre].view();
         match wiring.products[e] {
             Product::Conv(g) => g.forward_add(x, wiring.weight(e), p, &mut self.columns),
-            Product::Dense => matmul(p, as_images(x, self.images), wiring.weight(e), Into::Add),
+            Product::Dense => wiring
+                .weight(e)
+                .multiply(p, as_images(x, self.images), Into::Add),
             Product::Pooled(_, windows) => {
                 self.refresh_pooling(wiring, e, pre);
                 let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
@@ -194,7 +196,7 @@ impl<T: Real> Stack<T> {
             }
             Product::Dense => {
                 let y = self.layers[post].view();
-                matmul(as_images_mut(p, self.images), y, w, Into::Add);
+                w.multiply(as_images_mut(p, self.images), y, Into::Add);
             }
             Product::Pooled(g, _) => {
                 let pre = wiring.network.edges()[e].pre;
@@ -321,11 +323,17 @@ impl<T: Real> Stack<T> {
             .as_slice()
             .expect("states are contiguous");
         match self.form {
-            Form::Free | Form::Direct => activate_states(state, p, omega, low, high),
+            Form::Free | Form::Direct => vectorised(
+                #[inline(always)]
+                || activate_states(state, p, omega, low, high),
+            ),
             Form::Pair => {
                 let (m, d) = state.split_at_mut(state.len() / 2);
                 let (pm, pd) = p.split_at(p.len() / 2);
-                activate_pair(m, d, pm, pd, omega, low, high)
+                vectorised(
+                    #[inline(always)]
+                    || activate_pair(m, d, pm, pd, omega, low, high),
+                )
             }
         }
     }
@@ -352,7 +360,28 @@ impl<T: Real> Stack<T> {
 
 /// Lanes of an accumulator: float sums are only vectorised when they are written as such.
 const LANES: usize = 16;
+/// Entries that are summed in `T` before the sums are widened to f64.
+const BLOCK: usize = LANES * 64;
 
+/// Squared norms while they are summed.
+#[derive(Default)]
+struct Sums<T> {
+    delta: [T; LANES],
+    norm: [T; LANES],
+    total: Change,
+}
+
+impl<T: Real> Sums<T> {
+    #[inline(always)]
+    fn end_block(&mut self) {
+        self.total.delta += self.delta.iter().map(|v| v.wide()).sum::<f64>();
+        self.total.norm += self.norm.iter().map(|v| v.wide()).sum::<f64>();
+        self.delta = [T::zero(); LANES];
+        self.norm = [T::zero(); LANES];
+    }
+}
+
+#[inline(always)]
 fn clip<T: Real>(value: T, low: T, high: T) -> T {
     // Written so that NaN stays NaN, and a diverged run is noticed.
     if value < low {
@@ -364,29 +393,35 @@ fn clip<T: Real>(value: T, low: T, high: T) -> T {
     }
 }
 
+#[inline(always)]
 fn activate_states<T: Real>(state: &mut [T], p: &[T], omega: T, low: T, high: T) -> Change {
     let keep = T::one() - omega;
-    let mut change = Change::default();
-    for (state, p) in state.chunks_mut(LANES * 64).zip(p.chunks(LANES * 64)) {
-        let (mut delta, mut norm) = ([T::zero(); LANES], [T::zero(); LANES]);
-        for (state, p) in state.chunks_mut(LANES).zip(p.chunks(LANES)) {
-            for (i, (s, &p)) in state.iter_mut().zip(p).enumerate() {
-                let new = clip(keep * *s + omega * p, low, high);
-                delta[i] += (new - *s) * (new - *s);
-                norm[i] += new * new;
-                *s = new;
+    let update = |s: &mut T, p: T, delta: &mut T, norm: &mut T| {
+        let new = clip(keep * *s + omega * p, low, high);
+        *delta += (new - *s) * (new - *s);
+        *norm += new * new;
+        *s = new;
+    };
+    let mut sums = Sums::default();
+    for (state, p) in state.chunks_mut(BLOCK).zip(p.chunks(BLOCK)) {
+        let (state, state_rest) = state.as_chunks_mut::<LANES>();
+        let (p, p_rest) = p.as_chunks::<LANES>();
+        for (state, p) in state.iter_mut().zip(p) {
+            for i in 0..LANES {
+                update(&mut state[i], p[i], &mut sums.delta[i], &mut sums.norm[i]);
             }
         }
-        change += Change {
-            delta: delta.iter().map(|v| v.wide()).sum(),
-            norm: norm.iter().map(|v| v.wide()).sum(),
-        };
+        for (i, (s, &p)) in state_rest.iter_mut().zip(p_rest).enumerate() {
+            update(s, p, &mut sums.delta[i], &mut sums.norm[i]);
+        }
+        sums.end_block();
     }
-    change
+    sums.total
 }
 
 /// The update of both states `m +- d` at once. Where neither is clipped the pair follows `pm` and `pd` exactly, without
 /// forming `(m + d) - (m - d)`, which would round `d` to the precision of `m`. The change is that of `d`, the signal.
+#[inline(always)]
 fn activate_pair<T: Real>(
     mean: &mut [T],
     half: &mut [T],
@@ -396,34 +431,42 @@ fn activate_pair<T: Real>(
     low: T,
     high: T,
 ) -> Change {
-    const BLOCK: usize = LANES * 64;
     let keep = T::one() - omega;
     let one_half = T::of(0.5);
-    let mut change = Change::default();
+    let update = |m: &mut T, d: &mut T, pm: T, pd: T, delta: &mut T, norm: &mut T| {
+        let um = keep * *m + omega * pm;
+        let ud = keep * *d + omega * pd;
+        let (plus, minus) = (um + ud, um - ud);
+        let (a, b) = (clip(plus, low, high), clip(minus, low, high));
+        let inside = a == plus && b == minus;
+        let new = if inside { ud } else { one_half * (a - b) };
+        *m = if inside { um } else { one_half * (a + b) };
+        *delta += (new - *d) * (new - *d);
+        *norm += new * new;
+        *d = new;
+    };
+    let mut sums = Sums::default();
     let states = mean.chunks_mut(BLOCK).zip(half.chunks_mut(BLOCK));
     for ((mean, half), (pm, pd)) in states.zip(pm.chunks(BLOCK).zip(pd.chunks(BLOCK))) {
-        let (mut delta, mut norm) = ([T::zero(); LANES], [T::zero(); LANES]);
-        let states = mean.chunks_mut(LANES).zip(half.chunks_mut(LANES));
-        for ((mean, half), (pm, pd)) in states.zip(pm.chunks(LANES).zip(pd.chunks(LANES))) {
-            for i in 0..mean.len() {
-                let um = keep * mean[i] + omega * pm[i];
-                let ud = keep * half[i] + omega * pd[i];
-                let (plus, minus) = (um + ud, um - ud);
-                let (a, b) = (clip(plus, low, high), clip(minus, low, high));
-                let free = a == plus && b == minus;
-                let d = if free { ud } else { one_half * (a - b) };
-                mean[i] = if free { um } else { one_half * (a + b) };
-                delta[i] += (d - half[i]) * (d - half[i]);
-                norm[i] += d * d;
-                half[i] = d;
+        let (mean, mean_rest) = mean.as_chunks_mut::<LANES>();
+        let (half, half_rest) = half.as_chunks_mut::<LANES>();
+        let (pm, pm_rest) = pm.as_chunks::<LANES>();
+        let (pd, pd_rest) = pd.as_chunks::<LANES>();
+        for j in 0..mean.len() {
+            let (m, d, pm, pd) = (&mut mean[j], &mut half[j], &pm[j], &pd[j]);
+            for i in 0..LANES {
+                let (delta, norm) = (&mut sums.delta[i], &mut sums.norm[i]);
+                update(&mut m[i], &mut d[i], pm[i], pd[i], delta, norm);
             }
         }
-        change += Change {
-            delta: delta.iter().map(|v| v.wide()).sum(),
-            norm: norm.iter().map(|v| v.wide()).sum(),
-        };
+        for i in 0..mean_rest.len() {
+            let (m, d) = (&mut mean_rest[i], &mut half_rest[i]);
+            let (delta, norm) = (&mut sums.delta[i], &mut sums.norm[i]);
+            update(m, d, pm_rest[i], pd_rest[i], delta, norm);
+        }
+        sums.end_block();
     }
-    change
+    sums.total
 }
 
 /// Upper and lower half of a stack's images.
@@ -502,7 +545,7 @@ pub fn drive<T: Real>(wiring: &Wiring<T>, input: ArrayView2<T>, images: usize) -
                     }
                     Product::Dense => {
                         let x = as_images(input, images);
-                        matmul(drive.view_mut(), x, wiring.weight(e), Into::Add);
+                        wiring.weight(e).multiply(drive.view_mut(), x, Into::Add);
                     }
                     Product::Pooled(_, windows) => {
                         let pooling = pool_of(wiring, e, input, Form::Free, 0, &mut columns);
