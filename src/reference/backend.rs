@@ -330,8 +330,7 @@ impl<T: Real> Backend for CpuBackend<T> {
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
         );
-        optimizer.step(&mut self.wiring.parameters, gradient, learning_rates);
-        self.wiring.refresh();
+        self.wiring.step(optimizer, gradient, learning_rates);
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 //! positions of their maxima, each of the two to its own.
 
 use super::backend::Chunk;
-use super::correlate::Correlation;
+use super::correlate::{Correlation, Scratch};
 use super::real::Real;
 use super::stack::halves;
 use super::wiring::{Product, Wiring};
@@ -51,13 +51,14 @@ pub fn estimate<T: Real>(
     }
     tasks(wiring, gradient)
         .into_par_iter()
-        .for_each(|mut task| {
+        .for_each_init(Scratch::new, |scratch, task| {
             let edge = &network.edges()[task.edge];
-            task.gradient.fill(T::zero());
             let mut correlation = Correlation::new(
                 wiring.products[task.edge],
                 task.kernel_row,
-                task.gradient.view_mut(),
+                task.gradient,
+                scale,
+                scratch,
             );
             for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
                 let post = match wiring.products[task.edge] {
@@ -75,7 +76,6 @@ pub fn estimate<T: Real>(
                 }
             }
             correlation.finish();
-            task.gradient.mapv_inplace(|g| g * scale);
         });
 }
 
