@@ -1,1 +1,39 @@
 //! Datasets, augmentation and loading.
+//!
+//! A picture's way to the network: [`load`] finds or downloads the files of a [`DatasetName`] and reads them into two
+//! [`Dataset`]s of 8-bit images, 32 x 32; a [`Loader`](loader::Loader) shuffles one of them, applies the
+//! [`Augmentation`](augment::Augmentation) on threads of its own, normalises, and hands out [`Batch`](loader::Batch)es in a
+//! fixed order. The recipe of each dataset (what the published experiments do to it) is a method of its name:
+//! [`DatasetName::augmentation`] and [`DatasetName::normalization`].
+//!
+//! Everything random depends on the seed, the epoch and the index of the example alone, never on the number of threads.
+
+pub mod augment;
+pub mod loader;
+
+mod cifar;
+mod dataset;
+mod download;
+mod error;
+mod idx;
+mod image;
+mod mini;
+mod name;
+mod normalize;
+mod read;
+mod rng;
+mod source;
+
+pub use augment::Augmentation;
+pub use dataset::{Dataset, SIDE, Splits};
+pub use error::DataError;
+pub use image::Image;
+pub use loader::{Batch, Loader, LoaderOptions};
+pub use name::DatasetName;
+pub use normalize::{Normalization, normalize};
+pub use source::{Manifest, Plan, RemoteFile, Source};
+
+/// Finds, or else downloads, the dataset `name` and reads it.
+pub fn load(name: DatasetName, source: &Source) -> Result<Splits, DataError> {
+    Plan::published(name, source).load()
+}

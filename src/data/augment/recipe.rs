@@ -1,0 +1,55 @@
+//! A training recipe as a value.
+
+use serde::{Deserialize, Serialize};
+
+use super::geometry::{crop, flip};
+use super::rand_augment::RandAugmentOp;
+use crate::data::Image;
+use crate::data::rng::Draw;
+
+/// What surrounds an image before a random window is cut out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PadMode {
+    /// The border pixels, repeated.
+    Edge,
+    /// Black.
+    Zero,
+}
+
+/// One random transformation of a training image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Mirror left and right, with probability one half.
+    Flip,
+    /// `ops` operations of RandAugment, each at magnitude bin `magnitude` of 31.
+    RandAugment { ops: usize, magnitude: usize },
+    /// Pad `pad` pixels on each side, then cut out a window of the original size at a uniformly random place.
+    Crop { pad: usize, mode: PadMode },
+}
+
+/// The random transformations of a training image, in the order in which they are applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Augmentation {
+    pub steps: Vec<Step>,
+}
+
+impl Augmentation {
+    /// Applies all steps, with random numbers from `draw`.
+    pub(in crate::data) fn apply(&self, image: Image, draw: &mut Draw) -> Image {
+        self.steps.iter().fold(image, |image, step| match *step {
+            Step::Flip if draw.coin() => flip(&image),
+            Step::Flip => image,
+            Step::RandAugment { ops, magnitude } => (0..ops).fold(image, |image, _| {
+                RandAugmentOp::apply_random(&image, magnitude, draw)
+            }),
+            Step::Crop { pad, mode } => {
+                let offsets = 2 * pad as u32 + 1;
+                let (top, left) = (draw.below(offsets), draw.below(offsets));
+                crop(&image, pad, mode, top as usize, left as usize, image.height)
+            }
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! Fetching a file so that it is either there and right, or not there.
+//!
+//! The bytes go to a temporary file in the target folder, which gets its name only when the MD5 sum is right; it vanishes in
+//! every other case.
+
+use std::fs;
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use md5::{Digest, Md5};
+
+use super::DataError;
+
+/// A server that says nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Downloads `url` to `path`, whose folder is created if needed, and checks its MD5 sum (lower-case hexadecimal).
+pub(super) fn fetch(url: &str, md5: &str, path: &Path) -> Result<(), DataError> {
+    let failed = |reason: String| DataError::Download {
+        url: url.to_owned(),
+        reason,
+        put: path.to_owned(),
+    };
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(SILENCE))
+        .timeout_recv_response(Some(SILENCE))
+        .timeout_per_read(Some(SILENCE))
+        .build()
+        .into();
+    let response = agent
+        .get(url)
+        // Some servers "compress" a .gz file once more in transit; we want the file itself.
+        .header("Accept-Encoding", "identity")
+        .call()
+        .map_err(|e| failed(e.to_string()))?;
+    let body = response.into_body();
+    let length = body.content_length();
+
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(DataError::io(folder))?;
+    let mut partial = temporary(folder).map_err(DataError::io(folder))?;
+    let bar = progress(length, path);
+    let mut reader = body.into_reader();
+    let mut sum = Md5::new();
+    let mut received = 0u64;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(failed(format!("after {received} bytes: {e}"))),
+        };
+        sum.update(&buffer[..n]);
+        partial
+            .write_all(&buffer[..n])
+            .map_err(DataError::io(path))?;
+        received += n as u64;
+        bar.set_position(received);
+    }
+    bar.finish_and_clear();
+    if let Some(length) = length.filter(|&length| length != received) {
+        return Err(failed(format!(
+            "the transfer ended after {received} of {length} bytes"
+        )));
+    }
+    let found = hex(sum);
+    if found != md5 {
+        return Err(DataError::Checksum {
+            url: url.to_owned(),
+            expected: md5.to_owned(),
+            found,
+            put: path.to_owned(),
+        });
+    }
+    partial
+        .persist(path)
+        .map_err(|e| DataError::io(path)(e.error))?;
+    Ok(())
+}
+
+/// The MD5 sum of a file, in lower-case hexadecimal.
+pub(super) fn md5_of(path: &Path) -> Result<String, DataError> {
+    let mut file = fs::File::open(path).map_err(DataError::io(path))?;
+    let mut sum = Md5::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(DataError::io(path))? {
+            0 => return Ok(hex(sum)),
+            n => sum.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(sum: Md5) -> String {
+    sum.finalize().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".download-").suffix(".part");
+    #[cfg(unix)]
+    {
+        // Temporary files are private by default, but this one becomes a dataset that others may share.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o644));
+    }
+    builder.tempfile_in(folder)
+}
+
+/// A bar on the terminal, or nothing when the output goes elsewhere.
+fn progress(length: Option<u64>, path: &Path) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = match length {
+        Some(length) => ProgressBar::new(length),
+        None => ProgressBar::new_spinner(),
+    };
+    let template = "{msg} {wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    bar.with_message(name.into_owned())
+}

@@ -1,0 +1,264 @@
+//! Batches, made ahead of the training by threads of their own.
+//!
+//! Worker `w` of `n` makes the batches `w`, `w + n`, `w + 2n`, ... of an epoch and puts them into a bounded queue of its own; the
+//! consumer takes one from each queue in turn. So batches arrive in order without a reordering buffer, memory is bounded, and
+//! since every random number belongs to (seed, epoch, example), the number of threads cannot change a result.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use ndarray::Array4;
+
+use super::augment::Augmentation;
+use super::normalize::write_normalized;
+use super::rng::{Draw, Purpose};
+use super::{Dataset, Normalization, SIDE};
+
+/// How a dataset is cut into batches.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoaderOptions {
+    /// Examples per batch; the last batch of an epoch has what is left.
+    pub batch_size: usize,
+    /// A new random order in each epoch, rather than the order of the dataset.
+    pub shuffle: bool,
+    /// Random transformations of each image; none for evaluation.
+    pub augment: Option<Augmentation>,
+    pub normalization: Normalization,
+    /// Fixes the order and the transformations.
+    pub seed: u64,
+    /// Threads that make batches; 0 counts as 1. Does not change the batches.
+    pub threads: usize,
+    /// About how many finished batches may wait; 0 counts as 1. Does not change the batches.
+    pub prefetch: usize,
+}
+
+/// Some examples, ready for the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `(N, C, 32, 32)`, normalised.
+    pub images: Array4<f32>,
+    /// N labels.
+    pub labels: Vec<usize>,
+    /// The batch's place in its epoch, from 0.
+    pub index: usize,
+}
+
+impl Batch {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}
+
+/// Cuts a dataset into batches, epoch by epoch.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dataset: Arc<Dataset>,
+    options: LoaderOptions,
+    tables: Vec<[f32; 256]>,
+}
+
+impl Loader {
+    /// # Panics
+    /// If the batch size is 0, or the normalisation has another number of channels than the dataset.
+    pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Self {
+        assert!(options.batch_size > 0, "the batch size must be at least 1");
+        assert_eq!(
+            options.normalization.channels(),
+            dataset.channels,
+            "channels of the normalisation and of the dataset"
+        );
+        let tables = options.normalization.tables();
+        Self {
+            shared: Arc::new(Shared {
+                dataset,
+                options,
+                tables,
+            }),
+        }
+    }
+
+    /// Batches per epoch.
+    pub fn batches(&self) -> usize {
+        let shared = &self.shared;
+        shared.dataset.len().div_ceil(shared.options.batch_size)
+    }
+
+    /// Examples per epoch.
+    pub fn examples(&self) -> usize {
+        self.shared.dataset.len()
+    }
+
+    /// The batches of `epoch` from number `first_batch` on, in order. Dropping the iterator stops its threads.
+    pub fn epoch(&self, epoch: u64, first_batch: usize) -> Epoch {
+        let n = self.shared.dataset.len();
+        let order = if self.shared.options.shuffle {
+            Draw::new(self.shared.options.seed, epoch, Purpose::Shuffle).permutation(n)
+        } else {
+            (0..n).collect()
+        };
+        let job = Arc::new(Job {
+            shared: Arc::clone(&self.shared),
+            epoch,
+            order,
+            stop: AtomicBool::new(false),
+        });
+        let batches = self.batches();
+        let first = first_batch.min(batches);
+        let threads = self
+            .shared
+            .options
+            .threads
+            .clamp(1, (batches - first).max(1));
+        let waiting = self.shared.options.prefetch.div_ceil(threads).max(1);
+        Epoch {
+            workers: (0..threads)
+                .map(|w| Worker::start(&job, first + w..batches, threads, waiting))
+                .collect(),
+            job,
+            first,
+            next: first,
+            batches,
+        }
+    }
+}
+
+/// What the threads of one epoch share.
+struct Job {
+    shared: Arc<Shared>,
+    epoch: u64,
+    /// The examples, in the order of the epoch.
+    order: Vec<usize>,
+    stop: AtomicBool,
+}
+
+impl Job {
+    /// Makes a batch, or nothing if the epoch was abandoned meanwhile.
+    fn batch(&self, index: usize) -> Option<Batch> {
+        let Shared {
+            dataset,
+            options,
+            tables,
+        } = &*self.shared;
+        let start = index * options.batch_size;
+        let end = (start + options.batch_size).min(self.order.len());
+        let examples = &self.order[start..end];
+        let mut images = Array4::zeros((examples.len(), dataset.channels, SIDE, SIDE));
+        for (mut out, &example) in images.outer_iter_mut().zip(examples) {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let Some(out) = out.as_slice_mut() else {
+                continue; // never: a freshly made array is contiguous
+            };
+            match &options.augment {
+                None => write_normalized(dataset.bytes(example), tables, out),
+                Some(recipe) => {
+                    let mut draw = Draw::new(options.seed, self.epoch, Purpose::Augment(example));
+                    let image = recipe.apply(dataset.image(example), &mut draw);
+                    write_normalized(&image.data, tables, out);
+                }
+            }
+        }
+        Some(Batch {
+            images,
+            labels: examples
+                .iter()
+                .map(|&i| usize::from(dataset.labels[i]))
+                .collect(),
+            index,
+        })
+    }
+}
+
+struct Worker {
+    /// Absent once the epoch is over (dropping it wakes a worker that waits to deliver).
+    queue: Option<Receiver<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts a thread that makes every `stride`-th batch of `range`, of which `waiting` may wait.
+    fn start(job: &Arc<Job>, range: std::ops::Range<usize>, stride: usize, waiting: usize) -> Self {
+        let (deliver, queue) = sync_channel(waiting);
+        let job = Arc::clone(job);
+        let thread = thread::Builder::new()
+            .name("data".into())
+            .spawn(move || {
+                for index in range.step_by(stride) {
+                    let Some(batch) = job.batch(index) else {
+                        return;
+                    };
+                    if deliver.send(batch).is_err() {
+                        return;
+                    }
+                }
+            })
+            .ok();
+        Self {
+            queue: Some(queue),
+            thread,
+        }
+    }
+}
+
+/// The batches of one epoch, in order.
+pub struct Epoch {
+    job: Arc<Job>,
+    workers: Vec<Worker>,
+    first: usize,
+    next: usize,
+    batches: usize,
+}
+
+impl Iterator for Epoch {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        if self.next >= self.batches {
+            return None;
+        }
+        let index = self.next;
+        self.next += 1;
+        let worker = &self.workers[(index - self.first) % self.workers.len()];
+        worker
+            .queue
+            .as_ref()
+            .and_then(|queue| queue.recv().ok())
+            // The system may refuse a thread; then the consumer does its work.
+            .or_else(|| self.job.batch(index))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.batches - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Epoch {}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        self.job.stop.store(true, Ordering::Relaxed);
+        for worker in &mut self.workers {
+            worker.queue = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A panic of the thread has been reported already, and its batches were made by the consumer.
+                let _ = thread.join();
+            }
+        }
+    }
+}
