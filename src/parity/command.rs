@@ -3,9 +3,10 @@
 use super::golden::Golden;
 use super::report::Report;
 use super::tolerance::Tolerances;
+use crate::device::Device;
 use crate::network::Network;
-use crate::reference::{self, Precision};
-use anyhow::{Context, Result, ensure};
+use crate::reference::Precision;
+use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,9 @@ pub struct ParityArgs {
     /// golden files (safetensors)
     #[arg(required = true, value_name = "FILE.safetensors")]
     pub files: Vec<PathBuf>,
-    /// where to compute: auto or cpu
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
-    pub device: String,
+    /// where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    pub device: Device,
     /// arithmetic, and with it the tolerances
     #[arg(long, value_enum, default_value_t = Precision::Fp32)]
     pub precision: Precision,
@@ -32,14 +33,7 @@ pub fn run(args: &ParityArgs) -> Result<bool> {
 /// [`run`] with a choice of where to print.
 pub fn run_to(args: &ParityArgs, out: &mut dyn Write) -> Result<bool> {
     let tolerances = Tolerances::of(args.precision);
-    let factory = |network: &Network| {
-        ensure!(
-            matches!(args.device.as_str(), "auto" | "cpu"),
-            "--device {}: expected auto or cpu",
-            args.device
-        );
-        Ok(reference::backend(network, args.precision))
-    };
+    let factory = |network: &Network| args.device.backend(network, args.precision);
     let (mut passed, mut failed, mut bad_files) = (0, 0, Vec::new());
     for path in &args.files {
         match replay_file(path, &factory, &tolerances) {

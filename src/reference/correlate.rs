@@ -85,6 +85,9 @@ impl<'a, T: Real> Correlation<'a, T> {
 
     pub fn finish(mut self) {
         self.flush();
+        if self.into == Into::Replace {
+            self.gradient.fill(T::zero());
+        }
     }
 
     fn flush(&mut self) {
