@@ -56,13 +56,13 @@ pub struct Settings {
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
     pub network: Option<String>,
     /// Widths of the four blocks of a published network [default: 128,256,512,512]
-    #[arg(long, value_parser = count, value_delimiter = ',', allow_hyphen_values = true, value_name = "A,B,C,D", help_heading = "Network")]
+    #[arg(long, value_parser = count, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "A,B,C,D", help_heading = "Network")]
     pub channels: Option<Vec<usize>>,
     /// Activation of the hidden layers [default: relu6]
     #[arg(long, help_heading = "Network")]
     pub activation: Option<ActivationKind>,
     /// Initial gain of each weight tensor (13 for hopfieldresnet13, 5 for vgg5)
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "LIST", help_heading = "Network")]
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Network")]
     pub weight_gains: Option<Vec<f64>>,
 
     /// Passes over the training images [default: 100]
@@ -78,12 +78,12 @@ pub struct Settings {
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Learning")]
     pub learning_rate: Option<f64>,
     /// Initial learning rate of each weight tensor
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
     pub learning_rates_weights: Option<Vec<f64>>,
     /// Initial learning rate of each bias, one per layer above the input [default: that of the layer's first weight]
     ///
     /// The published program takes one per weight tensor here; such a list is accepted when all its values are equal.
-    #[arg(long, value_delimiter = ',', allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
     pub learning_rates_biases: Option<Vec<f64>>,
     /// Momentum of sgd [default: 0.9]
     #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Learning")]
