@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod ep;
 pub mod network;
 pub mod optim;

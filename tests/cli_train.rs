@@ -11,16 +11,23 @@ const TINY: &str = "--dataset FashionMNIST-mini --channels 4,4,8,8 --limit-train
 
 fn eqprop(folder: &Path, arguments: &str) -> Command {
     let mut command = Command::cargo_bin("eqprop-cuda").expect("the binary is built");
-    command.current_dir(folder).args(arguments.split_whitespace());
+    command
+        .current_dir(folder)
+        .args(arguments.split_whitespace());
     command
 }
 
 fn train(folder: &Path, arguments: &str) {
-    eqprop(folder, &format!("train {arguments}")).assert().success();
+    eqprop(folder, &format!("train {arguments}"))
+        .assert()
+        .success();
 }
 
 fn config(run: &Path) -> toml::Table {
-    fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap()
+    fs::read_to_string(run.join("config.toml"))
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -28,15 +35,23 @@ fn metrics_have_the_promised_form() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), &format!("{TINY} --output run"));
     let text = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
-    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let records: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(records.len(), 2);
     for (i, record) in records.iter().enumerate() {
         assert_eq!(record["epoch"], i + 1);
         for part in ["train", "test"] {
             for key in ["energy", "cost", "top1_error", "top5_error", "seconds"] {
-                let value = record[part][key].as_f64().unwrap_or_else(|| panic!("{part}.{key}"));
+                let value = record[part][key]
+                    .as_f64()
+                    .unwrap_or_else(|| panic!("{part}.{key}"));
                 assert!(value.is_finite(), "{part}.{key} is {value}");
-                assert!(!key.ends_with("error") || (0.0..=1.0).contains(&value), "{part}.{key} is {value}");
+                assert!(
+                    !key.ends_with("error") || (0.0..=1.0).contains(&value),
+                    "{part}.{key} is {value}"
+                );
             }
         }
         assert_eq!(record["learning_rates"].as_array().unwrap().len(), 9 + 13);
@@ -59,7 +74,11 @@ fn warm_restarts_restart_the_learning_rate_every_five_epochs() {
     let text = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
     let rates: Vec<f64> = text
         .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["learning_rates"][0].as_f64().unwrap())
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["learning_rates"][0]
+                .as_f64()
+                .unwrap()
+        })
         .collect();
     assert_eq!(rates[0], 0.03);
     assert!(rates[4] < 0.004, "{rates:?}");
@@ -69,7 +88,8 @@ fn warm_restarts_restart_the_learning_rate_every_five_epochs() {
 #[test]
 fn the_resolved_configuration_makes_the_same_run_again() {
     let folder = tempfile::tempdir().unwrap();
-    let more = "--preset fast-fashionmnist --activation reluclip --lossfn CE --optimizer adam --seed 7";
+    let more =
+        "--preset fast-fashionmnist --activation reluclip --lossfn CE --optimizer adam --seed 7";
     train(folder.path(), &format!("{more} {TINY} --output one"));
     train(folder.path(), "--config one/config.toml --output two");
     for file in ["config.toml", "last.safetensors", "best.safetensors"] {
@@ -120,7 +140,11 @@ fn a_network_file_is_kept_in_the_run_folder() {
 #[test]
 fn the_command_line_goes_before_the_file_before_the_preset_before_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.toml"), "beta = 0.3\nmomentum = 0.5\nepochs = 1\n").unwrap();
+    fs::write(
+        folder.path().join("a.toml"),
+        "beta = 0.3\nmomentum = 0.5\nepochs = 1\n",
+    )
+    .unwrap();
     let tiny = TINY.replace("--epochs 2", "");
     train(
         folder.path(),
@@ -137,9 +161,16 @@ fn the_command_line_goes_before_the_file_before_the_preset_before_the_defaults()
 #[test]
 fn a_file_may_name_the_preset_that_it_modifies() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.toml"), "preset = \"fast-cifar10\"\nomega = 1.5\nepochs = 1\n").unwrap();
+    fs::write(
+        folder.path().join("a.toml"),
+        "preset = \"fast-cifar10\"\nomega = 1.5\nepochs = 1\n",
+    )
+    .unwrap();
     let tiny = TINY.replace("--epochs 2", "");
-    train(folder.path(), &format!("--config a.toml {tiny} --output run"));
+    train(
+        folder.path(),
+        &format!("--config a.toml {tiny} --output run"),
+    );
     let config = config(&folder.path().join("run"));
     assert_eq!(config["omega"].as_float(), Some(1.5));
     assert_eq!(config["mode"].as_str(), Some("coloured"));
@@ -149,7 +180,10 @@ fn a_file_may_name_the_preset_that_it_modifies() {
 fn another_optimizer_brings_its_own_learning_rate() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), &format!("{TINY} --output one"));
-    train(folder.path(), "--config one/config.toml --optimizer adam --output two");
+    train(
+        folder.path(),
+        "--config one/config.toml --optimizer adam --output two",
+    );
     let config = config(&folder.path().join("two"));
     assert_eq!(config["learning-rates-weights"][0].as_float(), Some(1e-4));
     assert_eq!(config["learning-rates-biases"][0].as_float(), Some(1e-4));
@@ -211,13 +245,18 @@ fn eval_reports_what_the_best_epoch_measured() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), &format!("{TINY} --output run"));
     let text = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
-    let errors = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap()["test"]["top1_error"].as_f64().unwrap());
+    let errors = text.lines().map(|line| {
+        serde_json::from_str::<Value>(line).unwrap()["test"]["top1_error"]
+            .as_f64()
+            .unwrap()
+    });
     let best = errors.fold(1.0, f64::min);
     let assert = eqprop(folder.path(), "eval run").assert().success();
     let output = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
-    assert!(output.contains(&format!("top-1 error {:>6.2} %", 100.0 * best)), "{best}: {output}");
+    assert!(
+        output.contains(&format!("top-1 error {:>6.2} %", 100.0 * best)),
+        "{best}: {output}"
+    );
     assert!(output.contains("Ankle boot"), "{output}");
     eqprop(
         folder.path(),
@@ -231,7 +270,10 @@ fn eval_reports_what_the_best_epoch_measured() {
 fn more_threads_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for threads in [1, 3] {
-        train(folder.path(), &format!("{TINY} --threads {threads} --output {threads}"));
+        train(
+            folder.path(),
+            &format!("{TINY} --threads {threads} --output {threads}"),
+        );
     }
     let weights = |run: &str| {
         let bytes = fs::read(folder.path().join(run).join("last.safetensors")).unwrap();
@@ -246,7 +288,12 @@ fn help_and_version_are_printed() {
     let folder = tempfile::tempdir().unwrap();
     let help = eqprop(folder.path(), "train --help").assert().success();
     let help = String::from_utf8(help.get_output().stdout.clone()).unwrap();
-    for word in ["--num-iterations-inference", "quickstart", "fast-cifar100", "Equilibrium propagation:"] {
+    for word in [
+        "--num-iterations-inference",
+        "quickstart",
+        "fast-cifar100",
+        "Equilibrium propagation:",
+    ] {
         assert!(help.contains(word), "{word}");
     }
     eqprop(folder.path(), "--version").assert().success();

@@ -24,7 +24,8 @@ fn start(folder: &Path, arguments: &str) -> Child {
 
 fn finish(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    let text =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code(), text)
 }
 
@@ -76,7 +77,10 @@ fn assert_same_end(folder: &Path, one: &str, two: &str) {
 
 #[cfg(unix)]
 fn signal(child: &Child, name: &str) {
-    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -104,7 +108,13 @@ fn a_run_killed_anywhere_resumes_to_the_same_end() {
 #[test]
 fn ctrl_c_saves_and_says_how_to_resume() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, more) in [("fp32", ""), ("fp64", "--precision fp64 --optimizer adam --preset fast-fashionmnist")] {
+    for (name, more) in [
+        ("fp32", ""),
+        (
+            "fp64",
+            "--precision fp64 --optimizer adam --preset fast-fashionmnist",
+        ),
+    ] {
         let (whole, stopped) = (format!("{name}-whole"), format!("{name}-stopped"));
         let settings = format!("{RUN} {more}").replace("--save-every 1", "--save-every 5");
         train(folder.path(), &format!("{settings} --output {whole}"));
@@ -113,7 +123,10 @@ fn ctrl_c_saves_and_says_how_to_resume() {
         signal(&child, "-INT");
         let (code, text) = finish(child);
         assert_eq!(code, Some(130), "{text}");
-        assert!(text.contains(&format!("eqprop-cuda train --resume {stopped}")), "{text}");
+        assert!(
+            text.contains(&format!("eqprop-cuda train --resume {stopped}")),
+            "{text}"
+        );
         train(folder.path(), &format!("--resume {stopped}"));
         assert_same_end(folder.path(), &whole, &stopped);
     }

@@ -2,10 +2,11 @@
 
 use super::{load_data, loader, use_threads};
 use crate::data::DatasetName;
+use crate::device::Device;
 use crate::network::Mode;
 use crate::reference::Precision;
 use crate::train::{
-    Checkpoint, Device, Evaluation, RunFolder, Settings, UsageError, evaluate, interrupt, say,
+    Checkpoint, Evaluation, RunFolder, Settings, UsageError, evaluate, interrupt, say,
 };
 use anyhow::{Result, ensure};
 use clap::Args;

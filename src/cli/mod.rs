@@ -7,6 +7,7 @@ mod eval;
 mod train;
 
 use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
+use crate::parity::{self, ParityArgs};
 use crate::train::{Config, UsageError};
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
@@ -26,6 +27,7 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
+    Parity(ParityArgs),
 }
 
 const EXIT_FAILURE: u8 = 1;
@@ -40,10 +42,18 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Parity(args) => parity::run(&args).map(|passed| match passed {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(EXIT_FAILURE),
+        }),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {}", one_line(&format!("{error:#}")));
-        ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILURE })
+        ExitCode::from(if error.is::<UsageError>() {
+            EXIT_USAGE
+        } else {
+            EXIT_FAILURE
+        })
     })
 }
 
@@ -60,10 +70,12 @@ fn parse() -> Result<Cli, clap::Error> {
 
 /// The published program spells its options with underscores: `--batch_size` is `--batch-size` too.
 fn accept_snake_case(command: clap::Command) -> clap::Command {
-    command.mut_args(|arg| match arg.get_long().map(|long| long.replace('-', "_")) {
-        Some(snake) if Some(snake.as_str()) != arg.get_long() => arg.alias(snake),
-        _ => arg,
-    })
+    command.mut_args(
+        |arg| match arg.get_long().map(|long| long.replace('-', "_")) {
+            Some(snake) if Some(snake.as_str()) != arg.get_long() => arg.alias(snake),
+            _ => arg,
+        },
+    )
 }
 
 /// Prints clap's help as it is, and its errors on one line.
@@ -81,7 +93,10 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
         _ => {
             let text = error.render().to_string();
             let text = text.split("\nUsage:").next().unwrap_or_default();
-            let text = text.split("\nFor more information").next().unwrap_or_default();
+            let text = text
+                .split("\nFor more information")
+                .next()
+                .unwrap_or_default();
             eprintln!("{} (--help lists the options)", one_line(text));
             ExitCode::from(EXIT_USAGE)
         }

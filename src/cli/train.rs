@@ -78,14 +78,21 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     use_threads(&run.config)?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
-    let mut backend = run.config.device.backend(&run.network, run.config.precision)?;
+    let mut backend = run
+        .config
+        .device
+        .backend(&run.network, run.config.precision)?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
         run.network.name(),
         run.config.dataset,
         data.train.len(),
         data.test.len(),
-        run.parameters.tensors().iter().map(|t| t.len()).sum::<usize>(),
+        run.parameters
+            .tensors()
+            .iter()
+            .map(|t| t.len())
+            .sum::<usize>(),
         backend.describe()
     ));
     // Nothing is written before everything else is known to work.
@@ -97,7 +104,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;
-        say(format_args!("going on after {} epochs and {} batches", done.epoch, done.batch));
+        say(format_args!(
+            "going on after {} epochs and {} batches",
+            done.epoch, done.batch
+        ));
     }
 
     let loaders = (
@@ -109,9 +119,16 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     Ok(match trainer.run()? {
         Ending::Finished(best) => {
             let best = best.map_or(String::new(), |best| {
-                format!("smallest test error {:.2} % in epoch {}; ", 100.0 * best.top1_error, best.epoch)
+                format!(
+                    "smallest test error {:.2} % in epoch {}; ",
+                    100.0 * best.top1_error,
+                    best.epoch
+                )
             });
-            say(format_args!("finished: {best}the network is {}", path.join("best.safetensors").display()));
+            say(format_args!(
+                "finished: {best}the network is {}",
+                path.join("best.safetensors").display()
+            ));
             ExitCode::SUCCESS
         }
         Ending::Interrupted => {

@@ -176,7 +176,7 @@ impl Layout {
         labels: &mut Vec<u8>,
     ) -> Result<(), DataError> {
         let record = self.label_bytes + PIXELS;
-        if data.is_empty() || data.len() % record != 0 {
+        if data.is_empty() || !data.len().is_multiple_of(record) {
             return Err(DataError::truncated(
                 path,
                 format!("a multiple of {record} bytes"),

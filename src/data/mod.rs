@@ -1,8 +1,8 @@
 //! Datasets, augmentation and loading.
 //!
 //! A picture's way to the network: [`load`] finds or downloads the files of a [`DatasetName`] and reads them into two
-//! [`Dataset`]s of 8-bit images, 32 x 32; a [`Loader`](loader::Loader) shuffles one of them, applies the
-//! [`Augmentation`](augment::Augmentation) on threads of its own, normalises, and hands out [`Batch`](loader::Batch)es in a
+//! [`Dataset`]s of 8-bit images, 32 x 32; a [`Loader`] shuffles one of them, applies the
+//! [`Augmentation`] on threads of its own, normalises, and hands out [`Batch`]es in a
 //! fixed order. The recipe of each dataset (what the published experiments do to it) is a method of its name:
 //! [`DatasetName::augmentation`] and [`DatasetName::normalization`].
 //!

@@ -18,7 +18,7 @@ mod cost;
 pub use backend::{Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which};
 pub use cost::CostFunction;
 
-use crate::network::Mode;
+pub use crate::network::Mode;
 use serde::{Deserialize, Serialize};
 
 /// Which two phases the gradient estimate is taken between.

@@ -5,6 +5,7 @@ use ndarray::{ArrayD, IxDyn};
 use num_traits::Float;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Biases of layers `1..=L` (shape `(C,)`), then weights by edge (shapes: [`Network::weight_shape`]).
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +104,11 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
+    /// The weights alone, by edge.
+    pub fn weights_mut(&mut self) -> &mut [ArrayD<T>] {
+        &mut self.tensors[self.biases..]
+    }
+
     pub fn cast<U: Float>(&self) -> ParameterSet<U> {
         let convert = |t: &ArrayD<T>| t.mapv(|v| U::from(v).expect("a float converts to a float"));
         ParameterSet {
@@ -111,15 +117,33 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
-    /// Global L2 norm over all tensors, accumulated in f64.
-    pub fn norm(&self) -> f64 {
-        let square = |v: &T| v.to_f64().expect("a float converts to f64").powi(2);
-        let sums = self
-            .tensors
-            .iter()
-            .map(|t| t.iter().map(square).sum::<f64>());
-        sums.sum::<f64>().sqrt()
+    /// Global L2 norm over all tensors, summed in f64 and in an order that does not depend on the number of threads.
+    pub fn norm(&self) -> f64
+    where
+        T: Sync,
+    {
+        const BLOCK: usize = 16 * 1024;
+        let tensors = self.tensors.iter().map(|tensor| {
+            let values = tensor.as_slice().expect("parameters are contiguous");
+            let blocks: Vec<f64> = values.par_chunks(BLOCK).map(sum_of_squares).collect();
+            blocks.iter().sum::<f64>()
+        });
+        tensors.sum::<f64>().sqrt()
     }
+}
+
+/// Float sums are only vectorised when their lanes are written out.
+fn sum_of_squares<T: Float>(values: &[T]) -> f64 {
+    const LANES: usize = 16;
+    let square = |v: T| v.to_f64().expect("a float converts to f64").powi(2);
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &v) in lanes.iter_mut().zip(block) {
+            *lane += square(v);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&v| square(v)).sum::<f64>()
 }
 
 /// Draws initial parameters: weights uniform in `+-gain * sqrt(1/fan_in)`, biases uniform in

@@ -7,13 +7,14 @@
 //! ```text
 //! Op(x)    = im2col(x) W              forward_add
 //! Op^T(y)  = col2im(y W^T)            transpose_add      (col2im is the transpose of im2col: it adds back)
-//! corr     = im2col(x)^T y            correlate_add      (the gradient of <y, Op(x)> with respect to W)
+//! corr     = im2col(x)^T y            correlate.rs       (the gradient of <y, Op(x)> with respect to W)
 //! ```
 //!
 //! Rows are taken in blocks, so that a block of `im2col` stays in the cache between being written and being
 //! multiplied.
 
-use super::real::{Into, Real, matmul};
+use super::panels::Panels;
+use super::real::{Into, Real, vectorised};
 use crate::network::{Convolution, Shape};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 use std::ops::Range;
@@ -63,13 +64,13 @@ impl ConvGeometry {
     pub fn forward_add<T: Real>(
         &self,
         x: ArrayView2<T>,
-        w: ArrayView2<T>,
+        w: &Panels<T>,
         mut out: ArrayViewMut2<T>,
         columns: &mut Vec<T>,
     ) {
         for block in self.blocks::<T>(out.nrows()) {
             let cols = self.im2col(x, block.clone(), columns);
-            matmul(out.slice_mut(s![block, ..]), cols, w, Into::Add);
+            w.multiply(out.slice_mut(s![block, ..]), cols, Into::Add);
         }
     }
 
@@ -77,37 +78,15 @@ impl ConvGeometry {
     pub fn transpose_add<T: Real>(
         &self,
         y: ArrayView2<T>,
-        w_transposed: ArrayView2<T>,
+        w_transposed: &Panels<T>,
         mut out: ArrayViewMut2<T>,
         columns: &mut Vec<T>,
     ) {
         for block in self.blocks::<T>(y.nrows()) {
             let mut cols = matrix(columns, block.len(), self.fan_in());
             let rows = y.slice(s![block.clone(), ..]);
-            matmul(cols.view_mut(), rows, w_transposed, Into::Replace);
+            w_transposed.multiply(cols.view_mut(), rows, Into::Replace);
             self.col2im_add(cols.view(), block, out.view_mut());
-        }
-    }
-
-    /// `gradient += im2col(x)^T y` for the taps of kernel row `ky`: `gradient` is that slab of `W`.
-    pub fn correlate_add<T: Real>(
-        &self,
-        ky: usize,
-        x: ArrayView2<T>,
-        y: ArrayView2<T>,
-        mut gradient: ArrayViewMut2<T>,
-        columns: &mut Vec<T>,
-    ) {
-        let width = self.conv.kernel * self.pre.channels;
-        let x = x.to_slice().expect("states are contiguous");
-        for block in self.blocks::<T>(y.nrows()) {
-            let mut cols = matrix(columns, block.len(), width);
-            for (row, mut cols) in block.clone().zip(cols.rows_mut()) {
-                let field = cols.as_slice_mut().expect("a row is contiguous");
-                self.copy_kernel_row(x, row, ky, field);
-            }
-            let y = y.slice(s![block, ..]);
-            matmul(gradient.view_mut(), cols.t(), y, Into::Add);
         }
     }
 
@@ -131,7 +110,7 @@ impl ConvGeometry {
     }
 
     /// Copies kernel row `ky` of output pixel `row`'s receptive field, with zeros where it leaves the image.
-    fn copy_kernel_row<T: Real>(&self, x: &[T], row: usize, ky: usize, taps: &mut [T]) {
+    pub fn copy_kernel_row<T: Real>(&self, x: &[T], row: usize, ky: usize, taps: &mut [T]) {
         match self.kernel_row(row, ky) {
             None => taps.fill(T::zero()),
             Some(KernelRow { columns, start }) => {
@@ -152,17 +131,22 @@ impl ConvGeometry {
     ) {
         let out = out.as_slice_mut().expect("states are contiguous");
         let width = self.conv.kernel * self.pre.channels;
-        for (row, field) in rows.zip(cols.rows()) {
-            let field = field.to_slice().expect("a row is contiguous");
-            for (ky, taps) in field.chunks_exact(width).enumerate() {
-                if let Some(KernelRow { columns, start }) = self.kernel_row(row, ky) {
-                    let target = &mut out[start..start + columns.len()];
-                    for (t, &v) in target.iter_mut().zip(&taps[columns]) {
-                        *t += v;
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, field) in rows.zip(cols.rows()) {
+                    let field = field.to_slice().expect("a row is contiguous");
+                    for (ky, taps) in field.chunks_exact(width).enumerate() {
+                        if let Some(KernelRow { columns, start }) = self.kernel_row(row, ky) {
+                            let target = &mut out[start..start + columns.len()];
+                            for (t, &v) in target.iter_mut().zip(&taps[columns]) {
+                                *t += v;
+                            }
+                        }
                     }
                 }
-            }
-        }
+            },
+        );
     }
 
     /// The taps of a kernel row are neighbours in an NHWC image, so each row of the field is one run.

@@ -12,107 +12,106 @@
 //! positions of their maxima, each of the two to its own.
 
 use super::backend::Chunk;
-use super::conv::ConvGeometry;
-use super::real::{Into, Real, matmul};
-use super::stack::{as_images, halves};
+use super::correlate::{Correlation, Scratch};
+use super::real::Real;
 use super::wiring::{Product, Wiring};
 use crate::network::ParameterSet;
-use ndarray::{Array1, Array2, ArrayD, ArrayView2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
 /// One product of the gradient: an edge, and for convolutions a row of the kernel.
 struct Task<'a, T> {
     edge: usize,
-    kernel_row: Option<(usize, ConvGeometry)>,
+    kernel_row: usize,
     gradient: ArrayViewMut2<'a, T>,
 }
 
-/// Gradient in packed form (see [`Wiring`]). `nudging_difference` is `second - first`.
+/// Gradient in packed form (see [`Wiring`]) into `gradient`. `nudging_difference` is `second - first`.
 pub fn estimate<T: Real>(
     wiring: &Wiring<T>,
     chunks: &mut [Chunk<T>],
     nudging_difference: f64,
-) -> ParameterSet<T> {
+    gradient: &mut ParameterSet<T>,
+) {
     let network = &wiring.network;
     let unpooled: Vec<Vec<Array2<T>>> = chunks.par_iter_mut().map(|c| unpool(wiring, c)).collect();
     let chunks = &*chunks;
     let examples: usize = chunks.iter().map(Chunk::examples).sum();
     let scale = T::of(-2.0 / (nudging_difference * examples as f64));
 
-    let mut weights: Vec<Array2<T>> = (0..network.edges().len())
-        .map(|e| Array2::zeros(wiring.weight(e).dim()))
-        .collect();
-    tasks(wiring, &mut weights)
+    for l in network.free_layers() {
+        let bias = gradient.bias_mut(l);
+        bias.fill(T::zero());
+        for chunk in chunks {
+            if let Some(half) = chunk.pair().half_difference(l) {
+                *bias += &half.sum_axis(Axis(0));
+            }
+        }
+        bias.mapv_inplace(|g| g * scale);
+    }
+    tasks(wiring, gradient)
         .into_par_iter()
-        .for_each(|mut task| {
-            let pre = network.edges()[task.edge].pre;
-            let mut columns = Vec::new();
+        .for_each_init(Scratch::new, |scratch, task| {
+            let edge = &network.edges()[task.edge];
+            let mut correlation = Correlation::new(
+                wiring.products[task.edge],
+                task.kernel_row,
+                task.gradient,
+                scale,
+                scratch,
+            );
             for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
-                let post = post_states(wiring, chunk, unpooled, task.edge);
-                let (post_mean, post_half) = halves(post);
-                if pre == 0 {
-                    // The input is the same in both states: m is the image and d is zero.
-                    task.correlate_add(chunk.clamped.input.view(), post_half, &mut columns);
-                } else {
-                    let (pre_mean, pre_half) = halves(chunk.pair().layers[pre].view());
-                    task.correlate_add(pre_mean, post_half, &mut columns);
-                    task.correlate_add(pre_half, post_mean, &mut columns);
+                let pair = chunk.pair();
+                let (post_mean, post_half) = match wiring.products[task.edge] {
+                    Product::Pooled(..) => {
+                        let post = unpooled[task.edge].view();
+                        let (mean, half) = post.split_at(Axis(0), post.nrows() / 2);
+                        (mean, Some(half))
+                    }
+                    _ => (pair.mean(edge.post), pair.half_difference(edge.post)),
+                };
+                // Of the input, which is the same in both states, m is the image and d is zero. A layer that nudging has not
+                // reached has no d either.
+                let (pre_mean, pre_half) = match edge.pre {
+                    0 => (chunk.clamped.input.view(), None),
+                    pre => (pair.mean(pre), pair.half_difference(pre)),
+                };
+                if let Some(post_half) = post_half {
+                    correlation.add(pre_mean, post_half);
+                }
+                if let Some(pre_half) = pre_half {
+                    correlation.add(pre_half, post_mean);
                 }
             }
-            task.gradient.mapv_inplace(|g| g * scale);
+            correlation.finish();
         });
-
-    let biases = network.free_layers().collect::<Vec<_>>().into_par_iter();
-    let biases = biases.map(|l| {
-        let mut sum = Array1::<T>::zeros(network.layers()[l].shape.channels);
-        for chunk in chunks {
-            let (_, half) = halves(chunk.pair().layers[l].view());
-            sum += &half.sum_axis(Axis(0));
-        }
-        sum.mapv_into(|g| g * scale).into_dyn()
-    });
-    let biases: Vec<ArrayD<T>> = biases.collect();
-    ParameterSet::new(biases, weights.into_iter().map(Array2::into_dyn).collect())
 }
 
 /// The products of all edges: small enough to share them out, the heaviest first.
-fn tasks<'a, T: Real>(wiring: &Wiring<T>, weights: &'a mut [Array2<T>]) -> Vec<Task<'a, T>> {
+fn tasks<'a, T: Real>(wiring: &Wiring<T>, gradient: &'a mut ParameterSet<T>) -> Vec<Task<'a, T>> {
     let mut tasks = Vec::new();
-    for (edge, weight) in weights.iter_mut().enumerate() {
-        match wiring.products[edge].geometry() {
-            None => tasks.push(Task {
+    for (edge, weight) in gradient.weights_mut().iter_mut().enumerate() {
+        let slabs = wiring.products[edge]
+            .geometry()
+            .map_or(1, |g| g.conv.kernel);
+        let rows = weight.shape()[0] / slabs;
+        let slabs = weight.axis_chunks_iter_mut(Axis(0), rows).enumerate();
+        tasks.extend(slabs.map(|(kernel_row, slab)| {
+            Task {
                 edge,
-                kernel_row: None,
-                gradient: weight.view_mut(),
-            }),
-            Some(g) => {
-                let rows = g.fan_in() / g.conv.kernel;
-                let slabs = weight.axis_chunks_iter_mut(Axis(0), rows);
-                tasks.extend(slabs.enumerate().map(|(ky, gradient)| Task {
-                    edge,
-                    kernel_row: Some((ky, g)),
-                    gradient,
-                }));
+                kernel_row,
+                gradient: slab
+                    .into_dimensionality()
+                    .expect("a packed weight has two axes"),
             }
-        }
+        }));
     }
     let cost = |task: &Task<T>| {
-        let pixels = task.kernel_row.map_or(1, |(_, g)| g.post.pixels());
-        std::cmp::Reverse(task.gradient.len() * pixels)
+        let geometry = wiring.products[task.edge].geometry();
+        std::cmp::Reverse(task.gradient.len() * geometry.map_or(1, |g| g.post.pixels()))
     };
     tasks.sort_by_key(cost);
     tasks
-}
-
-impl<T: Real> Task<'_, T> {
-    /// `gradient += corr(x, y)` for this task's taps.
-    fn correlate_add(&mut self, x: ArrayView2<T>, y: ArrayView2<T>, columns: &mut Vec<T>) {
-        let gradient = self.gradient.view_mut();
-        match self.kernel_row {
-            Some((ky, g)) => g.correlate_add(ky, x, y, gradient, columns),
-            None => matmul(gradient, as_images(x, y.nrows()).t(), y, Into::Add),
-        }
-    }
 }
 
 /// The post states of each max-pool edge at the resolution of its convolution; empty for other edges.
@@ -121,28 +120,9 @@ fn unpool<T: Real>(wiring: &Wiring<T>, chunk: &mut Chunk<T>) -> Vec<Array2<T>> {
     let input = chunk.clamped.input.view();
     let pair = chunk.nudged.as_mut().expect("the nudged phases have run");
     edges
-        .map(|(e, edge)| match wiring.products[e] {
-            Product::Pooled(..) => {
-                if edge.pre == 0 {
-                    pair.refresh_input_pooling(wiring, e, input);
-                } else {
-                    pair.refresh_pooling(wiring, e, edge.pre);
-                }
-                pair.unpool(wiring, e)
-            }
+        .map(|(e, _)| match wiring.products[e] {
+            Product::Pooled(..) => pair.unpooled_pair(wiring, e, input),
             _ => Array2::zeros((0, 0)),
         })
         .collect()
-}
-
-fn post_states<'a, T: Real>(
-    wiring: &Wiring<T>,
-    chunk: &'a Chunk<T>,
-    unpooled: &'a [Array2<T>],
-    e: usize,
-) -> ArrayView2<'a, T> {
-    match wiring.products[e] {
-        Product::Pooled(..) => unpooled[e].view(),
-        _ => chunk.pair().layers[wiring.network.edges()[e].post].view(),
-    }
 }

@@ -5,8 +5,10 @@
 
 mod backend;
 mod conv;
+mod correlate;
 mod gradient;
 mod measure;
+mod panels;
 mod pool;
 mod real;
 mod relax;

@@ -77,3 +77,15 @@ pub fn matmul<T: Real>(mut c: ArrayViewMut2<T>, a: ArrayView2<T>, b: ArrayView2<
         );
     }
 }
+
+/// Runs `body` compiled for the widest vectors that this processor has. `body` must be `#[inline(always)]`. Rust never
+/// fuses a product and a sum by itself, so the results do not depend on the processor.
+pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
+    ARCH.get_or_init(pulp::Arch::new).dispatch(body)
+}
+
+/// Tells `gemm` not to copy right-hand sides: ours are in panels, which it may read in place.
+pub fn configure_matmul() {
+    gemm::set_lhs_packing_threshold_single_thread(usize::MAX);
+}

@@ -8,27 +8,61 @@ use super::stack::Change;
 use crate::ep::{PhaseReport, Relaxation};
 use rayon::prelude::*;
 
-/// The safeguard steps in when the change exceeds this many times the smallest one so far ...
+/// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many
+/// times the smallest one so far, and is not falling.
 const GROWTH: f64 = 1.5;
-/// ... but not in the first iterations, while the signal is still on its way through the layers.
+/// Iterations that are left alone at the beginning, while the signal is still on its way through the layers, and after
+/// each step of the safeguard, until its effect shows.
 const SETTLING_ITERATIONS: usize = 3;
+/// An omega this close to 1 is 1.
+const NEGLIGIBLE: f64 = 0.05;
+
+/// Lowers omega half-way towards 1 each time the change has grown.
+struct Safeguard {
+    omega: f64,
+    smallest: f64,
+    previous: f64,
+    patience: usize,
+}
+
+impl Safeguard {
+    fn new(omega: f64) -> Self {
+        Self {
+            omega,
+            smallest: f64::INFINITY,
+            previous: f64::INFINITY,
+            patience: SETTLING_ITERATIONS,
+        }
+    }
+
+    fn observe(&mut self, change: f64) {
+        let growing = change > GROWTH * self.smallest && change >= self.previous;
+        if self.patience > 0 {
+            self.patience -= 1;
+        } else if growing && self.omega > 1.0 {
+            let excess = (self.omega - 1.0) / 2.0;
+            self.omega = if excess < NEGLIGIBLE {
+                1.0
+            } else {
+                1.0 + excess
+            };
+            self.patience = SETTLING_ITERATIONS;
+        }
+        self.smallest = self.smallest.min(change);
+        self.previous = change;
+    }
+}
 
 /// Runs a phase. `iterate` does one iteration of one chunk with the given omega.
-///
-/// Over-relaxation that does not suit the network shows as a change that grows: omega then falls half-way back to 1,
-/// as often as it must.
 pub fn phase<C: Send>(
     chunks: &mut [C],
     relaxation: &Relaxation,
     iterate: impl Fn(&mut C, f64) -> Change + Sync,
 ) -> PhaseReport {
-    let mut report = PhaseReport {
-        omega: relaxation.omega,
-        ..PhaseReport::default()
-    };
-    let mut smallest = f64::INFINITY;
+    let mut safeguard = Safeguard::new(relaxation.omega);
+    let mut report = PhaseReport::default();
     for iteration in 1..=relaxation.iterations {
-        let omega = report.omega;
+        let omega = safeguard.omega;
         let changes: Vec<Change> = chunks.par_iter_mut().map(|c| iterate(c, omega)).collect();
         let mut change = Change::default();
         changes.into_iter().for_each(|c| change += c);
@@ -37,11 +71,8 @@ pub fn phase<C: Send>(
         if relaxation.tolerance.is_some_and(|t| report.change < t) {
             break;
         }
-        if iteration > SETTLING_ITERATIONS && report.change > GROWTH * smallest && omega > 1.0 {
-            report.omega = 1.0 + (omega - 1.0) / 2.0;
-            smallest = report.change;
-        }
-        smallest = smallest.min(report.change);
+        safeguard.observe(report.change);
     }
+    report.omega = safeguard.omega;
     report
 }

@@ -1,10 +1,12 @@
 //! The network with its weights in the form that the relaxation reads.
 
 use super::conv::{ConvGeometry, pack, unpack};
+use super::panels::Panels;
 use super::pool::Windows;
 use super::real::Real;
 use crate::network::{Network, NetworkError, Op, ParameterSet};
-use ndarray::{Array2, ArrayD, ArrayView2, IxDyn};
+use crate::optim::Optimizer;
+use ndarray::{ArrayD, ArrayView2, IxDyn};
 
 /// How an edge's product is formed.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +28,7 @@ impl Product {
     }
 }
 
-/// A network, its parameters in *packed* form, and the transposes of the weights for the way down.
+/// A network and its parameters in *packed* form.
 ///
 /// Packed weights are matrices with one row per (`ky`, `kx`, `c_pre`) (for a dense edge: (`y`, `x`, `c_pre`)) and one
 /// column per post channel. Gradients and optimizer state stay in this form too: an optimizer does not mind.
@@ -34,7 +36,10 @@ pub struct Wiring<T> {
     pub network: Network,
     pub products: Vec<Product>,
     pub parameters: ParameterSet<T>,
-    transposed: Vec<Array2<T>>,
+    /// the weights in panels, for the way up
+    weights: Vec<Panels<T>>,
+    /// and their transposes, for the way down
+    transposed: Vec<Panels<T>>,
 }
 
 impl<T: Real> Wiring<T> {
@@ -54,39 +59,65 @@ impl<T: Real> Wiring<T> {
             }
         };
         let products = network.edges().iter().map(product).collect();
-        let zeros = ParameterSet::zeros(&network);
-        let mut wiring = Self {
-            parameters: pack_all(&network, &zeros),
-            transposed: Vec::new(),
-            products,
-            network,
+        let parameters = pack_all(&network, &ParameterSet::zeros(&network));
+        let panels = |e: usize, transposed: bool| {
+            let (rows, columns) = matrix(parameters.weight(e)).dim();
+            if transposed {
+                Panels::zeros(columns, rows)
+            } else {
+                Panels::zeros(rows, columns)
+            }
         };
-        wiring.refresh();
-        wiring
+        let edges = 0..network.edges().len();
+        Self {
+            weights: edges.clone().map(|e| panels(e, false)).collect(),
+            transposed: edges.map(|e| panels(e, true)).collect(),
+            products,
+            parameters,
+            network,
+        }
     }
 
-    pub fn weight(&self, e: usize) -> ArrayView2<'_, T> {
-        matrix(self.parameters.weight(e))
+    pub fn weight(&self, e: usize) -> &Panels<T> {
+        &self.weights[e]
     }
 
-    pub fn transposed_weight(&self, e: usize) -> ArrayView2<'_, T> {
-        self.transposed[e].view()
+    pub fn transposed_weight(&self, e: usize) -> &Panels<T> {
+        &self.transposed[e]
     }
 
-    /// Renews what is derived from the parameters; call it after each change of them.
-    pub fn refresh(&mut self) {
-        use rayon::prelude::*;
-        self.transposed = (0..self.network.edges().len())
-            .into_par_iter()
-            .map(|e| transpose(matrix(self.parameters.weight(e))))
-            .collect();
+    /// Applies an optimizer to the parameters.
+    pub fn step(
+        &mut self,
+        optimizer: &mut Optimizer<T>,
+        gradient: &ParameterSet<T>,
+        learning_rates: &[f64],
+    ) {
+        let biases = self.network.free_layers().len();
+        let (weights, transposed) = (&mut self.weights, &mut self.transposed);
+        optimizer.step(
+            &mut self.parameters,
+            gradient,
+            learning_rates,
+            |parameters, tensor| {
+                if let Some(e) = tensor.checked_sub(biases) {
+                    let weight = matrix(parameters.weight(e));
+                    weights[e].fill(weight);
+                    transposed[e].fill_transposed(weight);
+                }
+            },
+        );
     }
 
     /// Takes parameters in the shapes of [`Network::weight_shape`].
     pub fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<(), NetworkError> {
         ParameterSet::from_tensors(&self.network, parameters.tensors().to_vec())?;
         self.parameters = pack_all(&self.network, &parameters.cast());
-        self.refresh();
+        for e in 0..self.network.edges().len() {
+            let weight = matrix(self.parameters.weight(e));
+            self.weights[e].fill(weight);
+            self.transposed[e].fill_transposed(weight);
+        }
         Ok(())
     }
 
@@ -146,22 +177,4 @@ fn pack_all<T: Real>(network: &Network, set: &ParameterSet<T>) -> ParameterSet<T
         }
     });
     ParameterSet::new(biases.collect(), weights.collect())
-}
-
-/// Transposes in blocks that fit the cache: a plain copy along the long stride is several times slower.
-fn transpose<T: Real>(a: ArrayView2<T>) -> Array2<T> {
-    const BLOCK: usize = 32;
-    let (rows, columns) = a.dim();
-    let source = a.to_slice().expect("packed weights are contiguous");
-    let mut out = vec![T::zero(); rows * columns];
-    for r0 in (0..rows).step_by(BLOCK) {
-        for c0 in (0..columns).step_by(BLOCK) {
-            for c in c0..columns.min(c0 + BLOCK) {
-                for r in r0..rows.min(r0 + BLOCK) {
-                    out[c * rows + r] = source[r * columns + c];
-                }
-            }
-        }
-    }
-    Array2::from_shape_vec((columns, rows), out).expect("same number of entries")
 }

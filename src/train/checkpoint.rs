@@ -17,8 +17,8 @@ use md5::{Digest, Md5};
 use ndarray::ArrayD;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use safetensors::tensor::{Dtype, TensorView};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -122,11 +122,15 @@ impl Checkpoint {
             optimizer_moments: self.optimizer.moments.len(),
             has_state: self.kept_state.is_some(),
         };
-        let views: Vec<(&str, TensorView)> = tensors.iter().map(|t| (t.name.as_str(), t.view())).collect();
+        let views: Vec<(&str, TensorView)> = tensors
+            .iter()
+            .map(|t| (t.name.as_str(), t.view()))
+            .collect();
         state.checksum = checksum(&views, &mut state)?;
         // One key only: with more, their order in the file would be another in each run.
         let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&state)?)]);
-        let bytes = safetensors::serialize(views, Some(metadata)).context("cannot encode a checkpoint")?;
+        let bytes =
+            safetensors::serialize(views, Some(metadata)).context("cannot encode a checkpoint")?;
         atomic::replace(path, &bytes)
     }
 
@@ -139,7 +143,8 @@ impl Checkpoint {
 
     fn decode(bytes: &[u8]) -> Result<Self> {
         const REMEDY: &str = "use another checkpoint of the run, or train again";
-        let corrupt = |what: String| anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}");
+        let corrupt =
+            |what: String| anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}");
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| corrupt(e.to_string()))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| corrupt(e.to_string()))?;
         let Some(json) = header.metadata().as_ref().and_then(|m| m.get(KEY)) else {
@@ -166,13 +171,21 @@ impl Checkpoint {
         let network = state.network.build(state.config.activation, &mut rng)?;
         let decode = |prefix: &str| -> Result<ParameterSet<f64>> {
             let names = network.parameter_names();
-            let tensors: Result<_> = names.iter().map(|name| tensor(&file, &format!("{prefix}{name}"))).collect();
+            let tensors: Result<_> = names
+                .iter()
+                .map(|name| tensor(&file, &format!("{prefix}{name}")))
+                .collect();
             Ok(ParameterSet::from_tensors(&network, tensors?)?)
         };
         let moments: Result<Vec<_>> = (0..state.optimizer_moments)
             .map(|k| decode(&format!("optimizer.{k}.")))
             .collect();
-        let layers = || network.free_layers().map(|l| tensor(&file, &format!("state.{l}"))).collect();
+        let layers = || {
+            network
+                .free_layers()
+                .map(|l| tensor(&file, &format!("state.{l}")))
+                .collect()
+        };
         Ok(Self {
             parameters: decode("")?,
             optimizer: OptimizerState {
@@ -194,7 +207,9 @@ impl Checkpoint {
         let names = self.network.parameter_names();
         let set = |prefix: String, set: &ParameterSet<f64>| -> Vec<Tensor> {
             let pairs = names.iter().zip(set.tensors());
-            pairs.map(|(name, values)| Tensor::encode(format!("{prefix}{name}"), values, precision)).collect()
+            pairs
+                .map(|(name, values)| Tensor::encode(format!("{prefix}{name}"), values, precision))
+                .collect()
         };
         let mut tensors = set(String::new(), &self.parameters);
         for (k, moment) in self.optimizer.moments.iter().enumerate() {
@@ -218,8 +233,17 @@ impl Tensor {
     /// Little-endian, in the precision that the run computes in, so that nothing is lost.
     fn encode(name: String, values: &ArrayD<f64>, precision: Precision) -> Self {
         let (dtype, bytes) = match precision {
-            Precision::Fp32 => (Dtype::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
-            Precision::Fp64 => (Dtype::F64, values.iter().flat_map(|&v| v.to_le_bytes()).collect()),
+            Precision::Fp32 => (
+                Dtype::F32,
+                values
+                    .iter()
+                    .flat_map(|&v| (v as f32).to_le_bytes())
+                    .collect(),
+            ),
+            Precision::Fp64 => (
+                Dtype::F64,
+                values.iter().flat_map(|&v| v.to_le_bytes()).collect(),
+            ),
         };
         Self {
             name,
@@ -236,11 +260,16 @@ impl Tensor {
 }
 
 fn tensor(file: &SafeTensors, name: &str) -> Result<ArrayD<f64>> {
-    let view = file.tensor(name).map_err(|_| anyhow!("the checkpoint has no tensor {name}"))?;
+    let view = file
+        .tensor(name)
+        .map_err(|_| anyhow!("the checkpoint has no tensor {name}"))?;
     let values: Vec<f64> = match view.dtype() {
         Dtype::F32 => {
             let (values, _) = view.data().as_chunks::<4>();
-            values.iter().map(|&b| f64::from(f32::from_le_bytes(b))).collect()
+            values
+                .iter()
+                .map(|&b| f64::from(f32::from_le_bytes(b)))
+                .collect()
         }
         Dtype::F64 => {
             let (values, _) = view.data().as_chunks::<8>();
@@ -262,5 +291,9 @@ fn checksum(tensors: &[(&str, TensorView)], state: &mut State) -> Result<String>
     }
     state.checksum.clear();
     hash.update(serde_json::to_string(state)?);
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

@@ -1,8 +1,9 @@
 //! A run's configuration, with everything decided.
 
 use super::settings::{self, OptimizerKind, is_network_file, overlay};
-use super::{Device, FileSettings, Settings, presets};
+use super::{FileSettings, Settings, presets};
 use crate::data::{DatasetName, SIDE, Source};
+use crate::device::Device;
 use crate::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
 use crate::network::presets::{ActivationKind, PAPER_CHANNELS, PRESETS, PresetOptions};
 use crate::network::{Mode, Network, NetworkDescription};
@@ -150,7 +151,9 @@ impl Config {
             if MAY_CHANGE.contains(&key.as_str()) {
                 merged.insert(key, value);
             } else if !self.says(&key, &value) {
-                let mine = mine.get(&key).map_or("unset".to_string(), ToString::to_string);
+                let mine = mine
+                    .get(&key)
+                    .map_or("unset".to_string(), ToString::to_string);
                 usage!(
                     "--{key} {value}: the run was started with {mine}, and a resumed run may change only {}",
                     MAY_CHANGE.map(|key| format!("--{key}")).join(", ")
@@ -180,12 +183,18 @@ impl Config {
     fn says(&self, key: &str, value: &toml::Value) -> bool {
         match (key, value.as_float()) {
             ("learning-rate", Some(rate)) => {
-                let all = self.learning_rates_biases.iter().chain(&self.learning_rates_weights);
+                let all = self
+                    .learning_rates_biases
+                    .iter()
+                    .chain(&self.learning_rates_weights);
                 all.into_iter().all(|&mine| mine == rate)
             }
             // May be the published list with one value per weight tensor.
             ("learning-rates-biases", _) => value.as_array().is_some_and(|given| {
-                let mine = |i: usize| self.learning_rates_biases.get(i.min(self.learning_rates_biases.len() - 1));
+                let mine = |i: usize| {
+                    self.learning_rates_biases
+                        .get(i.min(self.learning_rates_biases.len() - 1))
+                };
                 (given.iter().enumerate()).all(|(i, rate)| rate.as_float().as_ref() == mine(i))
             }),
             _ => self.table().get(key) == Some(value),
@@ -199,7 +208,9 @@ impl Config {
     /// The text of `config.toml`, which `--config` reads again.
     pub fn to_toml(&self) -> String {
         let table = toml::to_string(self).expect("a configuration is numbers, strings and lists");
-        format!("# Every setting of this run; `eqprop-cuda train --config` takes this file.\n{table}")
+        format!(
+            "# Every setting of this run; `eqprop-cuda train --config` takes this file.\n{table}"
+        )
     }
 
     pub fn source(&self) -> Source {
@@ -262,14 +273,19 @@ impl Config {
     /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first.
     pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
         let schedule = self.schedule();
-        let initial = self.learning_rates_biases.iter().chain(&self.learning_rates_weights);
+        let initial = self
+            .learning_rates_biases
+            .iter()
+            .chain(&self.learning_rates_weights);
         initial.map(|&rate| schedule.rate(rate, epoch)).collect()
     }
 
     /// The network as a name for folders and titles.
     pub fn network_name(&self) -> String {
         let stem = Path::new(&self.network).file_stem();
-        stem.map_or(self.network.clone(), |stem| stem.to_string_lossy().into_owned())
+        stem.map_or(self.network.clone(), |stem| {
+            stem.to_string_lossy().into_owned()
+        })
     }
 
     fn build_network(&self) -> Result<Network> {
@@ -300,7 +316,11 @@ impl Config {
             activation: self.activation,
             gains: None,
         };
-        Ok(crate::network::presets::build(&self.network, &options, &mut rng)?)
+        Ok(crate::network::presets::build(
+            &self.network,
+            &options,
+            &mut rng,
+        )?)
     }
 
     fn read_network(&self, rng: &mut ChaCha8Rng) -> Result<Network> {
@@ -332,9 +352,17 @@ impl Config {
         if self.weight_gains.is_empty() {
             self.weight_gains = edges.iter().map(|edge| edge.gain).collect();
         }
-        check_length("weight-gains", &self.weight_gains, edges.len(), "weight tensor", network)?;
+        check_length(
+            "weight-gains",
+            &self.weight_gains,
+            edges.len(),
+            "weight tensor",
+            network,
+        )?;
         if let (Some(rate), false) = (self.learning_rate, self.learning_rates_weights.is_empty()) {
-            usage!("--learning-rate {rate}: give either this or --learning-rates-weights, not both");
+            usage!(
+                "--learning-rate {rate}: give either this or --learning-rates-weights, not both"
+            );
         }
         if self.learning_rates_weights.is_empty() {
             let default = match self.optimizer {
@@ -345,7 +373,13 @@ impl Config {
         }
         self.learning_rate = None;
         let rates = &self.learning_rates_weights;
-        check_length("learning-rates-weights", rates, edges.len(), "weight tensor", network)?;
+        check_length(
+            "learning-rates-weights",
+            rates,
+            edges.len(),
+            "weight tensor",
+            network,
+        )?;
         self.learning_rates_biases = self.bias_rates(network)?;
         self.check_over_relaxation(network)
     }
@@ -381,7 +415,8 @@ impl Config {
             return Ok(());
         }
         for group in network.update_groups(self.mode) {
-            let joined = |e: &&crate::network::Edge| group.contains(&e.pre) && group.contains(&e.post);
+            let joined =
+                |e: &&crate::network::Edge| group.contains(&e.pre) && group.contains(&e.post);
             if let Some(edge) = network.edges().iter().find(joined) {
                 usage!(
                     "--omega {}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
@@ -411,16 +446,36 @@ impl Config {
         }
         let threads = self.threads.unwrap_or(1);
         check(threads <= MAX_THREADS, "threads", threads, "at most 1024")?;
-        check(self.seed <= i64::MAX as u64, "seed", self.seed, "at most 9223372036854775807")?;
+        check(
+            self.seed <= i64::MAX as u64,
+            "seed",
+            self.seed,
+            "at most 9223372036854775807",
+        )?;
         let positive = |v: f64| v.is_finite() && v > 0.0;
         let not_negative = |v: f64| v.is_finite() && v >= 0.0;
         check(positive(self.beta), "beta", self.beta, "a positive number")?;
         let momentum = (0.0..1.0).contains(&self.momentum);
-        check(momentum, "momentum", self.momentum, "a number from 0 to below 1")?;
+        check(
+            momentum,
+            "momentum",
+            self.momentum,
+            "a number from 0 to below 1",
+        )?;
         let decay = self.weight_decay;
-        check(not_negative(decay), "weight-decay", decay, "0 or a positive number")?;
+        check(
+            not_negative(decay),
+            "weight-decay",
+            decay,
+            "0 or a positive number",
+        )?;
         let omega = positive(self.omega) && self.omega < 2.0;
-        check(omega, "omega", self.omega, "a number between 0 and 2 (1.6 is a good one)")?;
+        check(
+            omega,
+            "omega",
+            self.omega,
+            "a number between 0 and 2 (1.6 is a good one)",
+        )?;
         for (name, value) in [
             ("tolerance", self.tolerance),
             ("tolerance-nudged", self.tolerance_nudged),
@@ -430,7 +485,12 @@ impl Config {
             check(fits, name, value, "a number between 0 and 1, such as 1e-3")?;
         }
         let rate = self.learning_rate.unwrap_or(0.0);
-        check(not_negative(rate), "learning-rate", rate, "0 or a positive number")?;
+        check(
+            not_negative(rate),
+            "learning-rate",
+            rate,
+            "0 or a positive number",
+        )?;
         for (name, list) in [
             ("weight-gains", &self.weight_gains),
             ("learning-rates-weights", &self.learning_rates_weights),
@@ -457,11 +517,18 @@ fn with_gains(network: &Network, gains: &[f64]) -> Result<Network> {
     for (edge, &gain) in edges.iter_mut().zip(gains) {
         edge.gain = gain;
     }
-    Ok(Network::new(network.name(), network.layers().to_vec(), edges)?)
+    Ok(Network::new(
+        network.name(),
+        network.layers().to_vec(),
+        edges,
+    )?)
 }
 
 fn check(holds: bool, name: &str, value: impl std::fmt::Display, expected: &str) -> Result<()> {
-    ensure!(holds, UsageError(format!("--{name} {value}: expected {expected}")));
+    ensure!(
+        holds,
+        UsageError(format!("--{name} {value}: expected {expected}"))
+    );
     Ok(())
 }
 

@@ -44,8 +44,12 @@ impl RunFolder {
             None => free_name(config)?,
         };
         Self::check_unused(&path)?;
-        fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make the folder {}; choose another with --output", path.display()))?;
+        fs::create_dir_all(&path).with_context(|| {
+            format!(
+                "cannot make the folder {}; choose another with --output",
+                path.display()
+            )
+        })?;
         Ok(Self {
             _lock: lock(&path)?,
             path,
@@ -55,7 +59,9 @@ impl RunFolder {
 
     /// Fails when there is a run already. Worth knowing before a dataset is loaded.
     pub fn check_unused(path: &Path) -> Result<()> {
-        let taken = [LAST, BEST, METRICS, CONFIG].iter().find(|name| path.join(name).exists());
+        let taken = [LAST, BEST, METRICS, CONFIG]
+            .iter()
+            .find(|name| path.join(name).exists());
         if let Some(name) = taken {
             bail!(
                 "{} holds a run already ({name} is there): continue it with --resume {0}, or choose another --output",
@@ -85,7 +91,11 @@ impl RunFolder {
             );
             return Ok((path.to_path_buf(), path.join(LAST)));
         }
-        ensure!(path.exists(), "{}: there is no such run folder or checkpoint", path.display());
+        ensure!(
+            path.exists(),
+            "{}: there is no such run folder or checkpoint",
+            path.display()
+        );
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
@@ -107,8 +117,12 @@ impl RunFolder {
             Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
         };
         for line in text.lines() {
-            let record: Record = serde_json::from_str(line)
-                .map_err(|e| anyhow!("{} is corrupt ({e}); repair it or move it away", file.display()))?;
+            let record: Record = serde_json::from_str(line).map_err(|e| {
+                anyhow!(
+                    "{} is corrupt ({e}); repair it or move it away",
+                    file.display()
+                )
+            })?;
             if record.epoch <= epochs {
                 folder.metrics.push(line.to_string());
             }
@@ -140,7 +154,11 @@ impl RunFolder {
     }
 
     fn write_metrics(&self) -> Result<()> {
-        let text: String = self.metrics.iter().map(|line| format!("{line}\n")).collect();
+        let text: String = self
+            .metrics
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect();
         atomic::replace(&self.path.join(METRICS), text.as_bytes())
     }
 
@@ -155,7 +173,9 @@ impl RunFolder {
     /// The checkpoint to evaluate that `path` means: of a folder the best one.
     pub fn best_of(path: &Path) -> PathBuf {
         let names = [BEST, LAST].map(|name| path.join(name));
-        let found = names.into_iter().find(|file| path.is_dir() && file.exists());
+        let found = names
+            .into_iter()
+            .find(|file| path.is_dir() && file.exists());
         found.unwrap_or_else(|| path.to_path_buf())
     }
 
@@ -174,7 +194,10 @@ fn free_name(config: &Config) -> Result<PathBuf> {
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("cannot make the folder {}", path.display())),
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("cannot make the folder {}", path.display()));
+            }
         }
     }
     unreachable!("there is always a next number")

@@ -27,7 +27,9 @@ impl Tally {
         self.energy += outcome.energy.iter().sum::<f64>();
         self.cost += outcome.cost.iter().sum::<f64>();
         let predictions = outcome.prediction.iter().zip(labels);
-        self.top1_wrong += predictions.filter(|(prediction, label)| prediction != label).count();
+        self.top1_wrong += predictions
+            .filter(|(prediction, label)| prediction != label)
+            .count();
         self.top5_wrong += outcome.in_top5.iter().filter(|&&inside| !inside).count();
         self.free_iterations += free.iterations;
         self.note_omega(free);
@@ -40,7 +42,10 @@ impl Tally {
     }
 
     fn note_omega(&mut self, report: &PhaseReport) {
-        self.omega = Some(self.omega.map_or(report.omega, |omega| omega.min(report.omega)));
+        self.omega = Some(
+            self.omega
+                .map_or(report.omega, |omega| omega.min(report.omega)),
+        );
     }
 
     /// Fraction of wrong predictions so far.

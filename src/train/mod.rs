@@ -6,7 +6,6 @@
 mod atomic;
 mod checkpoint;
 mod config;
-mod device;
 mod evaluate;
 mod folder;
 pub mod interrupt;
@@ -18,7 +17,6 @@ pub mod settings;
 
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{Config, UsageError};
-pub use device::Device;
 pub use evaluate::{Evaluation, evaluate};
 pub use folder::RunFolder;
 pub use metrics::{Measures, Record, Tally};

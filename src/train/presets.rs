@@ -95,7 +95,8 @@ pub fn find(name: &str) -> Result<Table> {
     };
     let mut table = Table::new();
     for text in *layers {
-        let layer = FileSettings::parse(text).map_err(|e| UsageError(format!("preset {name}: {e}")))?;
+        let layer =
+            FileSettings::parse(text).map_err(|e| UsageError(format!("preset {name}: {e}")))?;
         table = overlay(table, layer.settings.table());
     }
     Ok(table)

@@ -34,7 +34,8 @@ impl Progress {
     pub fn advance(&mut self, images: usize, error: f64) {
         self.images += images;
         let rate = self.images as f64 / self.begun.elapsed().as_secs_f64().max(1e-9);
-        self.bar.set_message(format!("{rate:.0} images/s  error {:.2} %", 100.0 * error));
+        self.bar
+            .set_message(format!("{rate:.0} images/s  error {:.2} %", 100.0 * error));
         self.bar.inc(images as u64);
     }
 }

@@ -67,7 +67,8 @@ impl<'a> Trainer<'a> {
     pub fn run(mut self) -> Result<Ending> {
         // From here on the folder can be resumed from.
         self.save()?;
-        self.folder.save_config(&self.run.config, &self.run.network)?;
+        self.folder
+            .save_config(&self.run.config, &self.run.network)?;
         while self.run.position.epoch < self.run.config.epochs {
             let trained = self.train_epoch()?;
             let tested = if trained { self.test_epoch()? } else { None };
@@ -82,7 +83,10 @@ impl<'a> Trainer<'a> {
 
     /// The training batches of the present epoch that are left; false when interrupted.
     fn train_epoch(&mut self) -> Result<bool> {
-        let Position { epoch, batch: first } = self.run.position;
+        let Position {
+            epoch,
+            batch: first,
+        } = self.run.position;
         if first == 0 {
             self.backend.set_kept_state(None)?;
         }
@@ -96,8 +100,9 @@ impl<'a> Trainer<'a> {
                 self.run.tally = Some(tally);
                 return Ok(false);
             }
-            self.train_batch(&batch, &rates, &mut tally)
-                .map_err(|e| self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1)))?;
+            self.train_batch(&batch, &rates, &mut tally).map_err(|e| {
+                self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
+            })?;
             self.run.position.batch = batch.index + 1;
             progress.advance(batch.len(), tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
@@ -117,11 +122,16 @@ impl<'a> Trainer<'a> {
         let (cost, relaxation) = (config.lossfn, config.free_relaxation());
         let (outcome, free) = relax(self.backend, batch, Start::Kept, cost, &relaxation)?;
         tally.add(&outcome, &batch.labels, &free);
-        let nudged = self.backend.nudged_phases(&config.nudging(), cost, &config.nudged_relaxation())?;
+        let nudged =
+            self.backend
+                .nudged_phases(&config.nudging(), cost, &config.nudged_relaxation())?;
         tally.add_nudged(&nudged);
         let gradient = self.backend.estimate_gradient()?;
         if !gradient.norm.is_finite() {
-            bail!(Diverged(format!("the norm of the gradient is {}", gradient.norm)));
+            bail!(Diverged(format!(
+                "the norm of the gradient is {}",
+                gradient.norm
+            )));
         }
         self.backend.step(rates)
     }
@@ -131,8 +141,20 @@ impl<'a> Trainer<'a> {
         let config = &self.run.config;
         let classes = self.run.network.classes();
         let (cost, relaxation) = (config.lossfn, config.free_relaxation());
-        evaluate(self.backend, &self.test, classes, cost, &relaxation, self.interrupted)
-            .map_err(|e| self.explain(e, format!("the test after epoch {}", self.run.position.epoch + 1)))
+        evaluate(
+            self.backend,
+            &self.test,
+            classes,
+            cost,
+            &relaxation,
+            self.interrupted,
+        )
+        .map_err(|e| {
+            self.explain(
+                e,
+                format!("the test after epoch {}", self.run.position.epoch + 1),
+            )
+        })
     }
 
     /// Records an epoch and prints its lines.
@@ -147,7 +169,10 @@ impl<'a> Trainer<'a> {
         };
         self.run.position = Position { epoch, batch: 0 };
         let top1_error = record.test.top1_error;
-        let improved = self.run.best.is_none_or(|best| top1_error < best.top1_error);
+        let improved = self
+            .run
+            .best
+            .is_none_or(|best| top1_error < best.top1_error);
         if improved {
             self.run.best = Some(Best { epoch, top1_error });
         }
@@ -159,12 +184,22 @@ impl<'a> Trainer<'a> {
         }
         self.write()?;
         let title = format!("epoch {epoch}/{}", self.run.config.epochs);
-        say(format_args!("{title:<13} train   {}", record.train.columns()));
+        say(format_args!(
+            "{title:<13} train   {}",
+            record.train.columns()
+        ));
         let mark = if improved { "   best" } else { "" };
-        say(format_args!("{:<13} test    {}{mark}", "", record.test.columns()));
+        say(format_args!(
+            "{:<13} test    {}{mark}",
+            "",
+            record.test.columns()
+        ));
         let smallest = record.train.smallest_omega.min(record.test.smallest_omega);
         if smallest < self.run.config.omega {
-            say(format_args!("{:<13} a phase grew instead of settling: omega went down to {smallest:.3}", ""));
+            say(format_args!(
+                "{:<13} a phase grew instead of settling: omega went down to {smallest:.3}",
+                ""
+            ));
         }
         Ok(())
     }
@@ -191,7 +226,11 @@ impl<'a> Trainer<'a> {
         }
         self.run.optimizer = self.backend.optimizer_state()?;
         let within_epoch = (1..self.train.batches()).contains(&self.run.position.batch);
-        self.run.kept_state = if within_epoch { self.backend.kept_state()? } else { None };
+        self.run.kept_state = if within_epoch {
+            self.backend.kept_state()?
+        } else {
+            None
+        };
         Ok(())
     }
 

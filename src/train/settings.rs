@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-use super::{Device, UsageError};
+use super::UsageError;
+use crate::device::Device;
 
 /// The published optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -62,7 +63,14 @@ pub struct Settings {
     #[arg(long, help_heading = "Network")]
     pub activation: Option<ActivationKind>,
     /// Initial gain of each weight tensor (13 for hopfieldresnet13, 5 for vgg5)
-    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Network")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        action = clap::ArgAction::Set,
+        allow_hyphen_values = true,
+        value_name = "LIST",
+        help_heading = "Network"
+    )]
     pub weight_gains: Option<Vec<f64>>,
 
     /// Passes over the training images [default: 100]
@@ -75,21 +83,50 @@ pub struct Settings {
     #[arg(long, help_heading = "Learning")]
     pub optimizer: Option<OptimizerKind>,
     /// One initial learning rate for all tensors [default: 3e-2 with sgd, 1e-4 with adam]
-    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Learning")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "RATE",
+        help_heading = "Learning"
+    )]
     pub learning_rate: Option<f64>,
     /// Initial learning rate of each weight tensor
-    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        action = clap::ArgAction::Set,
+        allow_hyphen_values = true,
+        value_name = "LIST",
+        help_heading = "Learning"
+    )]
     pub learning_rates_weights: Option<Vec<f64>>,
     /// Initial learning rate of each bias, one per layer above the input [default: that of the layer's first weight]
     ///
     /// The published program takes one per weight tensor here; such a list is accepted when all its values are equal.
-    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", help_heading = "Learning")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        action = clap::ArgAction::Set,
+        allow_hyphen_values = true,
+        value_name = "LIST",
+        help_heading = "Learning"
+    )]
     pub learning_rates_biases: Option<Vec<f64>>,
     /// Momentum of sgd [default: 0.9]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Learning")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Learning"
+    )]
     pub momentum: Option<f64>,
     /// Weight decay, of biases too [default: 3.5e-4]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Learning")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Learning"
+    )]
     pub weight_decay: Option<f64>,
     /// Restart the cosine annealing of the learning rates every 5 epochs
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, help_heading = "Learning")]
@@ -99,7 +136,12 @@ pub struct Settings {
     pub seed: Option<u64>,
 
     /// Strength of the nudging [default: 0.1]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Equilibrium propagation")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Equilibrium propagation"
+    )]
     pub beta: Option<f64>,
     /// Iterations of a free phase [default: 120]
     #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true, help_heading = "Equilibrium propagation")]
@@ -114,16 +156,31 @@ pub struct Settings {
     #[arg(long, help_heading = "Equilibrium propagation")]
     pub mode: Option<Mode>,
     /// Over-relaxation, between 0 and 2 [default: 1]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Equilibrium propagation")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Equilibrium propagation"
+    )]
     pub omega: Option<f64>,
     /// Relax the two nudged states themselves, or their mean and difference [default: direct]
     #[arg(long, help_heading = "Equilibrium propagation")]
     pub nudged_phase: Option<NudgedPhase>,
     /// End a phase when the relative change of the states in an iteration falls below this [default: never]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Equilibrium propagation")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Equilibrium propagation"
+    )]
     pub tolerance: Option<f64>,
     /// The same for the nudged phases alone [default: that of --tolerance]
-    #[arg(long, allow_negative_numbers = true, value_name = "X", help_heading = "Equilibrium propagation")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "X",
+        help_heading = "Equilibrium propagation"
+    )]
     pub tolerance_nudged: Option<f64>,
 
     /// Where to compute: auto, cpu, cuda or cuda:N [default: auto]
@@ -149,8 +206,9 @@ impl Settings {
 
     /// Reads a configuration file. Relative paths in it are relative to its folder.
     pub fn read(path: &Path) -> anyhow::Result<FileSettings> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| anyhow::anyhow!("cannot read the configuration {}: {e}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            anyhow::anyhow!("cannot read the configuration {}: {e}", path.display())
+        })?;
         let mut file = FileSettings::parse(&text)
             .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -194,7 +252,10 @@ impl FileSettings {
 
 /// Parses an option that counts something. TOML's whole numbers have 63 bits.
 pub fn count(text: &str) -> Result<usize, String> {
-    let number = text.parse::<i64>().ok().and_then(|n| usize::try_from(n).ok());
+    let number = text
+        .parse::<i64>()
+        .ok()
+        .and_then(|n| usize::try_from(n).ok());
     (number.filter(|&n| n > 0)).ok_or_else(|| "expected a whole number of at least 1".to_string())
 }
 
@@ -248,11 +309,19 @@ pub fn defaults() -> Settings {
 const BELONGS: [(&str, &[&str]); 5] = [
     (
         "network",
-        &["weight-gains", "learning-rates-weights", "learning-rates-biases"],
+        &[
+            "weight-gains",
+            "learning-rates-weights",
+            "learning-rates-biases",
+        ],
     ),
     (
         "optimizer",
-        &["learning-rate", "learning-rates-weights", "learning-rates-biases"],
+        &[
+            "learning-rate",
+            "learning-rates-weights",
+            "learning-rates-biases",
+        ],
     ),
     (
         "learning-rate",
@@ -268,7 +337,10 @@ const BELONGS: [(&str, &[&str]); 5] = [
 /// Puts `upper` on top of `lower`.
 pub fn overlay(mut lower: Table, upper: Table) -> Table {
     for (key, dependent) in BELONGS {
-        if upper.get(key).is_some_and(|value| lower.get(key) != Some(value)) {
+        if upper
+            .get(key)
+            .is_some_and(|value| lower.get(key) != Some(value))
+        {
             for key in dependent {
                 lower.remove(*key);
             }
