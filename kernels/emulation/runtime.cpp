@@ -283,7 +283,8 @@ multiply(float* __restrict c, const float* __restrict a, const float* __restrict
 
 void mma_act(void** lanes, int m, int n) {
     constexpr int MAX_ROWS = 128, MAX_COLUMNS = 128;
-    float a[MAX_ROWS * 16], b[16 * MAX_COLUMNS], c[MAX_ROWS * MAX_COLUMNS];
+    // Too large for a fibre's stack.
+    static thread_local float a[MAX_ROWS * 16], b[16 * MAX_COLUMNS], c[MAX_ROWS * MAX_COLUMNS];
     const int rows = 16 * m, columns = 8 * n;
     for (int lane = 0; lane < LANES; ++lane) {
         const auto& mine = *static_cast<const MmaLane*>(lanes[lane]);
