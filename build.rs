@@ -84,7 +84,9 @@ fn find_nvcc() -> Option<PathBuf> {
     if let Some(nvcc) = env::var_os("NVCC") {
         return (!nvcc.is_empty()).then(|| PathBuf::from(nvcc));
     }
-    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
+    let homes = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .filter_map(env::var_os);
     let in_homes = homes.map(|home| PathBuf::from(home).join("bin/nvcc"));
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).map(|dir| dir.join("nvcc"));
@@ -92,7 +94,11 @@ fn find_nvcc() -> Option<PathBuf> {
     in_homes
         .chain(in_path.collect::<Vec<_>>())
         .chain(usual)
-        .chain(site_packages().into_iter().flat_map(|dir| pip_toolkit(&dir)))
+        .chain(
+            site_packages()
+                .into_iter()
+                .flat_map(|dir| pip_toolkit(&dir)),
+        )
         .find(|nvcc| nvcc.is_file())
 }
 
@@ -106,7 +112,10 @@ fn site_packages() -> Vec<PathBuf> {
         .filter_map(|entry| Some(entry.ok()?.path().join("site-packages")))
         .collect();
     let ask = Command::new("python3")
-        .args(["-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"])
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_paths()['purelib'])",
+        ])
         .output();
     if let Ok(output) = ask {
         found.push(String::from_utf8_lossy(&output.stdout).trim().into());

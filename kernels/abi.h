@@ -26,9 +26,8 @@
 #define EQ_FORM_STATES 1 /* update each component on its own: the free state, or two nudged states */
 #define EQ_FORM_PAIR 2   /* update the pair q = (s+ + s-)/2 - s0, d = (s+ - s-)/2 */
 
-#define EQ_COST_NONE 0
-#define EQ_COST_MSE 1
-#define EQ_COST_CE 2
+#define EQ_COST_MSE 0
+#define EQ_COST_CE 1
 
 /* An image that taps read: a layer's state, the input, or a post state sent back through its pooling. */
 typedef struct EqSource {
@@ -54,6 +53,7 @@ typedef struct EqTarget {
     const float *bias;   /* [channel] or null */
     const float *drive;  /* [image][y][x][channel] or null: constant part, of both states or of the mean of a pair */
     const float *addend; /* [component][image][y][x][channel] or null: what comes through max pooling */
+    const float *nudge;  /* [component][image][channel] or null: what the output's pre-activation loses (cost.cu) */
     const void *origin;  /* pair: the free state s0 */
     void *sides[2];      /* the state; an update reads one side and writes the other */
     float *raw;          /* raw: where the pre-activations go */
@@ -65,8 +65,6 @@ typedef struct EqTarget {
     int32_t class_height, class_width; /* pixels of the class per image */
     int32_t origin_y, origin_x, step_y, step_x; /* class pixel (i, j) is layer pixel (origin + i step) */
     float low, high;
-    uint32_t nudged; /* 1: the output layer */
-    uint32_t padding;
 } EqTarget;
 
 typedef struct EqTile {
@@ -97,13 +95,26 @@ typedef struct EqRelaxArgs {
     const void *weights;
     const EqPhase *phase;
     EqChange *changes;
-    const int32_t *labels;
     uint32_t images;
     uint32_t form;
-    uint32_t cost;
     uint32_t within_phase; /* 1: do nothing once the phase is done */
-    float nudging[2];      /* of the two states; pair: mean and half difference of the two */
+    uint32_t padding;
 } EqRelaxArgs;
+
+/* beta dC/ds_L at the present output state. */
+typedef struct EqNudgeArgs {
+    const void *origin;   /* pair: the output of s0 */
+    const void *sides[2]; /* the output's state */
+    float *nudge;
+    const int32_t *labels;
+    const EqPhase *phase;
+    uint32_t images;
+    uint32_t channels, classes; /* with and without padding */
+    uint32_t form;
+    uint32_t cost;
+    float strengths[2]; /* of the two states; pair: mean and half difference of the two */
+    uint32_t padding;
+} EqNudgeArgs;
 
 typedef struct EqAdvanceArgs {
     const EqChange *changes;

@@ -15,6 +15,10 @@
 #define EQ_KERNEL(name, threads, Args) \
     extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Args args)
 
+// The same, with the number of blocks that shall fit on a multiprocessor: the compiler limits registers to that.
+#define EQ_KERNEL_RESIDENT(name, threads, blocks, Args) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Args args)
+
 // Shared memory is one dynamic arena per block. Its size is the launch wrapper's business.
 __device__ __forceinline__ unsigned char* shared_arena() {
     extern __shared__ __align__(128) unsigned char arena[];

@@ -22,32 +22,6 @@ __device__ __forceinline__ float clip(float value, float low, float high) {
     return value < low ? low : (value > high ? high : value);
 }
 
-// softmax(s)[c] over the classes of one image, s given by a function of the class.
-template <int V, class State>
-__device__ __forceinline__ void softmax(float (&out)[V], int first, int classes, const State& state) {
-    float max = state(0);
-    for (int c = 1; c < classes; ++c) max = fmaxf(max, state(c));
-    float sum = 0;
-    for (int c = 0; c < classes; ++c) sum += expf(state(c) - max);
-#pragma unroll
-    for (int v = 0; v < V; ++v) out[v] = first + v < classes ? expf(state(first + v) - max) / sum : 0.0f;
-}
-
-// dC/ds_L at the state that `state(class)` gives: s - y, or softmax(s) - y.
-template <int V, class State>
-__device__ __forceinline__ void cost_gradient(float (&out)[V], uint32_t cost, int first, int classes, int label,
-                                              const State& state) {
-    if (cost == EQ_COST_CE) {
-        softmax(out, first, classes, state);
-    } else {
-#pragma unroll
-        for (int v = 0; v < V; ++v) out[v] = first + v < classes ? state(first + v) : 0.0f;
-    }
-#pragma unroll
-    for (int v = 0; v < V; ++v)
-        if (first + v == label) out[v] -= 1.0f;
-}
-
 // Finishes V neighbouring channels of one pixel. S is the state format, p the accumulated taps.
 template <class S, int COMPONENTS, int V>
 __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& target, const ClassPixel& at,
@@ -74,6 +48,11 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
 #pragma unroll
             for (int v = 0; v < V; ++v) p[k][v] += extra[v];
         }
+        if (target.nudge) {
+            load(extra, target.nudge + (static_cast<size_t>(k) * args.images + at.image) * target.channels + channel);
+#pragma unroll
+            for (int v = 0; v < V; ++v) p[k][v] -= extra[v];
+        }
         if (args.form == EQ_FORM_RAW) store(target.raw + k * target.component_stride + unit, p[k]);
     }
     if (args.form == EQ_FORM_RAW) return;
@@ -87,24 +66,16 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
 #pragma unroll
     for (int k = 0; k < COMPONENTS; ++k) load(old[k], before + k * target.component_stride);
 
-    const int classes = target.live_channels;
-    const int label = target.nudged ? args.labels[at.image] : 0;
+    const int live_channels = target.live_channels;
 
     if (!pair) {
 #pragma unroll
         for (int k = 0; k < COMPONENTS; ++k) {
-            if (target.nudged && args.cost != EQ_COST_NONE) {
-                const S* row = before + k * target.component_stride - channel;
-                float g[V];
-                cost_gradient(g, args.cost, channel, classes, label, [&](int c) { return value_of(row[c]); });
-#pragma unroll
-                for (int v = 0; v < V; ++v) p[k][v] -= args.nudging[k] * g[v];
-            }
             float fresh[V];
 #pragma unroll
             for (int v = 0; v < V; ++v) {
                 const float u = clip(keep * old[k][v] + omega * p[k][v], target.low, target.high);
-                fresh[v] = channel + v < classes ? rounded(u, S()) : 0.0f;
+                fresh[v] = channel + v < live_channels ? rounded(u, S()) : 0.0f;
                 change.delta += (fresh[v] - old[k][v]) * (fresh[v] - old[k][v]);
                 change.norm += fresh[v] * fresh[v];
             }
@@ -116,34 +87,6 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
     if constexpr (COMPONENTS == 2) {
         float free_state[V];
         load(free_state, static_cast<const S*>(target.origin) + unit);
-        if (target.nudged && args.cost != EQ_COST_NONE) {
-            const S* s0 = static_cast<const S*>(target.origin) + unit - channel;
-            const S* q = before - channel;
-            const S* d = q + target.component_stride;
-            float mean[V], half[V];
-            if (args.cost == EQ_COST_MSE) { // linear: no difference has to be formed
-                cost_gradient(mean, args.cost, channel, classes, label,
-                              [&](int c) { return value_of(s0[c]) + value_of(q[c]); });
-#pragma unroll
-                for (int v = 0; v < V; ++v) half[v] = old[1][v];
-            } else {
-                float plus[V], minus[V];
-                cost_gradient(plus, args.cost, channel, classes, label,
-                              [&](int c) { return value_of(s0[c]) + value_of(q[c]) + value_of(d[c]); });
-                cost_gradient(minus, args.cost, channel, classes, label,
-                              [&](int c) { return value_of(s0[c]) + value_of(q[c]) - value_of(d[c]); });
-#pragma unroll
-                for (int v = 0; v < V; ++v) {
-                    mean[v] = 0.5f * (plus[v] + minus[v]);
-                    half[v] = 0.5f * (plus[v] - minus[v]);
-                }
-            }
-#pragma unroll
-            for (int v = 0; v < V; ++v) {
-                p[0][v] -= args.nudging[0] * mean[v] + args.nudging[1] * half[v];
-                p[1][v] -= args.nudging[1] * mean[v] + args.nudging[0] * half[v];
-            }
-        }
         float q[V], d[V];
 #pragma unroll
         for (int v = 0; v < V; ++v) {
@@ -153,7 +96,7 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
             const float plus = free_state[v] + uq + ud, minus = free_state[v] + uq - ud;
             const float a = clip(plus, target.low, target.high), b = clip(minus, target.low, target.high);
             const bool unclipped = (a == plus && b == minus) || EQ_MUTATION(3);
-            const bool live = channel + v < classes;
+            const bool live = channel + v < live_channels;
             q[v] = live ? rounded(unclipped ? uq : 0.5f * ((a - free_state[v]) + (b - free_state[v])), S()) : 0.0f;
             d[v] = live ? rounded(unclipped ? ud : 0.5f * (a - b), S()) : 0.0f;
             change.delta += (d[v] - old[1][v]) * (d[v] - old[1][v]);

@@ -31,14 +31,15 @@ __device__ __forceinline__ size_t layer_unit(const EqTarget& target, const Class
     return (static_cast<size_t>(at.image * target.height + y) * target.width + x) * target.channels;
 }
 
-// First unit of the source pixel that a tap reads for a class pixel; -1 in the zero padding.
-__device__ __forceinline__ long long source_unit(const EqSource& source, const EqTap& tap, const ClassPixel& at) {
-    const int y = at.i * tap.step_y + tap.offset_y + (EQ_MUTATION(1) ? 1 : 0);
+// First unit of the source pixel that a tap reads for a class pixel; -1 in the zero padding. The host checks that a
+// component of a state has less than 2^31 units.
+__device__ __forceinline__ int source_unit(const EqSource& source, const EqTap& tap, const ClassPixel& at) {
+    const int y = at.i * tap.step_y + tap.offset_y + EQ_MUTATION(1);
     const int x = at.j * tap.step_x + tap.offset_x;
     const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(source.height) &&
                         static_cast<unsigned>(x + EQ_MUTATION(2)) < static_cast<unsigned>(source.width);
     if (!inside) return -1;
-    return (static_cast<long long>(at.image * source.height + y) * source.width + x) * source.channels;
+    return ((at.image * source.height + y) * source.width + x) * static_cast<int>(source.channels);
 }
 
 // The side of a source that holds its present state.

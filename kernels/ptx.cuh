@@ -20,19 +20,24 @@ __device__ __forceinline__ Fp16 to_fp16(float value) {
     return out;
 }
 
-// Four 8x8 matrices of 16-bit elements; lane i holds the address of row i%8 of matrix i/8.
-__device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
-    uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"(address) : "memory");
+// Where something lies in shared memory, as instructions take it: half the registers of a pointer.
+using SharedAddress = uint32_t;
+
+__device__ __forceinline__ SharedAddress shared_address(const void* pointer) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&out)[4], const void* row) {
-    uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+// Four 8x8 matrices of 16-bit elements; lane i holds the address of row i%8 of matrix i/8.
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&out)[4], SharedAddress row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(row) : "memory");
+}
+
+__device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&out)[4], SharedAddress row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"(address) : "memory");
+                 : "r"(row) : "memory");
 }
 
 // c += a b for a 16x16 by 16x8 product, fp16 operands and fp32 sums.
@@ -53,10 +58,9 @@ __device__ __forceinline__ void mma_tile(float (&c)[M][N][4], const uint32_t (&a
 }
 
 // Sixteen bytes from global to shared memory, or sixteen zeros.
-__device__ __forceinline__ void cp_async_16(void* shared, const void* global, bool present) {
-    uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+__device__ __forceinline__ void cp_async_16(SharedAddress shared, const void* global, bool present) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-                 :: "r"(address), "l"(global), "r"(present ? 16 : 0) : "memory");
+                 :: "r"(shared), "l"(global), "r"(present ? 16 : 0) : "memory");
 }
 
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -57,7 +57,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     if (phase_is_over(args.phase, args.within_phase)) return;
     const EqTile tile = args.tiles[blockIdx.x];
     const EqTarget& target = args.targets[tile.target];
-    unsigned char* arena = shared_arena();
+    const SharedAddress arena = shared_address(shared_arena());
     const int thread = threadIdx.x, warp = thread / WARP, lane = thread % WARP;
     const int warp_m = warp / T::WARPS_N, warp_n = warp % T::WARPS_N;
 
@@ -74,26 +74,27 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         pixels[i] = class_pixel(target, args.images, tile.first_pixel + row / 16 * PER_FRAGMENT + row % PER_FRAGMENT);
     }
 
-    const EqTap* const taps = args.taps + target.first_tap;
-    uint32_t fetch_tap = 0, fetch_channel = 0;    // of the next fetch
-    uint32_t use_tap = 0, use_channel = 0;        // of the next product
-    const uint32_t channels = target.channels;
+    // Which stages hold slabs to be read downwards (a bit each), and how many K steps were fetched but not used.
+    uint32_t downwards_stages = 0, waiting = 0;
+    uint32_t next_tap = target.first_tap, next_channel = 0;
+    const uint32_t end_tap = target.first_tap + target.taps, channels = target.channels;
 
     // Brings the next K step into a stage; past the last one only the (empty) group counts.
     auto fetch = [&](int stage) {
-        if (fetch_tap < target.taps) {
-            const EqTap& tap = taps[fetch_tap];
+        if (next_tap != end_tap) {
+            const EqTap& tap = args.taps[next_tap];
             const EqSource& source = args.sources[tap.source];
             const Fp16* state = static_cast<const Fp16*>(present_side(source, args.phase));
-            unsigned char* a = arena + stage * T::STAGE_BYTES;
-            unsigned char* b = a + T::A_BYTES;
-            const uint32_t a_channel = fetch_channel + a_piece * PIECE;
+            SharedAddress a = arena + stage * T::STAGE_BYTES;
+            SharedAddress b = a + T::A_BYTES;
+            const uint32_t depth = source.channels;
+            const uint32_t a_channel = next_channel + a_piece * PIECE;
+            const Fp16* a_from = state + component * source.component_stride + a_channel;
 #pragma unroll
             for (int i = 0; i < T::A_PIECES; ++i) {
-                const long long unit = source_unit(source, tap, pixels[i]);
-                const bool present = unit >= 0 && a_channel < source.channels;
-                const Fp16* from = present ? state + component * source.component_stride + unit + a_channel : state;
-                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), from, present);
+                const int unit = source_unit(source, tap, pixels[i]);
+                const bool present = unit >= 0 && a_channel < depth;
+                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), present ? a_from + unit : state, present);
             }
             const Fp16* slab = static_cast<const Fp16*>(args.weights) + tap.weight;
 #pragma unroll
@@ -102,22 +103,25 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
                 if (tap.downwards) {
                     constexpr int PER_ROW = T::COLUMNS / PIECE;
                     const int row = index / PER_ROW, piece = index % PER_ROW;
-                    const uint32_t k = fetch_channel + row, c = tile.first_channel + piece * PIECE;
-                    const bool present = k < source.channels && c < channels;
+                    const uint32_t k = next_channel + row, c = tile.first_channel + piece * PIECE;
+                    const bool present = k < depth && c < channels;
                     cp_async_16(b + flat_offset<T::COLUMNS>(row, piece),
                                 present ? slab + static_cast<size_t>(k) * tap.pitch + c : slab, present);
                 } else {
                     const int row = index / PIECES, piece = index % PIECES;
-                    const uint32_t c = tile.first_channel + row, k = fetch_channel + piece * PIECE;
-                    const bool present = k < source.channels && c < channels;
+                    const uint32_t c = tile.first_channel + row, k = next_channel + piece * PIECE;
+                    const bool present = k < depth && c < channels;
                     cp_async_16(b + deep_offset(row, piece),
                                 present ? slab + static_cast<size_t>(c) * tap.pitch + k : slab, present);
                 }
             }
-            fetch_channel += DEPTH;
-            if (fetch_channel >= source.channels) {
-                fetch_channel = 0;
-                ++fetch_tap;
+            const uint32_t bit = 1u << stage;
+            downwards_stages = tap.downwards ? downwards_stages | bit : downwards_stages & ~bit;
+            ++waiting;
+            next_channel += DEPTH;
+            if (next_channel >= depth) {
+                next_channel = 0;
+                ++next_tap;
             }
         }
         cp_async_commit();
@@ -127,16 +131,14 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage);
 
-    for (int stage = 0; use_tap < target.taps; stage = (stage + 1) % STAGES) {
-        // This step's slices have arrived for every thread, and every thread is done with the ones before: their stage
-        // is free.
+    for (int stage = 0; waiting > 0; stage = (stage + 1) % STAGES) {
+        // This step's slices have arrived for every thread, and every thread is done with those of the step before: their
+        // stage is free for the fetch below.
         cp_async_wait<STAGES - 2>();
         if (!EQ_MUTATION(6)) __syncthreads();
-        fetch((stage + STAGES - 1) % STAGES);
-
-        const unsigned char* a = arena + stage * T::STAGE_BYTES;
-        const unsigned char* b = a + T::A_BYTES;
-        const bool downwards = taps[use_tap].downwards;
+        const SharedAddress a = arena + stage * T::STAGE_BYTES;
+        const SharedAddress b = a + T::A_BYTES;
+        const bool downwards = downwards_stages >> stage & 1u;
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
             uint32_t fa[T::M][4], fb[T::N][2];
@@ -163,11 +165,9 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
             }
             mma_tile(sum, fa, fb);
         }
-        use_channel += DEPTH;
-        if (use_channel >= args.sources[taps[use_tap].source].channels) {
-            use_channel = 0;
-            ++use_tap;
-        }
+        --waiting;
+        // Last, because addresses and fragments together would not fit into 128 registers.
+        fetch((stage + STAGES - 1) % STAGES);
     }
 
     Change change;
@@ -194,12 +194,12 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     if (args.form == EQ_FORM_RAW) return;
     cp_async_wait<0>();
     __syncthreads(); // the arena is free for the reduction
-    report_change(args.changes, change, reinterpret_cast<EqChange*>(arena));
+    report_change(args.changes, change, reinterpret_cast<EqChange*>(shared_arena()));
 }
 
 } // namespace mma
 
-EQ_KERNEL(relax_mma_wide_1, mma::Wide::THREADS, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
-EQ_KERNEL(relax_mma_wide_2, mma::Wide::THREADS, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
+EQ_KERNEL_RESIDENT(relax_mma_wide_1, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
+EQ_KERNEL_RESIDENT(relax_mma_wide_2, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
 EQ_KERNEL(relax_mma_narrow_1, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 1>(args); }
 EQ_KERNEL(relax_mma_narrow_2, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 2>(args); }

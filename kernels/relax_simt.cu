@@ -55,7 +55,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         const EqSource source = args.sources[tap.source];
         const float* state = static_cast<const float*>(present_side(source, args.phase));
         const float* weights = static_cast<const float*>(args.weights) + tap.weight;
-        const long long a_unit = source_unit(source, tap, a_pixel);
+        const int a_unit = source_unit(source, tap, a_pixel);
         const float* a_from = state + a_component * source.component_stride + (a_unit < 0 ? 0 : a_unit);
         for (uint32_t k0 = 0; k0 < source.channels; k0 += DEPTH) {
             const bool a_inside = a_unit >= 0 && k0 + a_depth < source.channels;
@@ -118,5 +118,5 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 
 } // namespace simt
 
-EQ_KERNEL(relax_simt_1, simt::THREADS, EqRelaxArgs) { simt::relax<1>(args); }
-EQ_KERNEL(relax_simt_2, simt::THREADS, EqRelaxArgs) { simt::relax<2>(args); }
+EQ_KERNEL_RESIDENT(relax_simt_1, simt::THREADS, 8, EqRelaxArgs) { simt::relax<1>(args); }
+EQ_KERNEL_RESIDENT(relax_simt_2, simt::THREADS, 8, EqRelaxArgs) { simt::relax<2>(args); }

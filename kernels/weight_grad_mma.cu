@@ -43,7 +43,7 @@ template <class T>
 __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
     const EqGradTile tile = args.tiles[blockIdx.x];
     const EqGradEdge& edge = args.edges[tile.edge];
-    unsigned char* arena = shared_arena();
+    const SharedAddress arena = shared_address(shared_arena());
     const int thread = threadIdx.x, warp = thread / WARP, lane = thread % WARP;
     const int warp_m = warp / T::WARPS_N, warp_n = warp % T::WARPS_N;
     const uint32_t post_pixels = edge.post_height * edge.post_width;
@@ -56,8 +56,8 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
             const uint32_t first = step % steps_per_product * DEPTH;
             const Fp16* pres = static_cast<const Fp16*>(edge.pre) + product * edge.pre_stride;
             const Fp16* posts = static_cast<const Fp16*>(edge.post) + (1 - product) * edge.post_stride;
-            unsigned char* a = arena + stage * T::STAGE_BYTES;
-            unsigned char* b = a + T::A_BYTES;
+            SharedAddress a = arena + stage * T::STAGE_BYTES;
+            SharedAddress b = a + T::A_BYTES;
 #pragma unroll
             for (int i = 0; i < T::A_PIECES; ++i) {
                 constexpr int PER_ROW = T::POST / PIECE;
@@ -94,8 +94,8 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
         cp_async_wait<STAGES - 2>();
         __syncthreads();
         fetch(step + STAGES - 1, (step + STAGES - 1) % STAGES);
-        const unsigned char* a = arena + step % STAGES * T::STAGE_BYTES;
-        const unsigned char* b = a + T::A_BYTES;
+        const SharedAddress a = arena + step % STAGES * T::STAGE_BYTES;
+        const SharedAddress b = a + T::A_BYTES;
 #pragma unroll
         for (int k = 0; k < DEPTH; k += STEP) {
             uint32_t fa[T::M][4], fb[T::N][2];
@@ -135,7 +135,9 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
 
 } // namespace grad_mma
 
-EQ_KERNEL(weight_grad_mma_wide, grad_mma::Wide::THREADS, EqGradArgs) { grad_mma::weight_grad<grad_mma::Wide>(args); }
+EQ_KERNEL_RESIDENT(weight_grad_mma_wide, grad_mma::Wide::THREADS, 2, EqGradArgs) {
+    grad_mma::weight_grad<grad_mma::Wide>(args);
+}
 EQ_KERNEL(weight_grad_mma_narrow, grad_mma::Narrow::THREADS, EqGradArgs) {
     grad_mma::weight_grad<grad_mma::Narrow>(args);
 }

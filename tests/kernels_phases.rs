@@ -19,14 +19,19 @@ const TOLERANCE: f64 = 1e-3;
 
 fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let parameters = random_parameters(network, seed);
-    let batches = [random_images(network, n, seed), random_images(network, n, seed + 1)];
+    let batches = [
+        random_images(network, n, seed),
+        random_images(network, n, seed + 1),
+    ];
     let mut truth = reference::backend(network, reference::Precision::Fp64);
     let mut kernels = emulated_backend(network, Precision::Fp32).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, recipe).unwrap();
     let got = train(&mut *kernels, network, &batches, recipe).unwrap();
-    let (error, place) = worst(&got, &want, |name| if name.contains("gradient") { 0.01 } else { 0.0 });
+    let (error, place) = worst(&got, &want, |name| {
+        if name.contains("gradient") { 0.01 } else { 0.0 }
+    });
     assert!(
         error < TOLERANCE,
         "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
@@ -35,9 +40,19 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
 
 #[test]
 fn a_training_step_of_hopfieldresnet13_matches_the_reference() {
-    let network = preset("hopfieldresnet13", [4, 6, 8, 9], 3, 10, ActivationKind::Relu6);
+    let network = preset(
+        "hopfieldresnet13",
+        [4, 6, 8, 9],
+        3,
+        10,
+        ActivationKind::Relu6,
+    );
     check(&network, 1, 2, &Recipe::default());
-    let pair = Recipe { form: NudgedPhase::SumDifference, cost: CostFunction::Ce, ..Recipe::default() };
+    let pair = Recipe {
+        form: NudgedPhase::SumDifference,
+        cost: CostFunction::Ce,
+        ..Recipe::default()
+    };
     check(&network, 2, 3, &pair);
 }
 
@@ -45,7 +60,10 @@ fn a_training_step_of_hopfieldresnet13_matches_the_reference() {
 fn a_training_step_of_vgg5_matches_the_reference() {
     let network = preset("vgg5", [4, 6, 8, 9], 1, 10, ActivationKind::HardSigmoid);
     check(&network, 1, 2, &Recipe::default());
-    let pair = Recipe { form: NudgedPhase::SumDifference, ..Recipe::default() };
+    let pair = Recipe {
+        form: NudgedPhase::SumDifference,
+        ..Recipe::default()
+    };
     check(&network, 2, 3, &pair);
 }
 
@@ -62,9 +80,18 @@ fn training_steps_match_the_reference_for_random_networks() {
                 Mode::Coloured,
             ][seed as usize % 5],
             omega: if seed % 5 == 4 { 1.5 } else { 1.0 },
-            form: if seed % 2 == 0 { NudgedPhase::SumDifference } else { NudgedPhase::Direct },
-            cost: if seed % 3 == 0 { CostFunction::Ce } else { CostFunction::Mse },
-            variant: [Variant::Centered, Variant::Positive, Variant::Negative][seed as usize / 2 % 3],
+            form: if seed % 2 == 0 {
+                NudgedPhase::SumDifference
+            } else {
+                NudgedPhase::Direct
+            },
+            cost: if seed % 3 == 0 {
+                CostFunction::Ce
+            } else {
+                CostFunction::Mse
+            },
+            variant: [Variant::Centered, Variant::Positive, Variant::Negative]
+                [seed as usize / 2 % 3],
             optimizer: if seed % 4 == 1 {
                 OptimizerConfig::AdamW { weight_decay: 1e-2 }
             } else {

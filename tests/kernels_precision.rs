@@ -17,11 +17,15 @@ use safetensors::{Dtype, SafeTensors};
 fn tensor(file: &SafeTensors, name: &str) -> ArrayD<f64> {
     let view = file.tensor(name).unwrap();
     let values: Vec<f64> = match view.dtype() {
-        Dtype::F64 => (view.data().chunks_exact(8)).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+        Dtype::F64 => (view.data().chunks_exact(8))
+            .map(|b| f64::from_le_bytes(b.try_into().unwrap()))
+            .collect(),
         Dtype::F32 => (view.data().chunks_exact(4))
             .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
             .collect(),
-        Dtype::I64 => (view.data().chunks_exact(8)).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+        Dtype::I64 => (view.data().chunks_exact(8))
+            .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+            .collect(),
         other => panic!("{name} has type {other:?}"),
     };
     ArrayD::from_shape_vec(IxDyn(view.shape()), values).unwrap()
@@ -29,16 +33,30 @@ fn tensor(file: &SafeTensors, name: &str) -> ArrayD<f64> {
 
 /// Cosine of the whole gradient, and of the worst single tensor, with the file's fp64 gradient.
 fn cosines(precision: Precision, form: NudgedPhase) -> (f64, f64) {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/precision_trained_resnet13.safetensors");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/golden/precision_trained_resnet13.safetensors"
+    );
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let network = preset("hopfieldresnet13", [16, 32, 64, 64], 1, 10, ActivationKind::Relu6);
+    let network = preset(
+        "hopfieldresnet13",
+        [16, 32, 64, 64],
+        1,
+        10,
+        ActivationKind::Relu6,
+    );
     let read = |prefix: &str| {
         let names = network.parameter_names();
-        let tensors = names.iter().map(|name| tensor(&file, &format!("{prefix}{name}")));
+        let tensors = names
+            .iter()
+            .map(|name| tensor(&file, &format!("{prefix}{name}")));
         ParameterSet::from_tensors(&network, tensors.collect()).unwrap()
     };
-    let images: Array4<f32> = tensor(&file, "x").mapv(|v| v as f32).into_dimensionality().unwrap();
+    let images: Array4<f32> = tensor(&file, "x")
+        .mapv(|v| v as f32)
+        .into_dimensionality()
+        .unwrap();
     let labels: Vec<usize> = tensor(&file, "y").iter().map(|&y| y as usize).collect();
     let mut backend = emulated_backend(&network, precision).unwrap();
     backend.set_parameters(&read("")).unwrap();
@@ -50,8 +68,14 @@ fn cosines(precision: Precision, form: NudgedPhase) -> (f64, f64) {
         tolerance: None,
     };
     backend.free_phase(&relaxation(120)).unwrap();
-    let nudging = Nudging { beta: 0.1, variant: Variant::Centered, form };
-    backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation(50)).unwrap();
+    let nudging = Nudging {
+        beta: 0.1,
+        variant: Variant::Centered,
+        form,
+    };
+    backend
+        .nudged_phases(&nudging, CostFunction::Mse, &relaxation(50))
+        .unwrap();
     backend.estimate_gradient().unwrap();
     let (got, want) = (backend.gradient().unwrap(), read("grad.raw."));
     let each = got.tensors().iter().zip(want.tensors()).map(|(a, b)| {

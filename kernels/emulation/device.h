@@ -74,6 +74,8 @@ constexpr int LANES = 32;
         #name, [](const void* args) { name(*static_cast<const Args*>(args)); }, threads);                  \
     static void name(const Args& args)
 
+#define EQ_KERNEL_RESIDENT(name, threads, blocks, Args) EQ_KERNEL(name, threads, Args)
+
 inline void __syncthreads() { emulation::barrier(); }
 inline unsigned char* shared_arena() { return emulation::arena; }
 
@@ -166,13 +168,16 @@ void shuffle_down_act(void** lanes) {
 
 } // namespace emulation
 
-inline void ldmatrix_x4(uint32_t (&out)[4], const void* row) {
-    emulation::LdmatrixLane lane{row, out};
+using SharedAddress = uintptr_t;
+inline SharedAddress shared_address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+inline void ldmatrix_x4(uint32_t (&out)[4], SharedAddress row) {
+    emulation::LdmatrixLane lane{reinterpret_cast<const void*>(row), out};
     emulation::meet(&lane, emulation::ldmatrix_act<false>);
 }
 
-inline void ldmatrix_x4_trans(uint32_t (&out)[4], const void* row) {
-    emulation::LdmatrixLane lane{row, out};
+inline void ldmatrix_x4_trans(uint32_t (&out)[4], SharedAddress row) {
+    emulation::LdmatrixLane lane{reinterpret_cast<const void*>(row), out};
     emulation::meet(&lane, emulation::ldmatrix_act<true>);
 }
 
@@ -182,7 +187,7 @@ inline void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint3
     emulation::meet(&lane, [](void** lanes) { emulation::mma_act(lanes, M, N); });
 }
 
-void cp_async_16(void* shared, const void* global, bool present);
+void cp_async_16(SharedAddress shared, const void* global, bool present);
 void cp_async_commit();
 void cp_async_wait_for(unsigned pending_groups);
 template <int Pending>

@@ -324,9 +324,10 @@ void mma_act(void** lanes, int m, int n) {
 
 using namespace emulation;
 
-void cp_async_16(void* shared, const void* global, bool present) {
+void cp_async_16(SharedAddress address, const void* global, bool present) {
     Fibre& f = *current;
     if (f.pending == MAX_PENDING_COPIES) abort();
+    void* shared = reinterpret_cast<void*>(address);
     memset(shared, POISON, 16);
     f.copies[f.pending++] = {shared, global, present, f.committed};
 }
@@ -430,6 +431,7 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqPhase);
     SIZE(EqChange);
     SIZE(EqRelaxArgs);
+    SIZE(EqNudgeArgs);
     SIZE(EqAdvanceArgs);
     SIZE(EqPoolArgs);
     SIZE(EqStateArgs);

@@ -9,9 +9,8 @@ pub const EQ_POOL_WINDOW: u32 = 4;
 pub const EQ_FORM_RAW: u32 = 0;
 pub const EQ_FORM_STATES: u32 = 1;
 pub const EQ_FORM_PAIR: u32 = 2;
-pub const EQ_COST_NONE: u32 = 0;
-pub const EQ_COST_MSE: u32 = 1;
-pub const EQ_COST_CE: u32 = 2;
+pub const EQ_COST_MSE: u32 = 0;
+pub const EQ_COST_CE: u32 = 1;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
 pub const EQ_OPTIMIZER_ADAMW: u32 = 1;
 #[repr(C)]
@@ -76,6 +75,7 @@ pub struct EqTarget {
     pub bias: *const f32,
     pub drive: *const f32,
     pub addend: *const f32,
+    pub nudge: *const f32,
     pub origin: *const ::std::os::raw::c_void,
     pub sides: [*mut ::std::os::raw::c_void; 2usize],
     pub raw: *mut f32,
@@ -94,8 +94,6 @@ pub struct EqTarget {
     pub step_x: i32,
     pub low: f32,
     pub high: f32,
-    pub nudged: u32,
-    pub padding: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -104,30 +102,29 @@ const _: () = {
     ["Offset of field: EqTarget::bias"][::std::mem::offset_of!(EqTarget, bias) - 0usize];
     ["Offset of field: EqTarget::drive"][::std::mem::offset_of!(EqTarget, drive) - 8usize];
     ["Offset of field: EqTarget::addend"][::std::mem::offset_of!(EqTarget, addend) - 16usize];
-    ["Offset of field: EqTarget::origin"][::std::mem::offset_of!(EqTarget, origin) - 24usize];
-    ["Offset of field: EqTarget::sides"][::std::mem::offset_of!(EqTarget, sides) - 32usize];
-    ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 48usize];
+    ["Offset of field: EqTarget::nudge"][::std::mem::offset_of!(EqTarget, nudge) - 24usize];
+    ["Offset of field: EqTarget::origin"][::std::mem::offset_of!(EqTarget, origin) - 32usize];
+    ["Offset of field: EqTarget::sides"][::std::mem::offset_of!(EqTarget, sides) - 40usize];
+    ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 56usize];
     ["Offset of field: EqTarget::component_stride"]
-        [::std::mem::offset_of!(EqTarget, component_stride) - 56usize];
-    ["Offset of field: EqTarget::first_tap"][::std::mem::offset_of!(EqTarget, first_tap) - 64usize];
-    ["Offset of field: EqTarget::taps"][::std::mem::offset_of!(EqTarget, taps) - 68usize];
-    ["Offset of field: EqTarget::height"][::std::mem::offset_of!(EqTarget, height) - 72usize];
-    ["Offset of field: EqTarget::width"][::std::mem::offset_of!(EqTarget, width) - 76usize];
-    ["Offset of field: EqTarget::channels"][::std::mem::offset_of!(EqTarget, channels) - 80usize];
+        [::std::mem::offset_of!(EqTarget, component_stride) - 64usize];
+    ["Offset of field: EqTarget::first_tap"][::std::mem::offset_of!(EqTarget, first_tap) - 72usize];
+    ["Offset of field: EqTarget::taps"][::std::mem::offset_of!(EqTarget, taps) - 76usize];
+    ["Offset of field: EqTarget::height"][::std::mem::offset_of!(EqTarget, height) - 80usize];
+    ["Offset of field: EqTarget::width"][::std::mem::offset_of!(EqTarget, width) - 84usize];
+    ["Offset of field: EqTarget::channels"][::std::mem::offset_of!(EqTarget, channels) - 88usize];
     ["Offset of field: EqTarget::live_channels"]
-        [::std::mem::offset_of!(EqTarget, live_channels) - 84usize];
+        [::std::mem::offset_of!(EqTarget, live_channels) - 92usize];
     ["Offset of field: EqTarget::class_height"]
-        [::std::mem::offset_of!(EqTarget, class_height) - 88usize];
+        [::std::mem::offset_of!(EqTarget, class_height) - 96usize];
     ["Offset of field: EqTarget::class_width"]
-        [::std::mem::offset_of!(EqTarget, class_width) - 92usize];
-    ["Offset of field: EqTarget::origin_y"][::std::mem::offset_of!(EqTarget, origin_y) - 96usize];
-    ["Offset of field: EqTarget::origin_x"][::std::mem::offset_of!(EqTarget, origin_x) - 100usize];
-    ["Offset of field: EqTarget::step_y"][::std::mem::offset_of!(EqTarget, step_y) - 104usize];
-    ["Offset of field: EqTarget::step_x"][::std::mem::offset_of!(EqTarget, step_x) - 108usize];
-    ["Offset of field: EqTarget::low"][::std::mem::offset_of!(EqTarget, low) - 112usize];
-    ["Offset of field: EqTarget::high"][::std::mem::offset_of!(EqTarget, high) - 116usize];
-    ["Offset of field: EqTarget::nudged"][::std::mem::offset_of!(EqTarget, nudged) - 120usize];
-    ["Offset of field: EqTarget::padding"][::std::mem::offset_of!(EqTarget, padding) - 124usize];
+        [::std::mem::offset_of!(EqTarget, class_width) - 100usize];
+    ["Offset of field: EqTarget::origin_y"][::std::mem::offset_of!(EqTarget, origin_y) - 104usize];
+    ["Offset of field: EqTarget::origin_x"][::std::mem::offset_of!(EqTarget, origin_x) - 108usize];
+    ["Offset of field: EqTarget::step_y"][::std::mem::offset_of!(EqTarget, step_y) - 112usize];
+    ["Offset of field: EqTarget::step_x"][::std::mem::offset_of!(EqTarget, step_x) - 116usize];
+    ["Offset of field: EqTarget::low"][::std::mem::offset_of!(EqTarget, low) - 120usize];
+    ["Offset of field: EqTarget::high"][::std::mem::offset_of!(EqTarget, high) - 124usize];
 };
 impl Default for EqTarget {
     fn default() -> Self {
@@ -204,16 +201,14 @@ pub struct EqRelaxArgs {
     pub weights: *const ::std::os::raw::c_void,
     pub phase: *const EqPhase,
     pub changes: *mut EqChange,
-    pub labels: *const i32,
     pub images: u32,
     pub form: u32,
-    pub cost: u32,
     pub within_phase: u32,
-    pub nudging: [f32; 2usize],
+    pub padding: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqRelaxArgs"][::std::mem::size_of::<EqRelaxArgs>() - 88usize];
+    ["Size of EqRelaxArgs"][::std::mem::size_of::<EqRelaxArgs>() - 72usize];
     ["Alignment of EqRelaxArgs"][::std::mem::align_of::<EqRelaxArgs>() - 8usize];
     ["Offset of field: EqRelaxArgs::tiles"][::std::mem::offset_of!(EqRelaxArgs, tiles) - 0usize];
     ["Offset of field: EqRelaxArgs::targets"]
@@ -226,16 +221,60 @@ const _: () = {
     ["Offset of field: EqRelaxArgs::phase"][::std::mem::offset_of!(EqRelaxArgs, phase) - 40usize];
     ["Offset of field: EqRelaxArgs::changes"]
         [::std::mem::offset_of!(EqRelaxArgs, changes) - 48usize];
-    ["Offset of field: EqRelaxArgs::labels"][::std::mem::offset_of!(EqRelaxArgs, labels) - 56usize];
-    ["Offset of field: EqRelaxArgs::images"][::std::mem::offset_of!(EqRelaxArgs, images) - 64usize];
-    ["Offset of field: EqRelaxArgs::form"][::std::mem::offset_of!(EqRelaxArgs, form) - 68usize];
-    ["Offset of field: EqRelaxArgs::cost"][::std::mem::offset_of!(EqRelaxArgs, cost) - 72usize];
+    ["Offset of field: EqRelaxArgs::images"][::std::mem::offset_of!(EqRelaxArgs, images) - 56usize];
+    ["Offset of field: EqRelaxArgs::form"][::std::mem::offset_of!(EqRelaxArgs, form) - 60usize];
     ["Offset of field: EqRelaxArgs::within_phase"]
-        [::std::mem::offset_of!(EqRelaxArgs, within_phase) - 76usize];
-    ["Offset of field: EqRelaxArgs::nudging"]
-        [::std::mem::offset_of!(EqRelaxArgs, nudging) - 80usize];
+        [::std::mem::offset_of!(EqRelaxArgs, within_phase) - 64usize];
+    ["Offset of field: EqRelaxArgs::padding"]
+        [::std::mem::offset_of!(EqRelaxArgs, padding) - 68usize];
 };
 impl Default for EqRelaxArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqNudgeArgs {
+    pub origin: *const ::std::os::raw::c_void,
+    pub sides: [*const ::std::os::raw::c_void; 2usize],
+    pub nudge: *mut f32,
+    pub labels: *const i32,
+    pub phase: *const EqPhase,
+    pub images: u32,
+    pub channels: u32,
+    pub classes: u32,
+    pub form: u32,
+    pub cost: u32,
+    pub strengths: [f32; 2usize],
+    pub padding: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqNudgeArgs"][::std::mem::size_of::<EqNudgeArgs>() - 80usize];
+    ["Alignment of EqNudgeArgs"][::std::mem::align_of::<EqNudgeArgs>() - 8usize];
+    ["Offset of field: EqNudgeArgs::origin"][::std::mem::offset_of!(EqNudgeArgs, origin) - 0usize];
+    ["Offset of field: EqNudgeArgs::sides"][::std::mem::offset_of!(EqNudgeArgs, sides) - 8usize];
+    ["Offset of field: EqNudgeArgs::nudge"][::std::mem::offset_of!(EqNudgeArgs, nudge) - 24usize];
+    ["Offset of field: EqNudgeArgs::labels"][::std::mem::offset_of!(EqNudgeArgs, labels) - 32usize];
+    ["Offset of field: EqNudgeArgs::phase"][::std::mem::offset_of!(EqNudgeArgs, phase) - 40usize];
+    ["Offset of field: EqNudgeArgs::images"][::std::mem::offset_of!(EqNudgeArgs, images) - 48usize];
+    ["Offset of field: EqNudgeArgs::channels"]
+        [::std::mem::offset_of!(EqNudgeArgs, channels) - 52usize];
+    ["Offset of field: EqNudgeArgs::classes"]
+        [::std::mem::offset_of!(EqNudgeArgs, classes) - 56usize];
+    ["Offset of field: EqNudgeArgs::form"][::std::mem::offset_of!(EqNudgeArgs, form) - 60usize];
+    ["Offset of field: EqNudgeArgs::cost"][::std::mem::offset_of!(EqNudgeArgs, cost) - 64usize];
+    ["Offset of field: EqNudgeArgs::strengths"]
+        [::std::mem::offset_of!(EqNudgeArgs, strengths) - 68usize];
+    ["Offset of field: EqNudgeArgs::padding"]
+        [::std::mem::offset_of!(EqNudgeArgs, padding) - 76usize];
+};
+impl Default for EqNudgeArgs {
     fn default() -> Self {
         let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
         unsafe {

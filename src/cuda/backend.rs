@@ -2,7 +2,7 @@
 
 use super::Precision;
 use super::abi::*;
-use super::batch::{Batch, Kind, Safeguard, Setup, padded_units};
+use super::batch::{Batch, Kind, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
 use super::device::{Buffer, Device};
 use super::gradient::GradientPlan;
 use super::kernels::{self, Format, Relax};
@@ -19,12 +19,6 @@ use ndarray::{Array4, ArrayD, IxDyn};
 use std::ffi::c_void;
 use std::sync::Arc;
 
-/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants.
-const SAFEGUARD: Safeguard = Safeguard {
-    growth: 1.5,
-    negligible: 0.05,
-    settling: 3,
-};
 /// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
 const KEPT_SIZES: usize = 3;
 
@@ -84,7 +78,9 @@ impl CudaBackend {
             Precision::Fp32 => Format::F32,
             Precision::Fp16 => Format::F16,
         };
-        let widest = network.free_layers().map(|l| padded(network.layers()[l].shape.channels));
+        let widest = network
+            .free_layers()
+            .map(|l| padded(network.layers()[l].shape.channels));
         let relax = Relax::choose(format, widest.max().unwrap_or(0));
         let packed = match format {
             Format::F32 => None,
@@ -201,7 +197,10 @@ impl CudaBackend {
 
     fn encode(&self, values: &[f64]) -> Vec<u8> {
         match self.setup.format {
-            Format::F32 => values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect(),
+            Format::F32 => values
+                .iter()
+                .flat_map(|&v| (v as f32).to_le_bytes())
+                .collect(),
             Format::F16 => {
                 let bits = |&v: &f64| f16::from_f32(v as f32).to_le_bytes();
                 values.iter().flat_map(bits).collect()
@@ -216,7 +215,9 @@ impl CudaBackend {
         for_each_unit(shape, images, |index, at| out[&index[..]] = values[at]);
         if l == self.setup.network.output_index() {
             let flat = IxDyn(&[images, shape.channels]);
-            return out.into_shape_with_order(flat).expect("the output has one pixel");
+            return out
+                .into_shape_with_order(flat)
+                .expect("the output has one pixel");
         }
         out
     }
@@ -273,7 +274,7 @@ fn phase_start(relaxation: &Relaxation) -> EqPhase {
         tolerance: relaxation.tolerance.unwrap_or(-1.0),
         smallest: f64::INFINITY,
         previous: f64::INFINITY,
-        patience: SAFEGUARD.settling,
+        patience: SAFEGUARD_SETTLING,
         ..EqPhase::default()
     }
 }
@@ -302,7 +303,8 @@ impl Backend for CudaBackend {
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
         let tensors = parameters.tensors().to_vec();
         let parameters = ParameterSet::from_tensors(&self.setup.network, tensors)?;
-        self.parameters.write(&self.setup.layout.pack(&parameters))?;
+        self.parameters
+            .write(&self.setup.layout.pack(&parameters))?;
         if let Some(packed) = &self.packed {
             let args = EqPackArgs {
                 parameters: self.parameters.ptr(),
@@ -337,7 +339,9 @@ impl Backend for CudaBackend {
         };
         if optimizer.steps > 0 {
             for moment in &optimizer.moments {
-                state.moments.push(self.setup.layout.unpack(&moment.read()?));
+                state
+                    .moments
+                    .push(self.setup.layout.unpack(&moment.read()?));
             }
         }
         Ok(state)
@@ -415,11 +419,7 @@ impl Backend for CudaBackend {
 
     fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport> {
         self.batch()?;
-        let args = EqRelaxArgs {
-            weights: self.weights(),
-            cost: EQ_COST_NONE,
-            ..EqRelaxArgs::default()
-        };
+        let weights = self.weights();
         self.progress = Progress {
             loaded: true,
             ..Progress::default()
@@ -431,8 +431,8 @@ impl Backend for CudaBackend {
             Kind::Free,
             relaxation.iterations,
             phase_start(relaxation),
-            args,
-            SAFEGUARD,
+            weights,
+            None,
         )?;
         Ok(report(&end))
     }
@@ -517,11 +517,9 @@ impl Backend for CudaBackend {
             Kind::Pair => [(second + first) / 2.0, (second - first) / 2.0],
             _ => [first, second],
         };
-        let args = EqRelaxArgs {
-            weights,
+        let nudging_of_phase = PhaseNudging {
             cost: cost_code(cost),
-            nudging: strengths.map(|s| s as f32),
-            ..EqRelaxArgs::default()
+            strengths: strengths.map(|s| s as f32),
         };
         let end = batch.run_phase(
             &self.setup,
@@ -529,8 +527,8 @@ impl Backend for CudaBackend {
             kind,
             relaxation.iterations,
             phase_start(relaxation),
-            args,
-            SAFEGUARD,
+            weights,
+            Some(nudging_of_phase),
         )?;
         self.progress.nudged = Some(kind);
         self.progress.nudging_difference = second - first;
@@ -539,7 +537,10 @@ impl Backend for CudaBackend {
     }
 
     fn estimate_gradient(&mut self) -> Result<GradientReport> {
-        let kind = self.progress.nudged.context("the nudged phases have not run")?;
+        let kind = self
+            .progress
+            .nudged
+            .context("the nudged phases have not run")?;
         let weights = self.weights();
         let format = self.setup.format;
         let batch = self.batch()?;
@@ -582,7 +583,11 @@ impl Backend for CudaBackend {
             layout.tensors()
         );
         let batch = self.batches.last().context("no batch is loaded")?;
-        let norm = &batch.gradient.as_ref().context("no gradient was estimated")?.norm;
+        let norm = &batch
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?
+            .norm;
         let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
         optimizer.steps += 1;
         let rates: Vec<f32> = learning_rates.iter().map(|&rate| rate as f32).collect();
@@ -597,10 +602,16 @@ impl Backend for CudaBackend {
         let t = optimizer.steps as f64;
         let args = EqOptimizerArgs {
             parameters: self.parameters.ptr(),
-            packed: self.packed.as_ref().map_or(std::ptr::null_mut(), Buffer::ptr),
+            packed: self
+                .packed
+                .as_ref()
+                .map_or(std::ptr::null_mut(), Buffer::ptr),
             gradient: self.gradient.ptr(),
             first: optimizer.moments[0].ptr(),
-            second: optimizer.moments.get(1).map_or(std::ptr::null_mut(), Buffer::ptr),
+            second: optimizer
+                .moments
+                .get(1)
+                .map_or(std::ptr::null_mut(), Buffer::ptr),
             norm: norm.ptr(),
             rates: self.rates.ptr(),
             tensor_of_block: self.tensor_of_block.ptr(),
@@ -629,7 +640,10 @@ impl Backend for CudaBackend {
             };
             return free.map(layer).collect();
         }
-        let kind = self.progress.nudged.context("the nudged phases have not run")?;
+        let kind = self
+            .progress
+            .nudged
+            .context("the nudged phases have not run")?;
         let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
         let layer = |l: usize| {
             let both = self.decode(&nudged[l].sides[0].read()?);

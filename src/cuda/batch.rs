@@ -11,6 +11,14 @@ use anyhow::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 
+/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
+/// change exceeds this many times the smallest one, ...
+const SAFEGUARD_GROWTH: f64 = 1.5;
+/// ... to 1 itself when it is as close as this, ...
+const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
+/// ... and is left alone for so many iterations at the start of a phase and after each step.
+pub const SAFEGUARD_SETTLING: u32 = 3;
+
 /// What does not change while a backend lives.
 pub struct Setup {
     pub device: Arc<dyn Device>,
@@ -69,7 +77,12 @@ pub struct State {
 }
 
 impl State {
-    fn new(device: &Arc<dyn Device>, units: usize, components: usize, format: Format) -> Result<Self> {
+    fn new(
+        device: &Arc<dyn Device>,
+        units: usize,
+        components: usize,
+        format: Format,
+    ) -> Result<Self> {
         let bytes = units * components * format.bytes();
         Ok(Self {
             sides: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
@@ -105,6 +118,8 @@ pub struct Iteration {
 }
 
 struct Group {
+    /// the output is in this group
+    has_output: bool,
     refresh: Vec<PoolUp>,
     unpool: Vec<EqPoolArgs>,
     sweep: Sweep,
@@ -134,6 +149,8 @@ pub struct Batch {
     addend: Vec<Option<Buffer<f32>>>,
     pub pools: Vec<Option<Pool>>,
     pub phase: Buffer<EqPhase>,
+    /// what the output's pre-activation loses in a nudged phase; two components
+    nudge: Buffer<f32>,
     changes: Option<Buffer<EqChange>>,
     iterations: Vec<((Mode, Kind), Iteration)>,
     drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
@@ -147,7 +164,10 @@ impl Batch {
         let layers = 0..setup.network.layers().len();
         let units = |l: usize| if l == 0 { 0 } else { images * setup.units(l) };
         let fp32 = || -> Result<Vec<Buffer<f32>>> {
-            layers.clone().map(|l| Buffer::new(device, units(l))).collect()
+            layers
+                .clone()
+                .map(|l| Buffer::new(device, units(l)))
+                .collect()
         };
         let pooled_into = |l: usize| {
             let mut edges = setup.network.edges_into(l);
@@ -178,6 +198,7 @@ impl Batch {
                 .map(|e| Pool::new(setup, e, images))
                 .collect::<Result<_>>()?,
             phase: Buffer::new(device, 1)?,
+            nudge: Buffer::new(device, 2 * units(setup.network.output_index()))?,
             changes: None,
             iterations: Vec::new(),
             drive_sweep: None,
@@ -190,7 +211,11 @@ impl Batch {
     pub fn ensure_nudged(&mut self, setup: &Setup) -> Result<()> {
         if self.nudged.is_none() {
             let state = |l: usize| {
-                let units = if l == 0 { 0 } else { self.images * setup.units(l) };
+                let units = if l == 0 {
+                    0
+                } else {
+                    self.images * setup.units(l)
+                };
                 State::new(&setup.device, units, 2, setup.format)
             };
             let states = (0..setup.network.layers().len()).map(state);
@@ -202,7 +227,10 @@ impl Batch {
     fn states(&self, kind: Kind) -> &[State] {
         match kind {
             Kind::Free => &self.free,
-            _ => self.nudged.as_ref().expect("nudged states are allocated first"),
+            _ => self
+                .nudged
+                .as_ref()
+                .expect("nudged states are allocated first"),
         }
     }
 
@@ -303,10 +331,7 @@ impl Batch {
         sweep.launch(&*setup.device, args)
     }
 
-    fn plan_pre_activations(
-        &self,
-        setup: &Setup,
-    ) -> Result<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)> {
+    fn plan_pre_activations(&self, setup: &Setup) -> Result<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)> {
         let network = &setup.network;
         let not_updated = |_: usize| false;
         let mut up = Vec::new();
@@ -341,7 +366,9 @@ impl Batch {
     }
 
     fn addend_of(&self, l: usize) -> *const f32 {
-        self.addend[l].as_ref().map_or(std::ptr::null(), |b| b.ptr())
+        self.addend[l]
+            .as_ref()
+            .map_or(std::ptr::null(), |b| b.ptr())
     }
 
     /// Adds all classes of a free layer with the taps of all its edges to free layers.
@@ -446,9 +473,21 @@ impl Batch {
             convolution: convolution.build(&setup.device)?,
             args: EqPoolArgs {
                 full: full.ptr(),
-                full_free: if pair { pool.full_free.ptr() } else { std::ptr::null() },
-                argmax_free: if pair { pool.argmax_free.ptr() } else { std::ptr::null() },
-                argmax: if free { pool.argmax_free.ptr() } else { pool.argmax.ptr() },
+                full_free: if pair {
+                    pool.full_free.ptr()
+                } else {
+                    std::ptr::null()
+                },
+                argmax_free: if pair {
+                    pool.argmax_free.ptr()
+                } else {
+                    std::ptr::null()
+                },
+                argmax: if free {
+                    pool.argmax_free.ptr()
+                } else {
+                    pool.argmax.ptr()
+                },
                 pooled: self.addend_of(edge.post).cast_mut(),
                 phase: self.phase.ptr(),
                 components: components as u32,
@@ -473,10 +512,22 @@ impl Batch {
         let pair = kind == Kind::Pair;
         let post = &self.states(kind)[edge.post];
         EqPoolArgs {
-            argmax_free: if pair { pool.argmax_free.ptr() } else { std::ptr::null() },
-            argmax: if kind == Kind::Free { pool.argmax_free.ptr() } else { pool.argmax.ptr() },
+            argmax_free: if pair {
+                pool.argmax_free.ptr()
+            } else {
+                std::ptr::null()
+            },
+            argmax: if kind == Kind::Free {
+                pool.argmax_free.ptr()
+            } else {
+                pool.argmax.ptr()
+            },
             post: [post.sides[0].ptr(), post.sides[1].ptr()],
-            post_free: if pair { self.free[edge.post].sides[0].ptr() } else { std::ptr::null() },
+            post_free: if pair {
+                self.free[edge.post].sides[0].ptr()
+            } else {
+                std::ptr::null()
+            },
             unpooled: pool.unpooled.ptr(),
             phase: self.phase.ptr(),
             components: kind.components() as u32,
@@ -539,6 +590,7 @@ impl Batch {
             }
             let sweep = sweep.build(&setup.device)?;
             groups.push(Group {
+                has_output: group.contains(&network.output_index()),
                 refresh,
                 unpool,
                 first_change: changes,
@@ -558,15 +610,27 @@ impl Batch {
         let bounds = setup.network.layers()[l].activation.bounds();
         let pair = kind == Kind::Pair;
         Target {
-            drive: if pair { self.pre_activation[l].ptr() } else { self.drive[l].ptr() },
+            drive: if pair {
+                self.pre_activation[l].ptr()
+            } else {
+                self.drive[l].ptr()
+            },
             addend: self.addend_of(l),
-            origin: if pair { self.free[l].sides[0].ptr() } else { std::ptr::null() },
+            origin: if pair {
+                self.free[l].sides[0].ptr()
+            } else {
+                std::ptr::null()
+            },
             sides: [state.sides[0].ptr(), state.sides[1].ptr()],
             component_stride: state.units,
             bounds: bounds.map_or((f32::NEG_INFINITY, f32::INFINITY), |(low, high)| {
                 (low as f32, high as f32)
             }),
-            nudged: l == setup.network.output_index(),
+            nudge: if l == setup.network.output_index() && kind != Kind::Free {
+                self.nudge.ptr()
+            } else {
+                std::ptr::null()
+            },
             ..Target::new(setup.shape(l))
         }
     }
@@ -579,8 +643,8 @@ impl Batch {
         kind: Kind,
         iterations: usize,
         start: EqPhase,
-        args: EqRelaxArgs,
-        safeguard: Safeguard,
+        weights: *const c_void,
+        nudging: Option<PhaseNudging>,
     ) -> Result<EqPhase> {
         let device = &*setup.device;
         let plan = self.iteration(setup, mode, kind)?;
@@ -588,12 +652,28 @@ impl Batch {
         let changes = self.changes.as_ref().expect("a plan has changes");
         let plan = &self.iterations[plan].1;
         let args = EqRelaxArgs {
+            weights,
             phase: self.phase.ptr(),
-            labels: self.labels.ptr(),
             form: kind.form().code(),
             within_phase: 1,
-            ..args
+            ..EqRelaxArgs::default()
         };
+        let output = &self.states(kind)[setup.network.output_index()];
+        let classes = setup.network.classes();
+        let nudge = nudging.map(|nudging| EqNudgeArgs {
+            origin: self.free[setup.network.output_index()].sides[0].ptr(),
+            sides: [output.sides[0].ptr(), output.sides[1].ptr()],
+            nudge: self.nudge.ptr(),
+            labels: self.labels.ptr(),
+            phase: self.phase.ptr(),
+            images: self.images as u32,
+            channels: padded(classes) as u32,
+            classes: classes as u32,
+            form: kind.form().code(),
+            cost: nudging.cost,
+            strengths: nudging.strengths,
+            padding: 0,
+        });
         let raw = EqRelaxArgs {
             form: EQ_FORM_RAW,
             ..args
@@ -603,9 +683,15 @@ impl Batch {
         }
         device.repeat(iterations, &mut || {
             for group in &plan.groups {
-                group.refresh.iter().try_for_each(|up| up.launch(setup, raw))?;
+                group
+                    .refresh
+                    .iter()
+                    .try_for_each(|up| up.launch(setup, raw))?;
                 for down in &group.unpool {
                     kernels::pool_down(device, setup.format, down)?;
+                }
+                if let Some(nudge) = nudge.as_ref().filter(|_| group.has_output) {
+                    kernels::nudge(device, setup.format, nudge)?;
                 }
                 let args = EqRelaxArgs {
                     changes: changes.at(group.first_change),
@@ -616,9 +702,9 @@ impl Batch {
             let advance = EqAdvanceArgs {
                 changes: changes.ptr(),
                 phase: self.phase.ptr(),
-                growth: safeguard.growth,
-                negligible: safeguard.negligible,
-                settling: safeguard.settling,
+                growth: SAFEGUARD_GROWTH,
+                negligible: SAFEGUARD_NEGLIGIBLE,
+                settling: SAFEGUARD_SETTLING,
                 count: plan.changes as u32,
             };
             kernels::advance_phase(device, &advance)
@@ -657,7 +743,8 @@ impl Batch {
                         form: EQ_FORM_STATES,
                         components: 1,
                         argmax: pool.argmax_free.ptr(),
-                        post: [post.component(1, component, setup.format); 2].map(|p: *mut c_void| p.cast_const()),
+                        post: [post.component(1, component, setup.format); 2]
+                            .map(|p: *mut c_void| p.cast_const()),
                         unpooled: pool
                             .unpooled
                             .at(component * pool.full_units * setup.format.bytes()),
@@ -708,12 +795,12 @@ impl Batch {
     }
 }
 
-/// When omega falls back towards 1.
+/// Nudging of a phase, as `kernels/cost.cu` takes it.
 #[derive(Debug, Clone, Copy)]
-pub struct Safeguard {
-    pub growth: f64,
-    pub negligible: f64,
-    pub settling: u32,
+pub struct PhaseNudging {
+    pub cost: u32,
+    /// of the two states; of a pair mean and half-difference of the two
+    pub strengths: [f32; 2],
 }
 
 fn raw_args() -> EqRelaxArgs {

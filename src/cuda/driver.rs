@@ -73,7 +73,9 @@ fn initialise() -> Result<()> {
 pub fn list_gpus() -> Result<Vec<GpuInfo>> {
     initialise()?;
     let count = call("counting GPUs", result::device::get_count())?;
-    (0..count).map(|ordinal| info(ordinal).map(|(gpu, _)| gpu)).collect()
+    (0..count)
+        .map(|ordinal| info(ordinal).map(|(gpu, _)| gpu))
+        .collect()
 }
 
 /// Version of CUDA that the driver supports, for instance (13, 0).
@@ -81,7 +83,10 @@ pub fn driver_version() -> Result<(i32, i32)> {
     initialise()?;
     let mut version = 0;
     // SAFETY: writes one integer.
-    call("asking for the driver's version", unsafe { sys::cuDriverGetVersion(&mut version) }.result())?;
+    call(
+        "asking for the driver's version",
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result(),
+    )?;
     Ok((version / 1000, version % 1000 / 10))
 }
 
@@ -89,7 +94,11 @@ fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice)> {
     use sys::CUdevice_attribute as Attribute;
     let device = call(&format!("GPU {ordinal}"), result::device::get(ordinal))?;
     // SAFETY: the device was just obtained.
-    let attribute = |which| call("asking a GPU", unsafe { result::device::get_attribute(device, which) });
+    let attribute = |which| {
+        call("asking a GPU", unsafe {
+            result::device::get_attribute(device, which)
+        })
+    };
     let gpu = GpuInfo {
         ordinal: ordinal as usize,
         name: call("asking a GPU", result::device::get_name(device))?,
@@ -149,7 +158,10 @@ impl Gpu {
         unsafe {
             let context = call("opening the GPU", result::primary_ctx::retain(device))?;
             call("opening the GPU", result::ctx::set_current(context))?;
-            let module = call("loading the kernels", result::module::load_data(image.as_ptr().cast()))?;
+            let module = call(
+                "loading the kernels",
+                result::module::load_data(image.as_ptr().cast()),
+            )?;
             let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
             Ok(Self {
                 info,
@@ -174,23 +186,35 @@ impl Gpu {
 
     fn enter(&self) -> Result<()> {
         // SAFETY: the context lives as long as `self`.
-        call("using the GPU", unsafe { result::ctx::set_current(self.context) })
+        call("using the GPU", unsafe {
+            result::ctx::set_current(self.context)
+        })
     }
 
     fn function(&self, kernel: &KernelSpec) -> Result<sys::CUfunction> {
-        let mut functions = self.functions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(function) = functions.get(kernel.name) {
             return Ok(function.0);
         }
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         let what = format!("kernel {}", kernel.name);
         // SAFETY: the module is loaded.
-        let function = call(&what, unsafe { result::module::get_function(self.module, name) })?;
+        let function = call(&what, unsafe {
+            result::module::get_function(self.module, name)
+        })?;
         if kernel.shared_bytes > DEFAULT_SHARED_BYTES {
-            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let attribute =
+                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function was just found.
             let set = unsafe {
-                result::function::set_function_attribute(function, attribute, kernel.shared_bytes as i32)
+                result::function::set_function_attribute(
+                    function,
+                    attribute,
+                    kernel.shared_bytes as i32,
+                )
             };
             call(&what, set)?;
         }
@@ -203,16 +227,25 @@ impl Gpu {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         // SAFETY: the stream is ours; a capture that was begun is ended whatever `body` returns.
         unsafe {
-            call("recording a phase", result::stream::begin_capture(self.stream, mode))?;
+            call(
+                "recording a phase",
+                result::stream::begin_capture(self.stream, mode),
+            )?;
             let outcome = (0..times).try_for_each(|_| body());
-            let graph = call("recording a phase", result::stream::end_capture(self.stream));
+            let graph = call(
+                "recording a phase",
+                result::stream::end_capture(self.stream),
+            );
             outcome?;
             let graph = graph?;
             let executable = result::graph::instantiate(graph, std::mem::zeroed());
             let destroyed = result::graph::destroy(graph);
             let executable = call("recording a phase", executable)?;
             call("recording a phase", destroyed)?;
-            Ok(Recording { gpu: self, executable })
+            Ok(Recording {
+                gpu: self,
+                executable,
+            })
         }
     }
 }
@@ -225,7 +258,9 @@ struct Recording<'a> {
 impl Recording<'_> {
     fn replay(&self) -> Result<()> {
         // SAFETY: both handles live as long as `self`.
-        call("running a phase", unsafe { result::graph::launch(self.executable, self.gpu.stream) })
+        call("running a phase", unsafe {
+            result::graph::launch(self.executable, self.gpu.stream)
+        })
     }
 }
 
@@ -244,7 +279,9 @@ impl Device for Gpu {
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.enter()?;
         // SAFETY: released by `release`.
-        call(&format!("allocating {bytes} bytes"), unsafe { result::malloc_sync(bytes) })
+        call(&format!("allocating {bytes} bytes"), unsafe {
+            result::malloc_sync(bytes)
+        })
     }
 
     fn release(&self, address: u64) {
@@ -257,14 +294,18 @@ impl Device for Gpu {
     fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.enter()?;
         // SAFETY: a buffer checks the length; the source stays alive because the stream is waited for.
-        call("copying to the GPU", unsafe { result::memcpy_htod_async(address, bytes, self.stream) })?;
+        call("copying to the GPU", unsafe {
+            result::memcpy_htod_async(address, bytes, self.stream)
+        })?;
         self.synchronize()
     }
 
     fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.enter()?;
         // SAFETY: as in `upload`.
-        call("copying from the GPU", unsafe { result::memcpy_dtoh_async(bytes, address, self.stream) })?;
+        call("copying from the GPU", unsafe {
+            result::memcpy_dtoh_async(bytes, address, self.stream)
+        })?;
         self.synchronize()
     }
 
@@ -274,7 +315,9 @@ impl Device for Gpu {
             return Ok(());
         }
         // SAFETY: a buffer checks both ends.
-        call("copying on the GPU", unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream) })
+        call("copying on the GPU", unsafe {
+            result::memcpy_dtod_async(to, from, bytes, self.stream)
+        })
     }
 
     fn zero(&self, address: u64, bytes: usize) -> Result<()> {
@@ -283,7 +326,9 @@ impl Device for Gpu {
             return Ok(());
         }
         // SAFETY: as in `copy`.
-        call("clearing GPU memory", unsafe { result::memset_d8_async(address, 0, bytes, self.stream) })
+        call("clearing GPU memory", unsafe {
+            result::memset_d8_async(address, 0, bytes, self.stream)
+        })
     }
 
     fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
@@ -308,7 +353,9 @@ impl Device for Gpu {
     fn synchronize(&self) -> Result<()> {
         self.enter()?;
         // SAFETY: the stream lives as long as `self`.
-        call("waiting for the GPU", unsafe { result::stream::synchronize(self.stream) })
+        call("waiting for the GPU", unsafe {
+            result::stream::synchronize(self.stream)
+        })
     }
 
     fn repeat(&self, times: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {

@@ -223,8 +223,12 @@ mod tests {
             for tap in taps_up(e, &g, &whole(g.full)) {
                 for o in 0..g.full.pixels() {
                     let (y, x) = ((o / g.full.width) as i32, (o % g.full.width) as i32);
-                    let (y, x) = (y * tap.step[0] + tap.offset[0], x * tap.step[1] + tap.offset[1]);
-                    if (0..g.pre.height as i32).contains(&y) && (0..g.pre.width as i32).contains(&x) {
+                    let (y, x) = (
+                        y * tap.step[0] + tap.offset[0],
+                        x * tap.step[1] + tap.offset[1],
+                    );
+                    if (0..g.pre.height as i32).contains(&y) && (0..g.pre.width as i32).contains(&x)
+                    {
                         up.push((tap.tap, y as usize * g.pre.width + x as usize, o));
                     }
                 }

@@ -24,6 +24,7 @@ plain!(
 plain!(
     EqRelaxArgs,
     EqAdvanceArgs,
+    EqNudgeArgs,
     EqPoolArgs,
     EqStateArgs,
     EqOutcomeArgs,
@@ -151,7 +152,12 @@ impl Relax {
     }
 }
 
-fn launch<A: Plain>(device: &dyn Device, kernel: KernelSpec, blocks: usize, args: &A) -> Result<()> {
+fn launch<A: Plain>(
+    device: &dyn Device,
+    kernel: KernelSpec,
+    blocks: usize,
+    args: &A,
+) -> Result<()> {
     if blocks == 0 {
         return Ok(());
     }
@@ -162,6 +168,11 @@ fn launch<A: Plain>(device: &dyn Device, kernel: KernelSpec, blocks: usize, args
 const THREADS: usize = 256;
 /// One f64 per thread.
 const REDUCTION_BYTES: u32 = 8 * THREADS as u32;
+
+pub fn nudge(device: &dyn Device, format: Format, args: &EqNudgeArgs) -> Result<()> {
+    let kernel = format.pick(spec("nudge_f32", 32, 0), spec("nudge_f16", 32, 0));
+    launch(device, kernel, args.images as usize, args)
+}
 
 pub fn advance_phase(device: &dyn Device, args: &EqAdvanceArgs) -> Result<()> {
     // One EqChange per thread.
@@ -270,7 +281,12 @@ impl WeightGrad {
     }
 }
 
-pub fn bias_grad(device: &dyn Device, format: Format, tiles: usize, args: &EqBiasArgs) -> Result<()> {
+pub fn bias_grad(
+    device: &dyn Device,
+    format: Format,
+    tiles: usize,
+    args: &EqBiasArgs,
+) -> Result<()> {
     let kernel = format.pick(
         spec("bias_grad_f32", THREADS as u32, 0),
         spec("bias_grad_f16", THREADS as u32, 0),

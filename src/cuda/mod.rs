@@ -42,7 +42,11 @@ pub enum Precision {
 }
 
 /// Makes the backend for a network on GPU number `ordinal`, with all parameters at zero.
-pub fn backend(network: &Network, ordinal: usize, precision: Precision) -> Result<Box<dyn Backend>> {
+pub fn backend(
+    network: &Network,
+    ordinal: usize,
+    precision: Precision,
+) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
 }

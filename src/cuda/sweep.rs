@@ -37,12 +37,12 @@ pub struct Target {
     pub bias: *const f32,
     pub drive: *const f32,
     pub addend: *const f32,
+    pub nudge: *const f32,
     pub origin: *const c_void,
     pub sides: [*mut c_void; 2],
     pub raw: *mut f32,
     pub component_stride: usize,
     pub bounds: (f32, f32),
-    pub nudged: bool,
 }
 
 impl Target {
@@ -53,12 +53,12 @@ impl Target {
             bias: std::ptr::null(),
             drive: std::ptr::null(),
             addend: std::ptr::null(),
+            nudge: std::ptr::null(),
             origin: std::ptr::null(),
             sides: [std::ptr::null_mut(); 2],
             raw: std::ptr::null_mut(),
             component_stride: 0,
             bounds: (f32::NEG_INFINITY, f32::INFINITY),
-            nudged: false,
         }
     }
 }
@@ -115,6 +115,7 @@ impl<'a> SweepBuilder<'a> {
             bias: target.bias,
             drive: target.drive,
             addend: target.addend,
+            nudge: target.nudge,
             origin: target.origin,
             sides: target.sides,
             raw: target.raw,
@@ -133,8 +134,6 @@ impl<'a> SweepBuilder<'a> {
             step_x: class.step[1] as i32,
             low: target.bounds.0,
             high: target.bounds.1,
-            nudged: u32::from(target.nudged),
-            padding: 0,
         });
         let shape = self.relax.tile();
         let pixels = shape.rows / self.components;
@@ -154,9 +153,8 @@ impl<'a> SweepBuilder<'a> {
 
     /// Index of a source, which many taps share.
     fn source(&mut self, source: &EqSource) -> u32 {
-        let same = |other: &EqSource| {
-            other.sides == source.sides && other.updated == source.updated
-        };
+        let same =
+            |other: &EqSource| other.sides == source.sides && other.updated == source.updated;
         let found = self.sources.iter().position(same);
         found.unwrap_or_else(|| {
             self.sources.push(*source);
@@ -166,7 +164,8 @@ impl<'a> SweepBuilder<'a> {
 
     pub fn build(mut self, device: &Arc<dyn Device>) -> Result<Sweep> {
         // The heaviest first: small tiles then fill the gaps that large ones leave at the end.
-        self.tiles.sort_by_key(|&(depth, _)| std::cmp::Reverse(depth));
+        self.tiles
+            .sort_by_key(|&(depth, _)| std::cmp::Reverse(depth));
         let tiles: Vec<EqTile> = self.tiles.iter().map(|&(_, tile)| tile).collect();
         Ok(Sweep {
             relax: self.relax,

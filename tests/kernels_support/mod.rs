@@ -22,7 +22,13 @@ fn pick<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())]
 }
 
-pub fn preset(name: &str, channels: [usize; 4], input: usize, classes: usize, activation: ActivationKind) -> Network {
+pub fn preset(
+    name: &str,
+    channels: [usize; 4],
+    input: usize,
+    classes: usize,
+    activation: ActivationKind,
+) -> Network {
     let options = PresetOptions {
         input_channels: input,
         classes,
@@ -64,13 +70,29 @@ pub fn random_network(seed: u64) -> Network {
             }
         };
         let side = |side| conv.output_side(side).unwrap() / pool;
-        shapes.push(Shape::new(pick(&mut rng, &widths), side(below.height), side(below.width)));
-        edges.push((l - 1, l, if pool == 2 { Op::ConvMaxPool(conv) } else { Op::Conv(conv) }));
+        shapes.push(Shape::new(
+            pick(&mut rng, &widths),
+            side(below.height),
+            side(below.width),
+        ));
+        edges.push((
+            l - 1,
+            l,
+            if pool == 2 {
+                Op::ConvMaxPool(conv)
+            } else {
+                Op::Conv(conv)
+            },
+        ));
         for pre in 0..l - 1 {
             let from = shapes[pre];
             let fits = (1..4usize).flat_map(|kernel| {
                 (1..6usize).flat_map(move |stride| {
-                    (0..kernel).map(move |padding| Convolution { kernel, stride, padding })
+                    (0..kernel).map(move |padding| Convolution {
+                        kernel,
+                        stride,
+                        padding,
+                    })
                 })
             });
             let fits: Vec<_> = fits
@@ -93,10 +115,19 @@ pub fn random_network(seed: u64) -> Network {
     let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
         name: format!("layer{l}"),
         shape,
-        activation: if l == 0 || l == output { Activation::Linear } else { activation(&mut rng) },
+        activation: if l == 0 || l == output {
+            Activation::Linear
+        } else {
+            activation(&mut rng)
+        },
     });
     let layers = layers.collect();
-    let edges = edges.into_iter().map(|(pre, post, op)| Edge { pre, post, op, gain: 0.7 });
+    let edges = edges.into_iter().map(|(pre, post, op)| Edge {
+        pre,
+        post,
+        op,
+        gain: 0.7,
+    });
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
 }
 
@@ -111,10 +142,18 @@ pub struct Images {
 
 pub fn random_images(network: &Network, n: usize, seed: u64) -> Images {
     let mut rng = rng(seed ^ 0x5eed);
-    let Shape { channels, height, width } = network.input().shape;
+    let Shape {
+        channels,
+        height,
+        width,
+    } = network.input().shape;
     Images {
-        images: Array4::from_shape_fn((n, channels, height, width), |_| rng.random_range(-1.0..1.0)),
-        labels: (0..n).map(|_| rng.random_range(0..network.classes())).collect(),
+        images: Array4::from_shape_fn((n, channels, height, width), |_| {
+            rng.random_range(-1.0..1.0)
+        }),
+        labels: (0..n)
+            .map(|_| rng.random_range(0..network.classes()))
+            .collect(),
     }
 }
 
@@ -143,17 +182,29 @@ impl Default for Recipe {
             variant: Variant::Centered,
             form: NudgedPhase::Direct,
             beta: 0.3,
-            optimizer: OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 1e-3 },
+            optimizer: OptimizerConfig::Sgd {
+                momentum: 0.9,
+                weight_decay: 1e-3,
+            },
         }
     }
 }
 
 impl Recipe {
     pub fn relaxation(&self, iterations: usize) -> Relaxation {
-        Relaxation { mode: self.mode, iterations, omega: self.omega, tolerance: None }
+        Relaxation {
+            mode: self.mode,
+            iterations,
+            omega: self.omega,
+            tolerance: None,
+        }
     }
     pub fn nudging(&self) -> Nudging {
-        Nudging { beta: self.beta, variant: self.variant, form: self.form }
+        Nudging {
+            beta: self.beta,
+            variant: self.variant,
+            form: self.form,
+        }
     }
 }
 
@@ -163,10 +214,17 @@ pub struct Trace {
 }
 
 /// Two training batches and what they leave behind.
-pub fn train(backend: &mut dyn Backend, network: &Network, batches: &[Images], recipe: &Recipe) -> Result<Trace> {
+pub fn train(
+    backend: &mut dyn Backend,
+    network: &Network,
+    batches: &[Images],
+    recipe: &Recipe,
+) -> Result<Trace> {
     let mut values = Vec::new();
     let mut keep = |name: String, tensor: Vec<f64>| values.push((name, tensor));
-    let rates: Vec<f64> = (0..network.parameter_count()).map(|i| 0.01 + 0.001 * i as f64).collect();
+    let rates: Vec<f64> = (0..network.parameter_count())
+        .map(|i| 0.01 + 0.001 * i as f64)
+        .collect();
     backend.set_optimizer(recipe.optimizer)?;
     for (b, batch) in batches.iter().enumerate() {
         backend.load_batch(&batch.images, &batch.labels, Start::Kept)?;
@@ -174,20 +232,42 @@ pub fn train(backend: &mut dyn Backend, network: &Network, batches: &[Images], r
         let outcome = backend.outcome(recipe.cost)?;
         keep(format!("batch {b} energy"), outcome.energy);
         keep(format!("batch {b} cost"), outcome.cost);
-        keep(format!("batch {b} prediction"), outcome.prediction.iter().map(|&p| p as f64).collect());
-        keep(format!("batch {b} top5"), outcome.in_top5.iter().map(|&p| f64::from(u8::from(p))).collect());
-        backend.nudged_phases(&recipe.nudging(), recipe.cost, &recipe.relaxation(recipe.nudged))?;
+        keep(
+            format!("batch {b} prediction"),
+            outcome.prediction.iter().map(|&p| p as f64).collect(),
+        );
+        keep(
+            format!("batch {b} top5"),
+            outcome
+                .in_top5
+                .iter()
+                .map(|&p| f64::from(u8::from(p)))
+                .collect(),
+        );
+        backend.nudged_phases(
+            &recipe.nudging(),
+            recipe.cost,
+            &recipe.relaxation(recipe.nudged),
+        )?;
         for which in [Which::Free, Which::First, Which::Second] {
             for (l, state) in backend.states(which)?.iter().enumerate() {
                 keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
             }
         }
         backend.estimate_gradient()?;
-        for (name, tensor) in network.parameter_names().iter().zip(backend.gradient()?.tensors()) {
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.gradient()?.tensors())
+        {
             keep(format!("batch {b} gradient {name}"), flat(tensor));
         }
         backend.step(&rates)?;
-        for (name, tensor) in network.parameter_names().iter().zip(backend.parameters()?.tensors()) {
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.parameters()?.tensors())
+        {
             keep(format!("batch {b} {name}"), flat(tensor));
         }
     }
