@@ -140,7 +140,7 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     const bool relative = args.post_free != nullptr;
     const float origin = relative ? value_of(static_cast<const S*>(args.post_free)[unit.pooled]) : 0.0f;
     const int low = args.argmax[unit.pooled], high = args.argmax[per_pooled + unit.pooled];
-    const int free_best = relative ? args.argmax_free[unit.pooled] : high;
+    const int free_best = relative && !EQ_MUTATION(11) ? args.argmax_free[unit.pooled] : high;
     const float mean = origin + q;
     for (int i = 0; i < WINDOW; ++i) {
         float to_mean = 0, to_half = 0;

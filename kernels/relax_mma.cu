@@ -134,7 +134,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     for (int stage = 0; waiting > 0; stage = (stage + 1) % STAGES) {
         // This step's slices have arrived for every thread, and every thread is done with those of the step before: their
         // stage is free for the fetch below.
-        cp_async_wait<STAGES - 2>();
+        if (!EQ_MUTATION(7)) cp_async_wait<STAGES - 2>();
         if (!EQ_MUTATION(6)) __syncthreads();
         const SharedAddress a = arena + stage * T::STAGE_BYTES;
         const SharedAddress b = a + T::A_BYTES;

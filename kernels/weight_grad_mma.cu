@@ -77,7 +77,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
                 const uint32_t image = pixel / post_pixels, within = pixel % post_pixels;
                 const int y = static_cast<int>(within / edge.post_width) * edge.stride_y + tile.offset_y;
                 const int x = static_cast<int>(within % edge.post_width) * edge.stride_x + tile.offset_x;
-                const bool present = first + row < tile.pixels && channel < edge.pre_channels && y >= 0 &&
+                const bool present = first + row < tile.pixels + EQ_MUTATION(8) && channel < edge.pre_channels && y >= 0 &&
                                      y < edge.pre_height && x >= 0 && x < edge.pre_width;
                 const size_t at = (static_cast<size_t>(image) * edge.pre_height + y) * edge.pre_width + x;
                 cp_async_16(b + mma::flat_offset<T::PRE>(row, piece),

@@ -41,8 +41,12 @@ pub fn preset(
 
 /// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
 pub fn random_network(seed: u64) -> Network {
+    random_network_of(seed, &[1, 3, 5, 8, 9, 17, 33, 40], true)
+}
+
+/// The same with a choice of widths, and with or without max pooling.
+pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network {
     let mut rng = rng(seed);
-    let widths = [1, 3, 5, 8, 9, 17, 33, 40];
     let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
         0 => Activation::HardSigmoid,
         1 => Activation::Relu6,
@@ -63,7 +67,11 @@ pub fn random_network(seed: u64) -> Network {
                 stride: rng.random_range(1..4),
                 padding: rng.random_range(0..kernel),
             };
-            let pool = if rng.random_range(0..3) == 0 { 2 } else { 1 };
+            let pool = if pooling && rng.random_range(0..3) == 0 {
+                2
+            } else {
+                1
+            };
             let side = |side| conv.output_side(side).unwrap_or(0) / pool;
             if side(below.height) >= 1 && side(below.width) >= 1 {
                 break (conv, pool);
@@ -71,7 +79,7 @@ pub fn random_network(seed: u64) -> Network {
         };
         let side = |side| conv.output_side(side).unwrap() / pool;
         shapes.push(Shape::new(
-            pick(&mut rng, &widths),
+            pick(&mut rng, widths),
             side(below.height),
             side(below.width),
         ));
