@@ -23,11 +23,11 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let mut kernels = emulated_backend(network, Precision::Fp16).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
-    let mut want = train(&mut *truth, network, &batches, recipe).unwrap();
-    let mut got = train(&mut *kernels, network, &batches, recipe).unwrap();
-    // Ties between outputs may fall either way.
+    let want = train(&mut *truth, network, &batches, recipe).unwrap();
+    let got = train(&mut *kernels, network, &batches, recipe).unwrap();
+    let mut want = want.without_what_fp16_rounds_away();
+    let mut got = got.without_what_fp16_rounds_away();
     for trace in [&mut want, &mut got] {
-        (trace.values).retain(|(name, _)| !name.contains("prediction") && !name.contains("top5"));
         if recipe.form == NudgedPhase::Direct {
             // The direct form divides the rounding of two states by beta: its gradient is not to be trusted in fp16.
             (trace.values).retain(|(name, _)| {

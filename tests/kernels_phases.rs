@@ -29,8 +29,10 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     kernels.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, recipe).unwrap();
     let got = train(&mut *kernels, network, &batches, recipe).unwrap();
-    let (error, place) = worst(&got, &want, |name| {
-        if name.contains("gradient") { 0.01 } else { 0.0 }
+    let (error, place) = worst(&got, &want, |name| match name {
+        name if name.contains("gradient") => 0.01,
+        name if name.contains("change") => 0.01,
+        _ => 0.0,
     });
     assert!(
         error < TOLERANCE,
