@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod cuda;
 pub mod data;
+pub mod device;
 pub mod ep;
 pub mod network;
 pub mod optim;

@@ -1,1 +1,152 @@
 //! The command line, one file per subcommand.
+//!
+//! Everything that goes wrong ends as one line on stderr, `error: ...`: exit status 2 for an option's value
+//! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
+
+mod eval;
+mod train;
+
+use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
+use crate::parity::{self, ParityArgs};
+use crate::train::{Config, UsageError};
+use anyhow::{Context, Result};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Trains deep convolutional Hopfield networks with equilibrium propagation.
+#[derive(Parser)]
+#[command(name = "eqprop-cuda", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Parity(ParityArgs),
+}
+
+const EXIT_FAILURE: u8 = 1;
+const EXIT_USAGE: u8 = 2;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain_usage(&error),
+    };
+    let result = match cli.command {
+        Command::Train(args) => train::run(*args),
+        Command::Eval(args) => eval::run(args),
+        Command::Parity(args) => parity::run(&args).map(|passed| match passed {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::from(EXIT_FAILURE),
+        }),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {}", one_line(&format!("{error:#}")));
+        ExitCode::from(if error.is::<UsageError>() {
+            EXIT_USAGE
+        } else {
+            EXIT_FAILURE
+        })
+    })
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let subcommands: Vec<String> = (Cli::command().get_subcommands())
+        .map(|command| command.get_name().to_string())
+        .collect();
+    let command = subcommands.iter().fold(Cli::command(), |command, name| {
+        command.mut_subcommand(name, accept_snake_case)
+    });
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// The published program spells its options with underscores: `--batch_size` is `--batch-size` too.
+fn accept_snake_case(command: clap::Command) -> clap::Command {
+    command.mut_args(
+        |arg| match arg.get_long().map(|long| long.replace('-', "_")) {
+            Some(snake) if Some(snake.as_str()) != arg.get_long() => arg.alias(snake),
+            _ => arg,
+        },
+    )
+}
+
+/// Prints clap's help as it is, and its errors on one line.
+fn explain_usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that has gone away needs no help.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EXIT_USAGE)
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.split("\nUsage:").next().unwrap_or_default();
+            let text = text
+                .split("\nFor more information")
+                .next()
+                .unwrap_or_default();
+            eprintln!("{} (--help lists the options)", one_line(text));
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// Sizes the pool of threads that the CPU backend computes on.
+fn use_threads(config: &Config) -> Result<()> {
+    match config.threads {
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("--threads: cannot start the threads"),
+        None => Ok(()),
+    }
+}
+
+/// Loads the configured dataset, cut to the limits.
+fn load_data(config: &Config) -> Result<Splits> {
+    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    if let Some(limit) = config.limit_train {
+        splits.train = splits.train.truncated(limit);
+    }
+    if let Some(limit) = config.limit_test {
+        splits.test = splits.test.truncated(limit);
+    }
+    Ok(splits)
+}
+
+/// Most threads that make batches; more than this are never behind.
+const MAX_LOADER_THREADS: usize = 8;
+/// Batches that wait for the network: a short stall of the disk or of a thread goes unnoticed.
+const PREFETCH: usize = 4;
+
+/// Batches of a dataset; training batches are shuffled and augmented.
+fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loader {
+    let name: DatasetName = dataset.name;
+    let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
+    let options = LoaderOptions {
+        batch_size: config.batch_size,
+        shuffle: training,
+        augment: training.then(|| name.augmentation()),
+        normalization: name.normalization(),
+        seed: config.seed,
+        threads: threads.min(MAX_LOADER_THREADS),
+        prefetch: PREFETCH,
+    };
+    Loader::new(Arc::new(dataset), options)
+}

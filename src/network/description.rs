@@ -257,9 +257,8 @@ impl LayerDescription {
 
 /// TOML's own error is a picture over several lines; a message of ours is one line.
 fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let line = error
-        .span()
-        .map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+    let line =
+        (error.span()).map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
     let message = error.message().replace('\n', " ");
     match line {
         Some(line) => format!("line {line}: {message}"),

@@ -134,6 +134,10 @@ pub struct Edge {
     pub gain: f64,
 }
 
+/// Most units of a layer per example, and most weights of an edge: far beyond what can be trained.
+const MOST_UNITS: usize = 1 << 28;
+const MOST_WEIGHTS: usize = 1 << 31;
+
 /// A validated network: see the module's documentation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
@@ -246,6 +250,22 @@ impl Network {
         format!("edge {e} ({} -> {})", name(edge.pre), name(edge.post))
     }
 
+    /// Sizes that no machine holds are refused here: later they would be an overflow or a failed allocation.
+    fn check_size(&self, l: usize) -> Result<(), NetworkError> {
+        let Layer { name, shape, .. } = &self.layers[l];
+        let units =
+            (shape.channels.checked_mul(shape.height)).and_then(|n| n.checked_mul(shape.width));
+        match units {
+            Some(0) => Err(NetworkError(format!(
+                "layer {name:?} has shape {shape}; every size must be at least 1"
+            ))),
+            Some(units) if units <= MOST_UNITS => Ok(()),
+            _ => Err(NetworkError(format!(
+                "layer {name:?} has shape {shape}, which is too large; at most {MOST_UNITS} units are possible"
+            ))),
+        }
+    }
+
     fn check(&self) -> Result<(), NetworkError> {
         let fail = |message: String| Err(NetworkError(message));
         if self.layers.len() < 2 {
@@ -256,12 +276,7 @@ impl Network {
             ));
         }
         for (l, layer) in self.layers.iter().enumerate() {
-            if layer.shape.units() == 0 {
-                return fail(format!(
-                    "layer {:?} has shape {}; every size must be at least 1",
-                    layer.name, layer.shape
-                ));
-            }
+            self.check_size(l)?;
             if self.layers[..l]
                 .iter()
                 .any(|other| other.name == layer.name)
@@ -344,6 +359,16 @@ impl Network {
             return fail("these two layers are joined already".into());
         }
         let (pre, post) = (self.layers[edge.pre].shape, self.layers[edge.post].shape);
+        let kernel = match edge.op {
+            Op::Conv(conv) | Op::ConvMaxPool(conv) => conv.kernel.checked_mul(conv.kernel),
+            Op::Dense => Some(pre.pixels()),
+        };
+        let weights = kernel.and_then(|k| k.checked_mul(pre.channels)?.checked_mul(post.channels));
+        if weights.is_none_or(|n| n > MOST_WEIGHTS) {
+            return fail(format!(
+                "its weight tensor is too large; at most {MOST_WEIGHTS} weights are possible"
+            ));
+        }
         let (conv, pool) = match edge.op {
             Op::Dense if post.pixels() != 1 => {
                 return fail(format!(

@@ -117,22 +117,33 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
-    /// Global L2 norm over all tensors. Squares are summed in blocks, then the blocks in order and in f64: the result
-    /// depends neither on the number of threads nor, beyond rounding, on `T`.
+    /// Global L2 norm over all tensors, summed in f64 and in an order that does not depend on the number of threads.
     pub fn norm(&self) -> f64
     where
         T: Sync,
     {
-        const BLOCK: usize = 4096;
-        let square = |v: &T| v.to_f64().expect("a float converts to f64").powi(2);
+        const BLOCK: usize = 16 * 1024;
         let tensors = self.tensors.iter().map(|tensor| {
             let values = tensor.as_slice().expect("parameters are contiguous");
-            let blocks = values.par_chunks(BLOCK);
-            let blocks = blocks.map(|block| block.iter().map(square).sum::<f64>());
-            blocks.collect::<Vec<f64>>().iter().sum::<f64>()
+            let blocks: Vec<f64> = values.par_chunks(BLOCK).map(sum_of_squares).collect();
+            blocks.iter().sum::<f64>()
         });
         tensors.sum::<f64>().sqrt()
     }
+}
+
+/// Float sums are only vectorised when their lanes are written out.
+fn sum_of_squares<T: Float>(values: &[T]) -> f64 {
+    const LANES: usize = 16;
+    let square = |v: T| v.to_f64().expect("a float converts to f64").powi(2);
+    let mut lanes = [0.0; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &v) in lanes.iter_mut().zip(block) {
+            *lane += square(v);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&v| square(v)).sum::<f64>()
 }
 
 /// Draws initial parameters: weights uniform in `+-gain * sqrt(1/fan_in)`, biases uniform in

@@ -63,12 +63,14 @@ impl<T: Float + Send + Sync> Optimizer<T> {
         self.moments = state.moments.iter().map(import).collect();
     }
 
-    /// One update: clips the gradient's global norm to 1, then moves every tensor by its own learning rate.
+    /// One update: clips the gradient's global norm to 1, then moves every tensor by its own learning rate. `updated` is
+    /// called after each tensor with its index, while it is still in the cache.
     pub fn step(
         &mut self,
         parameters: &mut ParameterSet<T>,
         gradient: &ParameterSet<T>,
         learning_rates: &[f64],
+        mut updated: impl FnMut(&ParameterSet<T>, usize),
     ) {
         assert_eq!(parameters.tensors().len(), learning_rates.len());
         let scale = clip_scale(gradient.norm());
@@ -77,8 +79,7 @@ impl<T: Float + Send + Sync> Optimizer<T> {
             OptimizerConfig::AdamW { .. } => 2,
         };
         if self.moments.len() != buffers {
-            let zeros = gradient.zeros_like();
-            self.moments = vec![zeros; buffers];
+            self.moments = vec![gradient.zeros_like(); buffers];
         }
         self.steps += 1;
         for (i, &rate) in learning_rates.iter().enumerate() {
@@ -100,6 +101,7 @@ impl<T: Float + Send + Sync> Optimizer<T> {
                     adamw(w, g, m, v, scale, rate, weight_decay, self.steps);
                 }
             }
+            updated(parameters, i);
         }
     }
 }

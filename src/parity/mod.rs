@@ -1,1 +1,62 @@
 //! Replays golden files against a backend.
+//!
+//! A golden file (`tests/golden/README.md` describes the format) holds a configuration, inputs, and the numbers that
+//! the published implementation computed from them. [`golden`] reads it, [`ep`], [`schedule`] and [`augment`]
+//! recompute one kind each, [`compare`] measures the differences, [`tolerance`] says which are small enough and
+//! why, and [`report`] prints the verdict. Nothing is passed over: whatever a file holds beyond what was
+//! recomputed is reported and counts as a failure.
+
+mod augment;
+mod command;
+mod compare;
+mod ep;
+mod golden;
+mod report;
+mod schedule;
+mod tolerance;
+
+pub use command::{ParityArgs, run, run_to};
+pub use golden::{Golden, GoldenError};
+pub use report::{Report, Row};
+pub use tolerance::{Scale, Tolerances};
+
+use crate::ep::Backend;
+use crate::network::Network;
+use anyhow::Result;
+
+/// Makes the backend under test for the network of a golden file, with all parameters at zero.
+pub type Factory<'a> = dyn Fn(&Network) -> Result<Box<dyn Backend>> + 'a;
+
+/// Recomputes everything in `golden` and compares. An error means that the file could not be replayed at all.
+pub fn replay(golden: &Golden, factory: &Factory, tolerances: &Tolerances) -> Result<Report> {
+    let kind = golden.text("kind")?;
+    let mut report = Report::new(&kind);
+    match kind.as_str() {
+        "ep" => ep::replay(golden, factory, tolerances, &mut report)?,
+        "schedule" => schedule::replay(golden, &mut report)?,
+        "augment" => augment::replay(golden, &mut report)?,
+        "backprop" => {
+            report.problem("kind \"backprop\": the feed-forward baselines are not built yet, so nothing was checked");
+            return Ok(report);
+        }
+        other => {
+            report.problem(&format!(
+                "kind {other:?} is unknown (known: ep, schedule, augment), so nothing was checked"
+            ));
+            return Ok(report);
+        }
+    }
+    for name in golden.unused_tensors() {
+        report.problem(&format!("unknown tensor {name:?}: not checked"));
+    }
+    for key in golden.unused_metadata() {
+        report.problem(&format!(
+            "unknown metadata {key:?} = {}: its meaning was not taken into account",
+            golden.raw_metadata(&key)
+        ));
+    }
+    if report.rows().is_empty() {
+        report.problem("the file holds no quantity to check");
+    }
+    Ok(report)
+}

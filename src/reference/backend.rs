@@ -3,7 +3,7 @@
 use super::gradient;
 use super::real::{Real, configure_matmul};
 use super::relax::phase;
-use super::stack::{Clamped, Form, Nudge, Stack, drive, halves};
+use super::stack::{Clamped, Form, Nudge, Stack, drive};
 use super::wiring::Wiring;
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
@@ -12,7 +12,7 @@ use crate::ep::{
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
-use ndarray::{Array2, Array4, ArrayD, ArrayView2, ArrayView4, Axis, Slice};
+use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, Slice};
 use rayon::prelude::*;
 
 /// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
@@ -38,35 +38,14 @@ impl<T: Real> Chunk<T> {
         self.nudged.as_ref().expect("the nudged phases have run")
     }
 
-    /// Both nudged states start from the free one: the pair has no half-difference yet.
-    fn start_nudged(&self, form: Form, edges: usize) -> Stack<T> {
-        let layers = self.free.layers.iter().map(|free| {
-            let mut both = Array2::zeros((2 * free.nrows(), free.ncols()));
-            let (mut first, mut second) = both.view_mut().split_at(Axis(0), free.nrows());
-            first.assign(free);
-            if form == Form::Direct {
-                second.assign(free);
-            }
-            both
-        });
-        Stack::new(form, layers.collect(), edges)
-    }
-
-    /// The second nudged state, `m + d`.
+    /// The second nudged state, `m + d`, layer by layer.
     fn second(&self) -> Vec<Array2<T>> {
-        self.pair()
-            .layers
-            .iter()
-            .map(|layer| sum(layer.view(), T::one()))
+        let layers = 1..self.free.layers().len();
+        let states = layers.map(|l| self.pair().nudged_state(l, T::one()));
+        std::iter::once(Array2::zeros((0, 0)))
+            .chain(states)
             .collect()
     }
-}
-
-fn sum<T: Real>(pair: ArrayView2<T>, sign: T) -> Array2<T> {
-    let (mean, half) = halves(pair);
-    ndarray::Zip::from(mean)
-        .and(half)
-        .map_collect(|&m, &d| m + sign * d)
 }
 
 /// The CPU backend, in f32 or f64.
@@ -285,9 +264,9 @@ impl<T: Real> Backend for CpuBackend<T> {
             NudgedPhase::SumDifference => Form::Pair,
         };
         let edges = wiring.network.edges().len();
-        self.chunks
-            .par_iter_mut()
-            .for_each(|chunk| chunk.nudged = Some(chunk.start_nudged(form, edges)));
+        self.chunks.par_iter_mut().for_each(|chunk| {
+            chunk.nudged = Some(Stack::new(form, chunk.free.layers().to_vec(), edges))
+        });
         let report = phase(&mut self.chunks, relaxation, |chunk, omega| {
             let stack = chunk.nudged.as_mut().expect("it was just made");
             stack.iterate(wiring, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
@@ -330,8 +309,7 @@ impl<T: Real> Backend for CpuBackend<T> {
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
         );
-        optimizer.step(&mut self.wiring.parameters, gradient, learning_rates);
-        self.wiring.refresh();
+        self.wiring.step(optimizer, gradient, learning_rates);
         Ok(())
     }
 
@@ -343,9 +321,9 @@ impl<T: Real> Backend for CpuBackend<T> {
         );
         let layer = |l: usize| {
             let rows = self.gather(|chunk| match which {
-                Which::Free => chunk.free.layers[l].clone(),
-                Which::First => sum(chunk.pair().layers[l].view(), -T::one()),
-                Which::Second => sum(chunk.pair().layers[l].view(), T::one()),
+                Which::Free => chunk.free.layers()[l].clone(),
+                Which::First => chunk.pair().nudged_state(l, -T::one()),
+                Which::Second => chunk.pair().nudged_state(l, T::one()),
             });
             self.export(l, &rows)
         };

@@ -4,7 +4,7 @@
 //! a block where the images are small, is read and written as seldom as possible.
 
 use super::panels::RowPanels;
-use super::real::Real;
+use super::real::{Into, Real};
 use super::wiring::Product;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -17,22 +17,49 @@ pub struct Correlation<'a, T> {
     product: Product,
     kernel_row: usize,
     gradient: ArrayViewMut2<'a, T>,
+    scale: T,
+    /// the first block replaces what the gradient held
+    into: Into,
+    scratch: &'a mut Scratch<T>,
+}
+
+/// The block that is being collected; kept from one correlation to the next.
+pub struct Scratch<T> {
     /// receptive fields, row by row
     fields: Vec<T>,
     posts: RowPanels<T>,
 }
 
+impl<T: Real> Scratch<T> {
+    pub fn new() -> Self {
+        Self {
+            fields: Vec::new(),
+            posts: RowPanels::new(),
+        }
+    }
+}
+
 impl<'a, T: Real> Correlation<'a, T> {
-    /// `gradient`: the rows of the packed weight that belong to `kernel_row`.
-    pub fn new(product: Product, kernel_row: usize, gradient: ArrayViewMut2<'a, T>) -> Self {
+    /// `gradient`: the rows of the packed weight that belong to `kernel_row`; it becomes `scale` times the sum of all
+    /// correlations.
+    pub fn new(
+        product: Product,
+        kernel_row: usize,
+        gradient: ArrayViewMut2<'a, T>,
+        scale: T,
+        scratch: &'a mut Scratch<T>,
+    ) -> Self {
         let (width, columns) = gradient.dim();
         let rows = (BLOCK_BYTES / (width * size_of::<T>())).max(MIN_BLOCK_ROWS);
+        scratch.fields.resize(rows * width, T::zero());
+        scratch.posts.reset(rows, columns);
         Self {
             product,
             kernel_row,
             gradient,
-            fields: vec![T::zero(); rows * width],
-            posts: RowPanels::new(rows, columns),
+            scale,
+            into: Into::Replace,
+            scratch,
         }
     }
 
@@ -41,14 +68,16 @@ impl<'a, T: Real> Correlation<'a, T> {
         let x = x.to_slice().expect("states are contiguous");
         let width = self.gradient.nrows();
         for (row, y) in y.rows().into_iter().enumerate() {
-            let field = &mut self.fields[self.posts.len() * width..][..width];
+            let Scratch { fields, posts } = &mut *self.scratch;
+            let field = &mut fields[posts.len() * width..][..width];
             match self.product.geometry() {
                 Some(g) => g.copy_kernel_row(x, row, self.kernel_row, field),
                 // A dense edge sees the whole image, whose pixels lie one after the other.
                 None => field.copy_from_slice(&x[row * width..(row + 1) * width]),
             }
-            self.posts.push(y.to_slice().expect("a row is contiguous"));
-            if self.posts.is_full() {
+            let y = y.to_slice().expect("a row is contiguous");
+            posts.push(y, self.scale);
+            if posts.is_full() {
                 self.flush();
             }
         }
@@ -56,14 +85,21 @@ impl<'a, T: Real> Correlation<'a, T> {
 
     pub fn finish(mut self) {
         self.flush();
+        if self.into == Into::Replace {
+            self.gradient.fill(T::zero());
+        }
     }
 
     fn flush(&mut self) {
-        let shape = (self.posts.len(), self.gradient.nrows());
-        let fields = ArrayView2::from_shape(shape, &self.fields[..shape.0 * shape.1]);
+        let Scratch { fields, posts } = &mut *self.scratch;
+        if posts.is_empty() {
+            return;
+        }
+        let shape = (posts.len(), self.gradient.nrows());
+        let fields = ArrayView2::from_shape(shape, &fields[..shape.0 * shape.1]);
         let fields = fields.expect("as many fields as rows were pushed");
-        self.posts
-            .multiply_transposed_add(self.gradient.view_mut(), fields);
-        self.posts.clear();
+        posts.multiply_transposed(self.gradient.view_mut(), fields, self.into);
+        self.into = Into::Add;
+        posts.clear();
     }
 }

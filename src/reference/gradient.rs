@@ -12,9 +12,8 @@
 //! positions of their maxima, each of the two to its own.
 
 use super::backend::Chunk;
-use super::correlate::Correlation;
+use super::correlate::{Correlation, Scratch};
 use super::real::Real;
-use super::stack::halves;
 use super::wiring::{Product, Wiring};
 use crate::network::ParameterSet;
 use ndarray::{Array2, ArrayViewMut2, Axis};
@@ -44,38 +43,47 @@ pub fn estimate<T: Real>(
         let bias = gradient.bias_mut(l);
         bias.fill(T::zero());
         for chunk in chunks {
-            let (_, half) = halves(chunk.pair().layers[l].view());
-            *bias += &half.sum_axis(Axis(0));
+            if let Some(half) = chunk.pair().half_difference(l) {
+                *bias += &half.sum_axis(Axis(0));
+            }
         }
         bias.mapv_inplace(|g| g * scale);
     }
     tasks(wiring, gradient)
         .into_par_iter()
-        .for_each(|mut task| {
+        .for_each_init(Scratch::new, |scratch, task| {
             let edge = &network.edges()[task.edge];
-            task.gradient.fill(T::zero());
             let mut correlation = Correlation::new(
                 wiring.products[task.edge],
                 task.kernel_row,
-                task.gradient.view_mut(),
+                task.gradient,
+                scale,
+                scratch,
             );
             for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
-                let post = match wiring.products[task.edge] {
-                    Product::Pooled(..) => &unpooled[task.edge],
-                    _ => &chunk.pair().layers[edge.post],
+                let pair = chunk.pair();
+                let (post_mean, post_half) = match wiring.products[task.edge] {
+                    Product::Pooled(..) => {
+                        let post = unpooled[task.edge].view();
+                        let (mean, half) = post.split_at(Axis(0), post.nrows() / 2);
+                        (mean, Some(half))
+                    }
+                    _ => (pair.mean(edge.post), pair.half_difference(edge.post)),
                 };
-                let (post_mean, post_half) = halves(post.view());
-                if edge.pre == 0 {
-                    // The input is the same in both states: m is the image and d is zero.
-                    correlation.add(chunk.clamped.input.view(), post_half);
-                } else {
-                    let (pre_mean, pre_half) = halves(chunk.pair().layers[edge.pre].view());
+                // Of the input, which is the same in both states, m is the image and d is zero. A layer that nudging has not
+                // reached has no d either.
+                let (pre_mean, pre_half) = match edge.pre {
+                    0 => (chunk.clamped.input.view(), None),
+                    pre => (pair.mean(pre), pair.half_difference(pre)),
+                };
+                if let Some(post_half) = post_half {
                     correlation.add(pre_mean, post_half);
+                }
+                if let Some(pre_half) = pre_half {
                     correlation.add(pre_half, post_mean);
                 }
             }
             correlation.finish();
-            task.gradient.mapv_inplace(|g| g * scale);
         });
 }
 
@@ -112,15 +120,8 @@ fn unpool<T: Real>(wiring: &Wiring<T>, chunk: &mut Chunk<T>) -> Vec<Array2<T>> {
     let input = chunk.clamped.input.view();
     let pair = chunk.nudged.as_mut().expect("the nudged phases have run");
     edges
-        .map(|(e, edge)| match wiring.products[e] {
-            Product::Pooled(..) => {
-                if edge.pre == 0 {
-                    pair.refresh_input_pooling(wiring, e, input);
-                } else {
-                    pair.refresh_pooling(wiring, e, edge.pre);
-                }
-                pair.unpool(wiring, e)
-            }
+        .map(|(e, _)| match wiring.products[e] {
+            Product::Pooled(..) => pair.unpooled_pair(wiring, e, input),
             _ => Array2::zeros((0, 0)),
         })
         .collect()

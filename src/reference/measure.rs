@@ -13,7 +13,7 @@ impl<T: Real> Chunk<T> {
     /// Measures the free state of this chunk's examples.
     pub fn outcome(&mut self, wiring: &Wiring<T>, cost: CostFunction) -> BatchOutcome {
         let energy = self.energies(wiring);
-        let output = &self.free.layers[wiring.network.output_index()];
+        let output = &self.free.layers()[wiring.network.output_index()];
         let mut outcome = BatchOutcome {
             energy,
             ..BatchOutcome::default()
@@ -33,7 +33,7 @@ impl<T: Real> Chunk<T> {
         let mut energies = vec![0.0; self.examples()];
         for l in wiring.network.free_layers() {
             let drive = self.free.bottom_up(wiring, &self.clamped, l);
-            let state = &self.free.layers[l];
+            let state = &self.free.layers()[l];
             let pixels = wiring.network.layers()[l].shape.pixels();
             for (n, energy) in energies.iter_mut().enumerate() {
                 let rows = s![n * pixels..(n + 1) * pixels, ..];

@@ -56,9 +56,10 @@ impl<T: Real> Panels<T> {
             let source = source.slice(s![columns, ..]);
             let source = source.to_slice().expect("the source is contiguous");
             for first in (0..rows).step_by(BLOCK) {
-                for (c, column) in source.chunks_exact(rows).enumerate() {
-                    for r in first..rows.min(first + BLOCK) {
-                        panel[r * width + c] = column[r];
+                for r in first..rows.min(first + BLOCK) {
+                    let target = &mut panel[r * width..(r + 1) * width];
+                    for (t, column) in target.iter_mut().zip(source.chunks_exact(rows)) {
+                        *t = column[r];
                     }
                 }
             }
@@ -91,17 +92,27 @@ pub struct RowPanels<T> {
 }
 
 impl<T: Real> RowPanels<T> {
-    pub fn new(capacity: usize, columns: usize) -> Self {
+    pub fn new() -> Self {
         Self {
-            capacity,
-            columns,
+            capacity: 0,
+            columns: 0,
             len: 0,
-            data: vec![T::zero(); capacity * columns],
+            data: Vec::new(),
         }
+    }
+
+    /// Empties it, and makes room for `capacity` rows.
+    pub fn reset(&mut self, capacity: usize, columns: usize) {
+        self.data.resize(capacity * columns, T::zero());
+        (self.capacity, self.columns, self.len) = (capacity, columns, 0);
     }
 
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub fn is_full(&self) -> bool {
@@ -112,17 +123,21 @@ impl<T: Real> RowPanels<T> {
         self.len = 0;
     }
 
-    pub fn push(&mut self, row: &[T]) {
+    /// Takes `factor` times a row.
+    pub fn push(&mut self, row: &[T], factor: T) {
         assert!(row.len() == self.columns && !self.is_full());
         for (p, part) in row.chunks(PANEL).enumerate() {
             let start = p * PANEL * self.capacity + self.len * part.len();
-            self.data[start..start + part.len()].copy_from_slice(part);
+            let target = &mut self.data[start..start + part.len()];
+            for (t, &v) in target.iter_mut().zip(part) {
+                *t = factor * v;
+            }
         }
         self.len += 1;
     }
 
-    /// `c += a^T rows`, where `a` has as many rows as were pushed.
-    pub fn multiply_transposed_add(&self, mut c: ArrayViewMut2<T>, a: ArrayView2<T>) {
+    /// `c = a^T rows` or `c += a^T rows`, where `a` has as many rows as were pushed.
+    pub fn multiply_transposed(&self, mut c: ArrayViewMut2<T>, a: ArrayView2<T>, into: Into) {
         for (p, panel) in self.data.chunks(self.capacity * PANEL).enumerate() {
             let width = panel.len() / self.capacity;
             let panel = ArrayView2::from_shape((self.len, width), &panel[..self.len * width]);
@@ -131,7 +146,7 @@ impl<T: Real> RowPanels<T> {
                 c.slice_mut(s![.., columns]),
                 a.t(),
                 panel.expect("a panel has the rows that were pushed"),
-                Into::Add,
+                into,
             );
         }
     }

@@ -6,16 +6,20 @@
 use super::real::{Into, Real, vectorised};
 use super::wiring::{Product, Wiring};
 use crate::ep::CostFunction;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
 
-/// What the images of a stack stand for. `n` is the number of examples.
+/// What a stack holds of `n` examples.
+///
+/// Nudging starts at the output and moves by one edge per update. A layer that it has not reached is the same in both
+/// nudged phases: such a layer has `n` images, and is computed once. A layer that it has reached is *apart*: it has `2n`
+/// images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `n` images: the free state
+    /// the free state; no layer is apart
     Free,
-    /// `2n` images: the states of the first nudged phase, then those of the second
+    /// apart: the states of the first nudged phase, then those of the second
     Direct,
-    /// `2n` images: the mean `m` of the two nudged states, then half their difference `d`
+    /// apart: the mean `m` of the two nudged states, then half their difference `d`, which is zero before
     Pair,
 }
 
@@ -72,10 +76,10 @@ struct Pooling<T> {
 
 /// The states of `n` examples in one of the [`Form`]s.
 pub struct Stack<T> {
-    pub form: Form,
-    images: usize,
+    form: Form,
     /// by layer; entry 0 is empty, the input is [`Clamped`]
-    pub layers: Vec<Array2<T>>,
+    layers: Vec<Array2<T>>,
+    apart: Vec<bool>,
     versions: Vec<u64>,
     pre_activations: Vec<Array2<T>>,
     pooling: Vec<Option<Pooling<T>>>,
@@ -83,17 +87,46 @@ pub struct Stack<T> {
 }
 
 impl<T: Real> Stack<T> {
+    /// `layers` has `n` images each.
     pub fn new(form: Form, layers: Vec<Array2<T>>, edges: usize) -> Self {
         Self {
             form,
-            // The output has one pixel: one row per image.
-            images: layers.last().map_or(0, Array2::nrows),
             versions: vec![1; layers.len()],
+            apart: vec![false; layers.len()],
             pre_activations: layers.iter().map(|_| Array2::zeros((0, 0))).collect(),
             layers,
             pooling: (0..edges).map(|_| None).collect(),
             columns: Vec::new(),
         }
+    }
+
+    /// Layers of a free state, `n` images each.
+    pub fn layers(&self) -> &[Array2<T>] {
+        &self.layers
+    }
+
+    /// Mean of the two nudged states of layer `l`. [`Form::Pair`] only.
+    pub fn mean(&self, l: usize) -> ArrayView2<'_, T> {
+        let layer = self.layers[l].view();
+        if self.apart[l] {
+            halves(layer).0
+        } else {
+            layer
+        }
+    }
+
+    /// Half the difference of the two nudged states of layer `l`; `None` where it is zero. [`Form::Pair`] only.
+    pub fn half_difference(&self, l: usize) -> Option<ArrayView2<'_, T>> {
+        self.apart[l].then(|| halves(self.layers[l].view()).1)
+    }
+
+    /// `m + sign d`: one of the two nudged states. [`Form::Pair`] only.
+    pub fn nudged_state(&self, l: usize, sign: T) -> Array2<T> {
+        let mut state = self.mean(l).to_owned();
+        if let Some(half) = self.half_difference(l) {
+            state.zip_mut_with(&half, |s, &d| *s += sign * d);
+        }
+        state
     }
 
     /// One iteration: every free layer once, group by group.
@@ -108,6 +141,9 @@ impl<T: Real> Stack<T> {
         let mut change = Change::default();
         for group in groups {
             for &l in group {
+                if l == wiring.network.output_index() && nudge.is_some() {
+                    self.set_apart(l);
+                }
                 self.pre_activate(wiring, clamped, l);
                 if l == wiring.network.output_index()
                     && let Some(nudge) = nudge
@@ -122,8 +158,35 @@ impl<T: Real> Stack<T> {
         change
     }
 
+    /// Gives layer `l` an image per state and example, once nudging has reached it.
+    fn set_apart(&mut self, l: usize) {
+        if self.form != Form::Free && !self.apart[l] {
+            self.layers[l] = self.doubled(l);
+            self.apart[l] = true;
+            self.versions[l] += 1;
+        }
+    }
+
+    /// The images of a layer that is not apart, in the form that they have when it is.
+    fn doubled(&self, l: usize) -> Array2<T> {
+        let layer = &self.layers[l];
+        let mut both = Array2::zeros((2 * layer.nrows(), layer.ncols()));
+        let (mut first, mut second) = both.view_mut().split_at(Axis(0), layer.nrows());
+        first.assign(layer);
+        if self.form == Form::Direct {
+            second.assign(layer);
+        }
+        both
+    }
+
     /// `p_l = b_l + sum_{e: post = l} Op_e(s_pre) + sum_{e: pre = l} Op_e^T(s_post)`
     fn pre_activate(&mut self, wiring: &Wiring<T>, clamped: &Clamped<T>, l: usize) {
+        let network = &wiring.network;
+        let below = network.edges_into(l).map(|(_, e)| e.pre);
+        let above = network.edges_out_of(l).map(|(_, e)| e.post);
+        if below.chain(above).any(|neighbour| self.apart[neighbour]) {
+            self.set_apart(l);
+        }
         let mut p = std::mem::take(&mut self.pre_activations[l]);
         if p.dim() != self.layers[l].dim() {
             p = Array2::zeros(self.layers[l].dim());
@@ -132,13 +195,14 @@ impl<T: Real> Stack<T> {
         let drive = &clamped.drive[l];
         let (mut first, mut second) = p.view_mut().split_at(Axis(0), drive.nrows());
         first.assign(drive);
-        match self.form {
-            Form::Free => {}
-            Form::Direct => second.assign(drive),
-            Form::Pair => second.fill(T::zero()),
+        if self.apart[l] {
+            match self.form {
+                Form::Direct => second.assign(drive),
+                _ => second.fill(T::zero()),
+            }
         }
         self.edges_into_add(wiring, l, p.view_mut());
-        for (e, edge) in wiring.network.edges_out_of(l) {
+        for (e, edge) in network.edges_out_of(l) {
             self.top_down_add(wiring, e, edge.post, p.view_mut());
         }
         self.pre_activations[l] = p;
@@ -160,27 +224,52 @@ impl<T: Real> Stack<T> {
         }
     }
 
+    /// The part of `p` that a layer contributes to, and how often. A layer that is not apart has no half-difference, and
+    /// is in both states of a direct phase.
+    fn targets<'a>(
+        form: Form,
+        apart: bool,
+        states: usize,
+        p: ArrayViewMut2<'a, T>,
+    ) -> Vec<ArrayViewMut2<'a, T>> {
+        if apart || states == 1 {
+            return vec![p];
+        }
+        let middle = p.nrows() / 2;
+        let (first, second) = p.split_at(Axis(0), middle);
+        match form {
+            Form::Direct => vec![first, second],
+            _ => vec![first],
+        }
+    }
+
     /// `p += Op_e(s_pre)`
-    fn bottom_up_add(&mut self, wiring: &Wiring<T>, e: usize, pre: usize, mut p: ArrayViewMut2<T>) {
+    fn bottom_up_add(&mut self, wiring: &Wiring<T>, e: usize, pre: usize, p: ArrayViewMut2<T>) {
+        let product = wiring.products[e];
+        if let Product::Pooled(..) = product {
+            self.refresh_pooling(wiring, e, pre);
+        }
         let x = self.layers[pre].view();
-        match wiring.products[e] {
-            Product::Conv(g) => g.forward_add(x, wiring.weight(e), p, &mut self.columns),
-            Product::Dense => wiring
-                .weight(e)
-                .multiply(p, as_images(x, self.images), Into::Add),
-            Product::Pooled(_, windows) => {
-                self.refresh_pooling(wiring, e, pre);
-                let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
-                match self.form {
-                    Form::Free | Form::Direct => {
-                        windows.take_add(pooling.full.view(), &pooling.argmax, p);
-                    }
-                    Form::Pair => {
-                        let (mean, half) = halves(pooling.full.view());
+        let post = wiring.network.edges()[e].post;
+        let states = 1 + usize::from(self.apart[post]);
+        for mut p in Self::targets(self.form, self.apart[pre], states, p) {
+            match product {
+                Product::Conv(g) => g.forward_add(x, wiring.weight(e), p, &mut self.columns),
+                Product::Dense => {
+                    let x = as_images(x, p.nrows());
+                    wiring.weight(e).multiply(p, x, Into::Add);
+                }
+                Product::Pooled(_, windows) => {
+                    let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
+                    let full = pooling.full.view();
+                    if self.form == Form::Pair && self.apart[pre] {
+                        let (mean, half) = halves(full);
                         let (minus, plus) = pooling.argmax.split_at(pooling.argmax.len() / 2);
                         let middle = p.nrows() / 2;
                         let (p_mean, p_half) = p.view_mut().split_at(Axis(0), middle);
                         windows.take_pair_add(mean, half, minus, plus, p_mean, p_half);
+                    } else {
+                        windows.take_add(full, &pooling.argmax, p);
                     }
                 }
             }
@@ -190,68 +279,83 @@ impl<T: Real> Stack<T> {
     /// `p += Op_e^T(s_post)`
     fn top_down_add(&mut self, wiring: &Wiring<T>, e: usize, post: usize, p: ArrayViewMut2<T>) {
         let w = wiring.transposed_weight(e);
-        match wiring.products[e] {
-            Product::Conv(g) => {
-                g.transpose_add(self.layers[post].view(), w, p, &mut self.columns);
-            }
-            Product::Dense => {
-                let y = self.layers[post].view();
-                w.multiply(as_images_mut(p, self.images), y, Into::Add);
-            }
-            Product::Pooled(g, _) => {
-                let pre = wiring.network.edges()[e].pre;
-                self.refresh_pooling(wiring, e, pre);
-                let unpooled = self.unpool(wiring, e);
-                g.transpose_add(unpooled.view(), w, p, &mut self.columns);
+        let product = wiring.products[e];
+        let pre = wiring.network.edges()[e].pre;
+        if let Product::Pooled(g, _) = product {
+            self.refresh_pooling(wiring, e, pre);
+            let unpooled = self.unpool(wiring, e);
+            g.transpose_add(unpooled.view(), w, p, &mut self.columns);
+            return;
+        }
+        let y = self.layers[post].view();
+        let states = 1 + usize::from(self.apart[pre]);
+        for p in Self::targets(self.form, self.apart[post], states, p) {
+            match product.geometry() {
+                Some(g) => g.transpose_add(y, w, p, &mut self.columns),
+                None => w.multiply(as_images_mut(p, y.nrows()), y, Into::Add),
             }
         }
     }
 
-    /// The post state of a max-pool edge at the resolution of its convolution. [`Self::refresh_pooling`] first.
-    pub fn unpool(&self, wiring: &Wiring<T>, e: usize) -> Array2<T> {
+    /// The post state of a max-pool edge at the resolution of its convolution, with as many images as were pooled.
+    /// [`Self::refresh_pooling`] first.
+    fn unpool(&self, wiring: &Wiring<T>, e: usize) -> Array2<T> {
         let Product::Pooled(_, windows) = wiring.products[e] else {
             unreachable!("only max-pool edges are unpooled")
         };
-        let pooling = self.pooling[e]
-            .as_ref()
-            .expect("pooling is refreshed first");
-        let post = self.layers[wiring.network.edges()[e].post].view();
-        let mut full = Array2::zeros(pooling.full.dim());
-        match self.form {
-            Form::Free | Form::Direct => windows.unpool(post, &pooling.argmax, full.view_mut()),
-            Form::Pair => {
-                let (mean, half) = halves(post);
-                let (minus, plus) = pooling.argmax.split_at(pooling.argmax.len() / 2);
-                let middle = full.nrows() / 2;
-                let (full_mean, full_half) = full.view_mut().split_at(Axis(0), middle);
-                windows.unpool_pair(mean, half, minus, plus, full_mean, full_half);
-            }
+        let post = wiring.network.edges()[e].post;
+        let Some(Pooling { full, argmax, .. }) = &self.pooling[e] else {
+            unreachable!("pooling is refreshed first")
+        };
+        let mut unpooled = Array2::zeros(full.dim());
+        let is_pooled_apart = argmax.len() > self.layers[post].len();
+        let layer = if is_pooled_apart {
+            CowArray::from(self.doubled(post))
+        } else {
+            CowArray::from(&self.layers[post])
+        };
+        if self.form == Form::Pair && (is_pooled_apart || self.apart[post]) {
+            let (mean, half) = halves(layer.view());
+            let (minus, plus) = argmax.split_at(argmax.len() / 2);
+            let middle = full.nrows() / 2;
+            let (mean_out, half_out) = unpooled.view_mut().split_at(Axis(0), middle);
+            windows.unpool_pair(mean, half, minus, plus, mean_out, half_out);
+        } else {
+            windows.unpool(layer.view(), argmax, unpooled.view_mut());
         }
-        full
+        unpooled
+    }
+
+    /// Mean and half-difference of a max-pool edge's post states at the resolution of its convolution, whatever nudging
+    /// has reached. [`Form::Pair`] only.
+    pub fn unpooled_pair(
+        &mut self,
+        wiring: &Wiring<T>,
+        e: usize,
+        input: ArrayView2<T>,
+    ) -> Array2<T> {
+        let edge = &wiring.network.edges()[e];
+        if edge.pre == 0 {
+            // Both states see the same image.
+            let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
+            x.slice_mut(s![..input.nrows(), ..]).assign(&input);
+            self.pooling[e] = Some(pool_of(wiring, e, x.view(), true, 0, &mut self.columns));
+        } else {
+            self.set_apart(edge.pre);
+            self.refresh_pooling(wiring, e, edge.pre);
+        }
+        self.unpool(wiring, e)
     }
 
     /// Convolves and finds the maxima again, if the pre layer has changed since.
-    pub fn refresh_pooling(&mut self, wiring: &Wiring<T>, e: usize, pre: usize) {
+    fn refresh_pooling(&mut self, wiring: &Wiring<T>, e: usize, pre: usize) {
         let version = self.versions[pre];
-        if self.pooling[e]
-            .as_ref()
-            .is_some_and(|p| p.version == version)
-        {
-            return;
+        let pooling = &mut self.pooling[e];
+        if pooling.as_ref().is_none_or(|p| p.version != version) {
+            let x = self.layers[pre].view();
+            let pair = self.form == Form::Pair && self.apart[pre];
+            *pooling = Some(pool_of(wiring, e, x, pair, version, &mut self.columns));
         }
-        let x = self.layers[pre].view();
-        let mut columns = std::mem::take(&mut self.columns);
-        self.pooling[e] = Some(pool_of(wiring, e, x, self.form, version, &mut columns));
-        self.columns = columns;
-    }
-
-    /// The same for an edge from the input, which a stack does not hold: both states of a pair see the same image.
-    pub fn refresh_input_pooling(&mut self, wiring: &Wiring<T>, e: usize, input: ArrayView2<T>) {
-        let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
-        x.slice_mut(s![..input.nrows(), ..]).assign(&input);
-        let mut columns = std::mem::take(&mut self.columns);
-        self.pooling[e] = Some(pool_of(wiring, e, x.view(), Form::Pair, 0, &mut columns));
-        self.columns = columns;
     }
 
     /// The output's pre-activation loses `beta dC/ds_L`.
@@ -322,19 +426,31 @@ impl<T: Real> Stack<T> {
         let p = self.pre_activations[l]
             .as_slice()
             .expect("states are contiguous");
-        match self.form {
-            Form::Free | Form::Direct => vectorised(
+        let pair = self.form == Form::Pair && self.apart[l];
+        let change = if pair {
+            let (m, d) = state.split_at_mut(state.len() / 2);
+            let (pm, pd) = p.split_at(p.len() / 2);
+            vectorised(
+                #[inline(always)]
+                || activate_pair(m, d, pm, pd, omega, low, high),
+            )
+        } else {
+            vectorised(
                 #[inline(always)]
                 || activate_states(state, p, omega, low, high),
-            ),
-            Form::Pair => {
-                let (m, d) = state.split_at_mut(state.len() / 2);
-                let (pm, pd) = p.split_at(p.len() / 2);
-                vectorised(
-                    #[inline(always)]
-                    || activate_pair(m, d, pm, pd, omega, low, high),
-                )
-            }
+            )
+        };
+        match self.form {
+            Form::Free => change,
+            Form::Direct if self.apart[l] => change,
+            // The same change in both states.
+            Form::Direct => Change {
+                delta: 2.0 * change.delta,
+                norm: 2.0 * change.norm,
+            },
+            // The change of a pair is that of its difference.
+            Form::Pair if self.apart[l] => change,
+            Form::Pair => Change::default(),
         }
     }
 
@@ -342,7 +458,8 @@ impl<T: Real> Stack<T> {
     pub fn into_pair(mut self) -> Self {
         if self.form == Form::Direct {
             let two = T::of(2.0);
-            for layer in &mut self.layers {
+            let layers = self.layers.iter_mut().zip(&self.apart);
+            for (layer, _) in layers.filter(|(_, apart)| **apart) {
                 let middle = layer.nrows() / 2;
                 let (mut first, mut second) = layer.view_mut().split_at(Axis(0), middle);
                 ndarray::Zip::from(&mut first)
@@ -470,12 +587,12 @@ fn activate_pair<T: Real>(
 }
 
 /// Upper and lower half of a stack's images.
-pub fn halves<T>(stack: ArrayView2<T>) -> (ArrayView2<T>, ArrayView2<T>) {
+fn halves<T>(stack: ArrayView2<T>) -> (ArrayView2<T>, ArrayView2<T>) {
     stack.split_at(Axis(0), stack.nrows() / 2)
 }
 
 /// One row per image instead of one per pixel: how a dense edge sees its pre layer.
-pub fn as_images<T>(x: ArrayView2<'_, T>, images: usize) -> ArrayView2<'_, T> {
+fn as_images<T>(x: ArrayView2<'_, T>, images: usize) -> ArrayView2<'_, T> {
     let units = x.len() / images;
     x.into_shape_with_order((images, units))
         .expect("states are contiguous")
@@ -491,7 +608,7 @@ fn pool_of<T: Real>(
     wiring: &Wiring<T>,
     e: usize,
     x: ArrayView2<T>,
-    form: Form,
+    pair: bool,
     version: u64,
     columns: &mut Vec<T>,
 ) -> Pooling<T> {
@@ -502,14 +619,13 @@ fn pool_of<T: Real>(
     let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
     g.forward_add(x, wiring.weight(e), full.view_mut(), columns);
     let mut argmax = vec![0; images * windows.pooled.units()];
-    match form {
-        Form::Free | Form::Direct => windows.argmax(full.view(), &mut argmax),
-        Form::Pair => {
-            let (mean, half) = halves(full.view());
-            let middle = argmax.len() / 2;
-            let (minus, plus) = argmax.split_at_mut(middle);
-            windows.argmax_pair(mean, half, minus, plus);
-        }
+    if pair {
+        let (mean, half) = halves(full.view());
+        let middle = argmax.len() / 2;
+        let (minus, plus) = argmax.split_at_mut(middle);
+        windows.argmax_pair(mean, half, minus, plus);
+    } else {
+        windows.argmax(full.view(), &mut argmax);
     }
     Pooling {
         version,
@@ -548,7 +664,7 @@ pub fn drive<T: Real>(wiring: &Wiring<T>, input: ArrayView2<T>, images: usize) -
                         wiring.weight(e).multiply(drive.view_mut(), x, Into::Add);
                     }
                     Product::Pooled(_, windows) => {
-                        let pooling = pool_of(wiring, e, input, Form::Free, 0, &mut columns);
+                        let pooling = pool_of(wiring, e, input, false, 0, &mut columns);
                         windows.take_add(pooling.full.view(), &pooling.argmax, drive.view_mut());
                     }
                 }

@@ -5,6 +5,7 @@ use super::panels::Panels;
 use super::pool::Windows;
 use super::real::Real;
 use crate::network::{Network, NetworkError, Op, ParameterSet};
+use crate::optim::Optimizer;
 use ndarray::{ArrayD, ArrayView2, IxDyn};
 
 /// How an edge's product is formed.
@@ -85,20 +86,38 @@ impl<T: Real> Wiring<T> {
         &self.transposed[e]
     }
 
-    /// Renews the panels; call it after each change of the parameters.
-    pub fn refresh(&mut self) {
-        for e in 0..self.network.edges().len() {
-            let weight = matrix(self.parameters.weight(e));
-            self.weights[e].fill(weight);
-            self.transposed[e].fill_transposed(weight);
-        }
+    /// Applies an optimizer to the parameters.
+    pub fn step(
+        &mut self,
+        optimizer: &mut Optimizer<T>,
+        gradient: &ParameterSet<T>,
+        learning_rates: &[f64],
+    ) {
+        let biases = self.network.free_layers().len();
+        let (weights, transposed) = (&mut self.weights, &mut self.transposed);
+        optimizer.step(
+            &mut self.parameters,
+            gradient,
+            learning_rates,
+            |parameters, tensor| {
+                if let Some(e) = tensor.checked_sub(biases) {
+                    let weight = matrix(parameters.weight(e));
+                    weights[e].fill(weight);
+                    transposed[e].fill_transposed(weight);
+                }
+            },
+        );
     }
 
     /// Takes parameters in the shapes of [`Network::weight_shape`].
     pub fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<(), NetworkError> {
         ParameterSet::from_tensors(&self.network, parameters.tensors().to_vec())?;
         self.parameters = pack_all(&self.network, &parameters.cast());
-        self.refresh();
+        for e in 0..self.network.edges().len() {
+            let weight = matrix(self.parameters.weight(e));
+            self.weights[e].fill(weight);
+            self.transposed[e].fill_transposed(weight);
+        }
         Ok(())
     }
 

@@ -1,1 +1,25 @@
 //! The training loop: epochs, metrics, checkpoints and resuming.
+//!
+//! [`Settings`] (what was asked for) -> [`Config`] (what that means) -> [`Checkpoint`] (a run at one moment) ->
+//! [`Trainer`] (which takes it through its epochs and keeps it in a [`RunFolder`]).
+
+mod atomic;
+mod checkpoint;
+mod config;
+mod evaluate;
+mod folder;
+pub mod interrupt;
+mod metrics;
+pub mod presets;
+mod progress;
+mod run;
+pub mod settings;
+
+pub use checkpoint::{Best, Checkpoint, Position};
+pub use config::{Config, UsageError};
+pub use evaluate::{Evaluation, evaluate};
+pub use folder::RunFolder;
+pub use metrics::{Measures, Record, Tally};
+pub use progress::say;
+pub use run::{Ending, Trainer};
+pub use settings::{FileSettings, OptimizerKind, Settings};

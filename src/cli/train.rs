@@ -1,0 +1,160 @@
+//! `eqprop-cuda train`
+
+use super::{load_data, loader, use_threads};
+use crate::train::{
+    Checkpoint, Config, Ending, RunFolder, Settings, Trainer, UsageError, interrupt, presets, say,
+};
+use anyhow::{Result, bail};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Train a network
+#[derive(Args)]
+#[command(after_help = after_help())]
+pub struct TrainArgs {
+    /// Settings that belong together (listed below); other options modify them
+    #[arg(long, value_name = "NAME", help_heading = "Run")]
+    preset: Option<String>,
+    /// A file with the same keys as these options, such as the config.toml of a run
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    config: Option<PathBuf>,
+    /// Folder of the run [default: the first free runs/DATASET-NETWORK-N]
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    output: Option<PathBuf>,
+    /// Go on with the run in a folder, or from a checkpoint; without a value: with the run in --output, or begin it
+    #[arg(long, value_name = "DIR|CHECKPOINT", num_args = 0..=1, help_heading = "Run")]
+    resume: Option<Option<PathBuf>>,
+    /// Accepted because the published program has it; nothing is sent anywhere
+    #[arg(long, help_heading = "Run")]
+    no_wandb: bool,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+fn after_help() -> String {
+    format!(
+        "Presets:\n{}\n\nThe command line goes before --config, which goes before --preset. Options may be spelled with \
+         underscores. Ctrl-C stops after the batch and saves.",
+        presets::summary()
+    )
+}
+
+/// Where a run's folder is.
+enum Place {
+    /// to be made, under this name if there is one
+    New(Option<PathBuf>),
+    Old(PathBuf),
+}
+
+pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    let file = args.config.as_deref().map(Settings::read).transpose()?;
+    let preset = args.preset.as_deref();
+    let (mut run, place) = match resumed_path(&args)? {
+        Some(path) => {
+            let (folder, checkpoint) = RunFolder::find(&path)?;
+            let mut run = Checkpoint::load(&checkpoint)?;
+            run.config = run.config.resumed(preset, file, &args.settings)?;
+            (run, Place::Old(folder))
+        }
+        None => {
+            let (config, network) = Config::resolve(preset, file, &args.settings)?;
+            if let Some(output) = &args.output {
+                RunFolder::check_unused(output)?;
+            }
+            (Checkpoint::fresh(config, network), Place::New(args.output))
+        }
+    };
+    if let (Place::Old(folder), true) = (&place, run.position.epoch >= run.config.epochs) {
+        say(format_args!(
+            "{} is finished: all {} epochs are over; give it more with `--resume {0} --epochs N`",
+            folder.display(),
+            run.position.epoch,
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    use_threads(&run.config)?;
+    let data = load_data(&run.config)?;
+    run.set_examples(data.train.len())?;
+    let mut backend = run
+        .config
+        .device
+        .backend(&run.network, run.config.precision)?;
+    say(format_args!(
+        "{} on {}: {} training and {} test images, {} parameters; {}",
+        run.network.name(),
+        run.config.dataset,
+        data.train.len(),
+        data.test.len(),
+        run.parameters
+            .tensors()
+            .iter()
+            .map(|t| t.len())
+            .sum::<usize>(),
+        backend.describe()
+    ));
+    // Nothing is written before everything else is known to work.
+    let folder = match place {
+        Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
+        Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
+    };
+    let path = folder.path().to_path_buf();
+    say(format_args!("run folder {}", path.display()));
+    if run.position != Default::default() {
+        let done = run.position;
+        say(format_args!(
+            "going on after {} epochs and {} batches",
+            done.epoch, done.batch
+        ));
+    }
+
+    let loaders = (
+        loader(&run.config, data.train, true),
+        loader(&run.config, data.test, false),
+    );
+    interrupt::install()?;
+    let trainer = Trainer::new(run, &mut *backend, loaders, folder, &interrupt::requested)?;
+    Ok(match trainer.run()? {
+        Ending::Finished(best) => {
+            let best = best.map_or(String::new(), |best| {
+                format!(
+                    "smallest test error {:.2} % in epoch {}; ",
+                    100.0 * best.top1_error,
+                    best.epoch
+                )
+            });
+            say(format_args!(
+                "finished: {best}the network is {}",
+                path.join("best.safetensors").display()
+            ));
+            ExitCode::SUCCESS
+        }
+        Ending::Interrupted => {
+            say(format_args!(
+                "interrupted and saved: go on with `eqprop-cuda train --resume {}`",
+                path.display()
+            ));
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+    })
+}
+
+/// What `--resume` and `--output` together mean: the folder or checkpoint to go on from, or nothing for a new run.
+fn resumed_path(args: &TrainArgs) -> Result<Option<PathBuf>> {
+    match (&args.resume, &args.output) {
+        (None, _) => Ok(None),
+        (Some(Some(path)), None) => Ok(Some(path.clone())),
+        (Some(None), Some(output)) => Ok(RunFolder::has_checkpoint(output).then(|| output.clone())),
+        (Some(Some(path)), Some(output)) if path == output => Ok(Some(path.clone())),
+        (Some(Some(path)), Some(output)) => bail!(UsageError(format!(
+            "--output {}: a resumed run stays in its folder, {}",
+            output.display(),
+            path.display()
+        ))),
+        (Some(None), None) => bail!(UsageError(
+            "--resume needs the folder or the checkpoint of a run, here or with --output".into()
+        )),
+    }
+}

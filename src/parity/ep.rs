@@ -1,0 +1,316 @@
+//! Kind `ep`: phases, gradients and training steps of a Hopfield network.
+//!
+//! What is recomputed follows from the names in the file: `free.k7.layer.*` asks for the state after 7 iterations,
+//! `train.adamw.*` for training steps with AdamW. `setup` holds what the metadata says.
+
+mod setup;
+mod train;
+
+use super::Factory;
+use super::compare::{Difference, relative};
+use super::golden::Golden;
+use super::report::{Report, Row, global};
+use super::tolerance::{Scale, Tolerances};
+use crate::ep::{Backend, NudgedPhase, Nudging, Relaxation, Start, Variant, Which};
+use crate::network::{Mode, ParameterSet};
+use crate::optim::clip_scale;
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use ndarray::ArrayD;
+use setup::Setup;
+use std::collections::BTreeSet;
+
+/// The file being replayed, and the backend that recomputes it.
+struct Replay<'a> {
+    golden: &'a Golden,
+    setup: Setup,
+    tolerances: &'a Tolerances,
+    backend: Box<dyn Backend>,
+    report: &'a mut Report,
+}
+
+pub fn replay(
+    golden: &Golden,
+    factory: &Factory,
+    tolerances: &Tolerances,
+    report: &mut Report,
+) -> Result<()> {
+    let setup = Setup::read(golden)?;
+    let mut backend = factory(&setup.network)?;
+    backend.set_parameters(&setup.parameters)?;
+    report.title = format!("{} ({})", setup.title, backend.describe());
+    let mut replay = Replay {
+        golden,
+        setup,
+        tolerances,
+        backend,
+        report,
+    };
+    replay.free_states()?;
+    replay.free_outcome()?;
+    replay.other_modes()?;
+    replay.relax_freely(replay.setup.mode, replay.setup.free_iterations)?;
+    replay.nudged_phases()?;
+    replay.variants()?;
+    replay.training()
+}
+
+impl Replay<'_> {
+    /// Distinct numbers N with a tensor called `{prefix}N` or `{prefix}N.…`, ascending.
+    fn numbers(&self, prefix: &str) -> BTreeSet<usize> {
+        let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse().ok();
+        self.golden.names().filter_map(number).collect()
+    }
+
+    /// Distinct words W with a tensor called `{prefix}W.…`.
+    fn words(&self, prefix: &str) -> BTreeSet<String> {
+        let word = |name: &str| Some(name.strip_prefix(prefix)?.split('.').next()?.to_string());
+        self.golden.names().filter_map(word).collect()
+    }
+
+    /// Whether any tensor's name starts with `prefix`.
+    fn any(&self, prefix: &str) -> bool {
+        self.golden.names().any(|name| name.starts_with(prefix))
+    }
+
+    /// Free phase from zero.
+    fn relax_freely(&mut self, mode: Mode, iterations: usize) -> Result<()> {
+        let (x, y) = (&self.setup.x, &self.setup.y);
+        self.backend.load_batch(x, y, Start::Zero)?;
+        self.backend.free_phase(&plain(mode, iterations))?;
+        Ok(())
+    }
+
+    /// `free.kK.layer.l` and `energy.kK`
+    fn free_states(&mut self) -> Result<()> {
+        let states = self.numbers("free.k");
+        let energies = self.numbers("energy.k");
+        for &k in states.union(&energies) {
+            self.relax_freely(self.setup.mode, k)?;
+            if states.contains(&k) {
+                self.compare_states(&format!("free.k{k}"), Which::Free)?;
+            }
+            if energies.contains(&k) {
+                let outcome = self.backend.outcome(self.setup.cost)?;
+                self.compare_measure(&format!("energy.k{k}"), &outcome.energy)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `free.cost` and `free.prediction`
+    fn free_outcome(&mut self) -> Result<()> {
+        self.relax_freely(self.setup.mode, self.setup.free_iterations)?;
+        let outcome = self.backend.outcome(self.setup.cost)?;
+        if self.golden.has("free.cost") {
+            self.compare_measure("free.cost", &outcome.cost)?;
+        }
+        let name = "free.prediction";
+        if self.golden.has(name) {
+            let floats = |v: &[usize]| v.iter().map(|&v| v as f64).collect::<Vec<_>>();
+            let golden = floats(&self.golden.labels(name)?);
+            let difference = Difference::of_vectors(name, &floats(&outcome.prediction), &golden)?;
+            let parts = [(name.to_string(), difference)];
+            self.report.tensors(name, &parts, Scale::Exact, Some(0.0));
+        }
+        Ok(())
+    }
+
+    /// `mode.M.kK.layer.l`
+    fn other_modes(&mut self) -> Result<()> {
+        for word in self.words("mode.") {
+            let Ok(mode) = Mode::from_str(&word, false) else {
+                continue; // reported as unknown tensors
+            };
+            for k in self.numbers(&format!("mode.{word}.k")) {
+                self.relax_freely(mode, k)?;
+                self.compare_states(&format!("mode.{word}.k{k}"), Which::Free)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `first.layer.l`, `second.layer.l`, `grad.*`
+    fn nudged_phases(&mut self) -> Result<()> {
+        let variant = self.setup.variant;
+        let (gradient, norm) = self.estimate(variant, NudgedPhase::Direct)?;
+        for (name, which) in [("first", Which::First), ("second", Which::Second)] {
+            if self.any(&format!("{name}.layer.")) {
+                self.compare_states(name, which)?;
+            }
+        }
+        if self.any("grad.raw.") {
+            self.compare_gradient("grad.raw", &gradient, NudgedPhase::Direct)?;
+        }
+        if self.golden.has("grad.norm") {
+            let tolerance = self.judge_small(self.tolerances.gradient_norm);
+            self.compare_scalar("grad.norm", norm, tolerance)?;
+        }
+        if self.any("grad.clipped.") {
+            let clipped = scaled(&gradient, clip_scale(norm));
+            let parts = self.differences("grad.clipped", &clipped)?;
+            let (scale, tolerance) = (self.tolerances.gradient_scale, self.tolerances.gradient);
+            self.report
+                .tensors("grad.clipped", &parts, scale, self.judge_small(tolerance));
+        }
+        if self.any("grad.raw.") {
+            let (gradient, _) = self.estimate(variant, NudgedPhase::SumDifference)?;
+            self.compare_gradient("grad.raw", &gradient, NudgedPhase::SumDifference)?;
+        }
+        Ok(())
+    }
+
+    /// `variant.V.grad.raw.P`: another estimate from the same free state
+    fn variants(&mut self) -> Result<()> {
+        let words = self.words("variant.");
+        if self.setup.promises_variants && words.is_empty() {
+            (self.report).problem("the metadata promises variants, but the file holds none");
+        }
+        for word in words {
+            let Ok(variant) = Variant::from_str(&word, false) else {
+                continue; // reported as unknown tensors
+            };
+            let quantity = format!("variant.{word}.grad.raw");
+            if !self.any(&format!("{quantity}.")) {
+                continue; // whatever it is, it is reported as unknown
+            }
+            for form in [NudgedPhase::Direct, NudgedPhase::SumDifference] {
+                let (gradient, _) = self.estimate(variant, form)?;
+                self.compare_gradient(&quantity, &gradient, form)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the nudged phases from the present free state; the gradient and its global norm.
+    fn estimate(
+        &mut self,
+        variant: Variant,
+        form: NudgedPhase,
+    ) -> Result<(ParameterSet<f64>, f64)> {
+        let nudging = Nudging {
+            beta: self.setup.beta,
+            variant,
+            form,
+        };
+        let relaxation = plain(self.setup.mode, self.setup.nudged_iterations);
+        (self.backend).nudged_phases(&nudging, self.setup.cost, &relaxation)?;
+        let report = self.backend.estimate_gradient()?;
+        Ok((self.backend.gradient()?, report.norm))
+    }
+
+    fn compare_states(&mut self, prefix: &str, which: Which) -> Result<()> {
+        let states = self.backend.states(which)?;
+        let mut parts = Vec::new();
+        for (l, state) in (1..).zip(&states) {
+            let name = format!("{prefix}.layer.{l}");
+            let golden = self.golden.floats(&name)?;
+            parts.push((format!("layer.{l}"), Difference::of(&name, state, &golden)?));
+        }
+        let quantity = format!("{prefix}.layer");
+        let (unit, layer) = (self.tolerances.unit, self.tolerances.layer);
+        (self.report).tensors(&quantity, &parts, Scale::TensorMax, Some(unit));
+        (self.report).tensors(&quantity, &parts, Scale::LayerNorm, Some(layer));
+        Ok(())
+    }
+
+    /// One number per example.
+    fn compare_measure(&mut self, name: &str, ours: &[f64]) -> Result<()> {
+        let difference = Difference::of_vectors(name, ours, &self.golden.vector(name)?)?;
+        let parts = [(String::new(), difference)];
+        let tolerance = Some(self.tolerances.measures);
+        self.report
+            .tensors(name, &parts, Scale::TensorMax, tolerance);
+        Ok(())
+    }
+
+    fn compare_scalar(&mut self, name: &str, ours: f64, tolerance: Option<f64>) -> Result<()> {
+        let golden = self.golden.scalar(name)?;
+        self.report.row(Row {
+            quantity: name.to_string(),
+            absolute: (ours - golden).abs(),
+            relative: relative((ours - golden).abs(), golden.abs()),
+            scale: Scale::TensorMax,
+            tolerance,
+            note: String::new(),
+        });
+        Ok(())
+    }
+
+    /// A whole gradient: its error, and its direction.
+    fn compare_gradient(
+        &mut self,
+        prefix: &str,
+        gradient: &ParameterSet<f64>,
+        form: NudgedPhase,
+    ) -> Result<()> {
+        let parts = self.differences(prefix, gradient)?;
+        let t = self.tolerances;
+        let (label, tolerance, angle) = match form {
+            NudgedPhase::Direct => (prefix.to_string(), self.judge_small(t.gradient), t.angle),
+            NudgedPhase::SumDifference => (
+                format!("{prefix}, sum-difference"),
+                self.judge_small(t.gradient),
+                t.angle_sum_difference,
+            ),
+        };
+        self.report
+            .tensors(&label, &parts, t.gradient_scale, tolerance);
+        let whole = global(&parts);
+        let worst = (parts.iter())
+            .map(|(name, d)| (d.cosine(), name))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let (cosine, name) = worst.context("a network has parameters")?;
+        self.report.row(Row {
+            quantity: format!("{label}: direction"),
+            absolute: whole.max,
+            relative: (1.0 - whole.cosine()).max(0.0),
+            scale: Scale::Angle,
+            tolerance: Some(angle),
+            note: format!("{name} alone: cosine {cosine:.9}"),
+        });
+        Ok(())
+    }
+
+    /// One difference per parameter.
+    fn differences(
+        &self,
+        prefix: &str,
+        ours: &ParameterSet<f64>,
+    ) -> Result<Vec<(String, Difference)>> {
+        let names = self.setup.network.parameter_names();
+        let difference = |(parameter, tensor): (String, &ArrayD<f64>)| {
+            let name = format!("{prefix}.{parameter}");
+            let golden = self.golden.floats(&name)?;
+            Ok((parameter, Difference::of(&name, tensor, &golden)?))
+        };
+        names
+            .into_iter()
+            .zip(ours.tensors())
+            .map(difference)
+            .collect()
+    }
+
+    /// The small gradient of a trained network is judged by its direction alone where the arithmetic does not resolve
+    /// its elements.
+    fn judge_small(&self, tolerance: f64) -> Option<f64> {
+        let small = self.setup.is_precision && !self.tolerances.resolves_small_gradients;
+        (!small).then_some(tolerance)
+    }
+}
+
+/// `iterations` plain updates, no tolerance.
+fn plain(mode: Mode, iterations: usize) -> Relaxation {
+    Relaxation {
+        mode,
+        iterations,
+        omega: 1.0,
+        tolerance: None,
+    }
+}
+
+fn scaled(parameters: &ParameterSet<f64>, factor: f64) -> ParameterSet<f64> {
+    let mut scaled = parameters.clone();
+    (scaled.tensors_mut().iter_mut()).for_each(|t| t.mapv_inplace(|v| v * factor));
+    scaled
+}

@@ -1,0 +1,142 @@
+//! `train.OPT.*`: training steps from the initial parameters, states kept from batch to batch.
+
+use super::{Replay, plain};
+use crate::ep::{NudgedPhase, Nudging, Start};
+use crate::optim::OptimizerConfig;
+use crate::parity::compare::{Difference, relative};
+use crate::parity::report::{Row, global};
+use crate::parity::tolerance::Scale;
+use anyhow::{Context, Result, ensure};
+
+impl Replay<'_> {
+    pub fn training(&mut self) -> Result<()> {
+        let found = self.words("train.");
+        for promised in self.setup.optimizers.clone() {
+            if !found.contains(&promised) {
+                let message = format!(
+                    "the metadata promises training with {promised:?}, but the file holds none"
+                );
+                self.report.problem(&message);
+            }
+        }
+        for optimizer in found {
+            // Others, `x` and `y` apart, are reported as unknown tensors.
+            if let Some(config) = self.config(&optimizer)? {
+                self.train(&optimizer, config)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, optimizer: &str) -> Result<Option<OptimizerConfig>> {
+        let needs = |value: Option<f64>, key: &str| {
+            value.with_context(|| format!("metadata {key:?} is missing, which training needs"))
+        };
+        let weight_decay = || needs(self.setup.weight_decay, "weight_decay");
+        Ok(match optimizer {
+            "sgd" => Some(OptimizerConfig::Sgd {
+                momentum: needs(self.setup.momentum, "momentum")?,
+                weight_decay: weight_decay()?,
+            }),
+            "adamw" => Some(OptimizerConfig::AdamW {
+                weight_decay: weight_decay()?,
+            }),
+            _ => None,
+        })
+    }
+
+    fn train(&mut self, optimizer: &str, config: OptimizerConfig) -> Result<()> {
+        let prefix = format!("train.{optimizer}");
+        let rates = self.golden.vector(&format!("{prefix}.lr"))?;
+        let count = self.setup.network.parameter_count();
+        ensure!(
+            rates.len() == count,
+            "{prefix}.lr holds {} learning rates, but the network has {count} parameter tensors",
+            rates.len()
+        );
+        self.backend.set_parameters(&self.setup.parameters)?;
+        self.backend.set_kept_state(None)?;
+        self.backend.set_optimizer(config)?;
+        let steps = self.numbers("train.x.").len();
+        for i in 0..steps {
+            self.training_step(&prefix, i, &rates)?;
+        }
+        // `after3`: the number of steps is in the name, and must be that of the batches.
+        if self.any(&format!("{prefix}.after{steps}.")) {
+            let quantity = format!("{prefix}.after{steps}");
+            self.compare_trained(&quantity, config, &rates)?;
+        } else {
+            let message =
+                format!("{prefix}.after{steps}.* is missing: parameters after {steps} steps");
+            self.report.problem(&message);
+        }
+        Ok(())
+    }
+
+    fn training_step(&mut self, prefix: &str, i: usize, rates: &[f64]) -> Result<()> {
+        let x = self.golden.images(&format!("train.x.{i}"))?;
+        let y = self.golden.labels(&format!("train.y.{i}"))?;
+        let (mode, cost) = (self.setup.mode, self.setup.cost);
+        self.backend.load_batch(&x, &y, Start::Kept)?;
+        (self.backend).free_phase(&plain(mode, self.setup.free_iterations))?;
+        let outcome = self.backend.outcome(cost)?;
+        let nudging = Nudging {
+            beta: self.setup.beta,
+            variant: self.setup.variant,
+            form: NudgedPhase::Direct,
+        };
+        let relaxation = plain(mode, self.setup.nudged_iterations);
+        (self.backend).nudged_phases(&nudging, cost, &relaxation)?;
+        let norm = self.backend.estimate_gradient()?.norm;
+        self.backend.step(rates)?;
+        for (what, ours) in [("cost", &outcome.cost), ("energy", &outcome.energy)] {
+            let name = format!("{prefix}.{what}.{i}");
+            if self.golden.has(&name) {
+                self.compare_measure(&name, ours)?;
+            }
+        }
+        let name = format!("{prefix}.gradnorm.{i}");
+        if self.golden.has(&name) {
+            let tolerance = Some(self.tolerances.gradient_norm_training);
+            self.compare_scalar(&name, norm, tolerance)?;
+        }
+        Ok(())
+    }
+
+    fn compare_trained(
+        &mut self,
+        quantity: &str,
+        config: OptimizerConfig,
+        rates: &[f64],
+    ) -> Result<()> {
+        let parts = self.differences(quantity, &self.backend.parameters()?)?;
+        match config {
+            OptimizerConfig::Sgd { .. } => {
+                let tolerance = Some(self.tolerances.sgd);
+                self.report
+                    .tensors(quantity, &parts, Scale::TensorMax, tolerance);
+            }
+            OptimizerConfig::AdamW { .. } => {
+                // In units of each tensor's own learning rate, then over all parameters.
+                let in_rates = |d: &Difference, rate: f64| relative(d.rms(), rate.abs());
+                let errors = (parts.iter().zip(rates)).map(|((_, d), &rate)| in_rates(d, rate));
+                let counts = parts.iter().map(|(_, d)| d.count as f64);
+                let squares: f64 = errors.clone().zip(counts).map(|(e, n)| e * e * n).sum();
+                let whole = global(&parts);
+                let worst = (errors.zip(&parts)).max_by(|a, b| a.0.total_cmp(&b.0));
+                let row = Row {
+                    quantity: quantity.to_string(),
+                    absolute: whole.max,
+                    relative: (squares / whole.count as f64).sqrt(),
+                    scale: Scale::LearningRate,
+                    tolerance: Some(self.tolerances.adamw),
+                    note: worst.map_or(String::new(), |(e, (name, _))| {
+                        format!("{name} alone: {e:.1e}")
+                    }),
+                };
+                self.report.row(row);
+            }
+        }
+        Ok(())
+    }
+}

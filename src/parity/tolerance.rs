@@ -1,0 +1,137 @@
+//! How exact is exact enough, in one place.
+//!
+//! The golden numbers were computed in float64. States and inputs are stored rounded to float32 (half a unit in the
+//! last place: 6e-8 of a value), everything else in float64. What an implementation may differ by depends on its
+//! own arithmetic:
+//!
+//! | quantity | measured as | fp64 | fp32 |
+//! |---|---|---|---|
+//! | states | largest error / largest value of the layer | 1e-6 | 1e-4 |
+//! | | norm of the error / norm of the layer | (implied) | 1e-5 |
+//! | energies, costs | largest error / largest value of the batch | 1e-9 | 1e-4 |
+//! | gradients | norm of the error / norm of the tensor (fp64), of the whole gradient (fp32) | 1e-6 | 1e-4 |
+//! | gradient norms | error / norm | 1e-6 | 1e-4, while training 1e-3 |
+//! | direction of the gradient | 1 - cosine | 1e-9 | 2e-4, in sum-and-difference form 1e-6 |
+//! | parameters after SGD | largest error / largest value of the tensor | 1e-6 | 1e-4 |
+//! | parameters after AdamW | rms error over all parameters / learning rate | 1e-3 | 0.1 |
+//! | learning rates | largest error / initial rate | 1e-9 | the same |
+//! | augmented bytes | exact | | |
+//! | normalised images | largest error / largest value | 1e-6 | the same |
+//!
+//! - *States, fp64*: float64 itself is good to 1e-13 here; the bound is the rounding of the stored states, with room
+//!   for a summation order that differs. *fp32*: a pre-activation sums some hundred products, each rounded to 6e-8, and
+//!   the relaxation passes the errors on. Over a layer that leaves 1e-7 to 3e-6 (24 random networks of the files' sizes).
+//!   Weights large enough to make a network interesting also make single units nearly unstable, and those reach ten
+//!   times as much: hence two bounds, one for the layer and one for its worst unit.
+//! - *Gradients, fp32*: the difference of two large correlations, divided by 2 beta. What rounding leaves is absolute,
+//!   about the same for every element, so a small tensor's own relative error says nothing; it is judged against the
+//!   global norm. Where training has made the gradient small (files whose `purpose` is `precision`), even that is too
+//!   much to ask of two subtracted phases, and the direction alone is judged; the sum-and-difference form stays exact.
+//!   One thing no tolerance covers: where two values in a max-pool window differ by less than rounding, fp32 may pick
+//!   the other one, and the gradient jumps. It happened once in 72 gradients of such small networks.
+//! - *AdamW* divides by the root of the second moment: an element whose gradient is smaller than its rounding error
+//!   still moves by the full learning rate, possibly the wrong way. A small tensor may consist of such elements
+//!   alone (0.1 was seen; all parameters together 0.02), so the root mean square over all parameters is judged.
+//!   What three steps of wrong signs do to later gradients is why those get more room, too.
+//! - *Schedules*: PyTorch steps its cosine by a recurrence, we use the closed form; 300 steps leave 1e-13.
+
+use crate::reference::Precision;
+
+/// What an error is measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// largest golden value of the tensor; 1 if all are zero
+    TensorMax,
+    /// norm of the golden tensor, at least a millionth of the norm of all tensors together
+    TensorNorm,
+    /// norm of the golden tensor; 1 if it is zero
+    LayerNorm,
+    /// norm of all golden tensors together
+    GlobalNorm,
+    /// the learning rate; the error is the root mean square over all parameters
+    LearningRate,
+    /// 1 - cosine of the angle between ours and the golden one
+    Angle,
+    /// nothing: the values must be equal
+    Exact,
+}
+
+impl Scale {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::TensorMax => "max",
+            Self::TensorNorm => "tensor norm",
+            Self::LayerNorm => "layer norm",
+            Self::GlobalNorm => "global norm",
+            Self::LearningRate => "rms / lr",
+            Self::Angle => "1 - cosine",
+            Self::Exact => "exact",
+        }
+    }
+}
+
+/// See the module's table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerances {
+    /// the worst unit of a layer
+    pub unit: f64,
+    /// a layer as a whole
+    pub layer: f64,
+    pub measures: f64,
+    pub gradient: f64,
+    pub gradient_scale: Scale,
+    pub gradient_norm: f64,
+    pub gradient_norm_training: f64,
+    pub angle: f64,
+    pub angle_sum_difference: f64,
+    pub sgd: f64,
+    pub adamw: f64,
+    /// whether two subtracted phases resolve the small gradient of a trained network
+    pub resolves_small_gradients: bool,
+}
+
+/// Learning rates, relative to the initial one.
+pub const SCHEDULE: f64 = 1e-9;
+/// Normalised images: single precision.
+pub const NORMALIZED: f64 = 1e-6;
+/// Magnitudes of RandAugment: single precision.
+pub const MAGNITUDE: f64 = 1e-6;
+
+impl Tolerances {
+    pub const FP64: Self = Self {
+        unit: 1e-6,
+        layer: 1e-6,
+        measures: 1e-9,
+        gradient: 1e-6,
+        gradient_scale: Scale::TensorNorm,
+        gradient_norm: 1e-6,
+        gradient_norm_training: 1e-6,
+        angle: 1e-9,
+        angle_sum_difference: 1e-9,
+        sgd: 1e-6,
+        adamw: 1e-3,
+        resolves_small_gradients: true,
+    };
+
+    pub const FP32: Self = Self {
+        unit: 1e-4,
+        layer: 1e-5,
+        measures: 1e-4,
+        gradient: 1e-4,
+        gradient_scale: Scale::GlobalNorm,
+        gradient_norm: 1e-4,
+        gradient_norm_training: 1e-3,
+        angle: 2e-4,
+        angle_sum_difference: 1e-6,
+        sgd: 1e-4,
+        adamw: 0.1,
+        resolves_small_gradients: false,
+    };
+
+    pub fn of(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp64 => Self::FP64,
+            Precision::Fp32 => Self::FP32,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Files that are either the old ones or the new ones, whatever happens.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Replaces the file at `path`: the bytes are written to a file beside it, brought to the disk, and renamed. On an
+/// error (a full disk) the old file stays and the partial one is removed.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = partial_path(path);
+    let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+    if written.is_err() {
+        // What counts is the error that comes first.
+        let _ = fs::remove_file(&partial);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    sync_folder(path);
+    Ok(())
+}
+
+/// The fixed name means that a killed run leaves at most one such file, which the next save overwrites.
+fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A rename is on the disk once its folder is. Some systems cannot open a folder; they lose nothing but this certainty.
+fn sync_folder(path: &Path) {
+    if let Some(Ok(folder)) = path.parent().map(File::open) {
+        let _ = folder.sync_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, b"old").unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        replace(&path, b"old").unwrap();
+        std::os::unix::fs::symlink("/dev/full", partial_path(&path)).unwrap();
+        let error = replace(&path, b"new").unwrap_err();
+        assert!(format!("{error:#}").contains("No space left"), "{error:#}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

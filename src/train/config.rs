@@ -1,0 +1,561 @@
+//! A run's configuration, with everything decided.
+
+use super::settings::{self, OptimizerKind, is_network_file, overlay};
+use super::{FileSettings, Settings, presets};
+use crate::data::{DatasetName, SIDE, Source};
+use crate::device::Device;
+use crate::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
+use crate::network::presets::{ActivationKind, PAPER_CHANNELS, PRESETS, PresetOptions};
+use crate::network::{Mode, Network, NetworkDescription};
+use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
+use crate::reference::Precision;
+use anyhow::{Context, Result, ensure};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+/// An option's value that cannot be used: the message names the option, its value and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+macro_rules! usage {
+    ($($message:tt)*) => {
+        return Err($crate::train::UsageError(format!($($message)*)).into())
+    };
+}
+pub(super) use usage;
+
+/// Widths above this are a slip of the finger, and would exhaust the memory before anything could be said about it.
+const MAX_CHANNELS: usize = 8192;
+const MAX_THREADS: usize = 1024;
+
+/// The resolved settings of a run: what `config.toml` in its folder says. The keys are those of [`Settings`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    pub dataset: DatasetName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    pub offline: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_train: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_test: Option<usize>,
+    pub batch_size: usize,
+    pub network: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<usize>>,
+    pub activation: ActivationKind,
+    /// one per weight tensor
+    #[serde(default)]
+    pub weight_gains: Vec<f64>,
+    pub epochs: usize,
+    pub lossfn: CostFunction,
+    pub optimizer: OptimizerKind,
+    #[serde(default, skip_serializing)]
+    learning_rate: Option<f64>,
+    /// one per weight tensor
+    #[serde(default)]
+    pub learning_rates_weights: Vec<f64>,
+    /// one per layer above the input
+    #[serde(default)]
+    pub learning_rates_biases: Vec<f64>,
+    pub momentum: f64,
+    pub weight_decay: f64,
+    pub use_warm_restarts: bool,
+    pub seed: u64,
+    pub beta: f64,
+    pub num_iterations_inference: usize,
+    pub num_iterations_training: usize,
+    pub variant: Variant,
+    pub mode: Mode,
+    pub omega: f64,
+    pub nudged_phase: NudgedPhase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance_nudged: Option<f64>,
+    pub device: Device,
+    pub precision: Precision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<usize>,
+}
+
+/// Settings that do not decide what is computed, and may change when a run is resumed. `epochs` is among them because a
+/// finished run may be given more; that stretches its cosine schedule.
+const MAY_CHANGE: [&str; 7] = [
+    "epochs",
+    "data-dir",
+    "offline",
+    "mirror",
+    "device",
+    "threads",
+    "save-every",
+];
+
+impl Config {
+    /// Puts the layers on top of each other, fills in what depends on other settings, and checks everything.
+    ///
+    /// `preset` and `file` are the values of `--preset` and `--config`; `given` holds the other options.
+    pub fn resolve(
+        preset: Option<&str>,
+        file: Option<FileSettings>,
+        given: &Settings,
+    ) -> Result<(Self, Network)> {
+        let file = file.unwrap_or_default();
+        let mut table = settings::defaults().table();
+        if let Some(name) = preset.or(file.preset.as_deref()) {
+            table = overlay(table, presets::find(name)?);
+        }
+        table = overlay(table, file.settings.table());
+        table = overlay(table, given.table());
+        Self::from_table(table)
+    }
+
+    fn from_table(table: Table) -> Result<(Self, Network)> {
+        let mut config: Self = table.try_into().expect("every key has a type already");
+        config.check_ranges()?;
+        if let Some(folder) = &config.data_dir {
+            config.data_dir = Some(std::path::absolute(folder).context("--data-dir")?);
+        }
+        let network = config.build_network()?;
+        config.complete(&network)?;
+        let network = with_gains(&network, &config.weight_gains)?;
+        Ok((config, network))
+    }
+
+    /// The configuration of a run that is resumed with further options. One that would change what is computed is an
+    /// error that names it; one that repeats what the run has is fine.
+    pub fn resumed(
+        &self,
+        preset: Option<&str>,
+        file: Option<FileSettings>,
+        given: &Settings,
+    ) -> Result<Self> {
+        let file = file.unwrap_or_default();
+        let mut said = Table::new();
+        if let Some(name) = preset.or(file.preset.as_deref()) {
+            said = presets::find(name)?;
+        }
+        said = overlay(overlay(said, file.settings.table()), given.table());
+        let mine = self.table();
+        let mut merged = mine.clone();
+        for (key, value) in said {
+            if MAY_CHANGE.contains(&key.as_str()) {
+                merged.insert(key, value);
+            } else if !self.says(&key, &value) {
+                let mine = mine
+                    .get(&key)
+                    .map_or("unset".to_string(), ToString::to_string);
+                usage!(
+                    "--{key} {value}: the run was started with {mine}, and a resumed run may change only {}",
+                    MAY_CHANGE.map(|key| format!("--{key}")).join(", ")
+                );
+            }
+        }
+        let config: Self = merged.try_into().expect("every key has a type already");
+        config.check_ranges()?;
+        Ok(config)
+    }
+
+    /// The same with other settings for an evaluation of its network.
+    pub fn evaluated(&self, given: &Settings, network: &Network) -> Result<Self> {
+        let mut mine = self.table();
+        if given.dataset.is_some_and(|dataset| dataset != self.dataset) {
+            mine.remove("limit-test");
+        }
+        let config: Self = overlay(mine, given.table())
+            .try_into()
+            .expect("every key has a type already");
+        config.check_ranges()?;
+        config.check_over_relaxation(network)?;
+        Ok(config)
+    }
+
+    /// Whether a setting that the user repeats is what this configuration has.
+    fn says(&self, key: &str, value: &toml::Value) -> bool {
+        match (key, value.as_float()) {
+            ("learning-rate", Some(rate)) => {
+                let all = self
+                    .learning_rates_biases
+                    .iter()
+                    .chain(&self.learning_rates_weights);
+                all.into_iter().all(|&mine| mine == rate)
+            }
+            // May be the published list with one value per weight tensor.
+            ("learning-rates-biases", _) => value.as_array().is_some_and(|given| {
+                let mine = |i: usize| {
+                    self.learning_rates_biases
+                        .get(i.min(self.learning_rates_biases.len() - 1))
+                };
+                (given.iter().enumerate()).all(|(i, rate)| rate.as_float().as_ref() == mine(i))
+            }),
+            _ => self.table().get(key) == Some(value),
+        }
+    }
+
+    pub fn table(&self) -> Table {
+        Table::try_from(self).expect("a configuration is numbers, strings and lists")
+    }
+
+    /// The text of `config.toml`, which `--config` reads again.
+    pub fn to_toml(&self) -> String {
+        let table = toml::to_string(self).expect("a configuration is numbers, strings and lists");
+        format!(
+            "# Every setting of this run; `eqprop-cuda train --config` takes this file.\n{table}"
+        )
+    }
+
+    pub fn source(&self) -> Source {
+        Source {
+            data_dir: self.data_dir.clone(),
+            offline: self.offline,
+            mirror: self.mirror.clone(),
+        }
+    }
+
+    pub fn free_relaxation(&self) -> Relaxation {
+        Relaxation {
+            mode: self.mode,
+            iterations: self.num_iterations_inference,
+            omega: self.omega,
+            tolerance: self.tolerance,
+        }
+    }
+
+    pub fn nudged_relaxation(&self) -> Relaxation {
+        Relaxation {
+            iterations: self.num_iterations_training,
+            tolerance: self.tolerance_nudged.or(self.tolerance),
+            ..self.free_relaxation()
+        }
+    }
+
+    pub fn nudging(&self) -> Nudging {
+        Nudging {
+            beta: self.beta,
+            variant: self.variant,
+            form: self.nudged_phase,
+        }
+    }
+
+    pub fn optimizer_config(&self) -> OptimizerConfig {
+        match self.optimizer {
+            OptimizerKind::Sgd => OptimizerConfig::Sgd {
+                momentum: self.momentum,
+                weight_decay: self.weight_decay,
+            },
+            OptimizerKind::Adam => OptimizerConfig::AdamW {
+                weight_decay: self.weight_decay,
+            },
+        }
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        if self.use_warm_restarts {
+            Schedule::WarmRestarts {
+                period: RESTART_PERIOD,
+            }
+        } else {
+            Schedule::Cosine {
+                epochs: self.epochs,
+            }
+        }
+    }
+
+    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first.
+    pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
+        let schedule = self.schedule();
+        let initial = self
+            .learning_rates_biases
+            .iter()
+            .chain(&self.learning_rates_weights);
+        initial.map(|&rate| schedule.rate(rate, epoch)).collect()
+    }
+
+    /// The network as a name for folders and titles.
+    pub fn network_name(&self) -> String {
+        let stem = Path::new(&self.network).file_stem();
+        stem.map_or(self.network.clone(), |stem| {
+            stem.to_string_lossy().into_owned()
+        })
+    }
+
+    fn build_network(&self) -> Result<Network> {
+        // Draws the clips of `reluclip` layers only; parameters have streams of their own.
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        if is_network_file(&self.network) {
+            if self.channels.is_some() {
+                usage!(
+                    "--channels: the widths of {} are in that file; --channels goes with {}",
+                    self.network,
+                    PRESETS.join(" or ")
+                );
+            }
+            return self.read_network(&mut rng);
+        }
+        if !PRESETS.contains(&self.network.as_str()) {
+            usage!(
+                "--network {}: expected {} or the path of a .toml file",
+                self.network,
+                PRESETS.join(", ")
+            );
+        }
+        let channels = self.channels.as_deref().unwrap_or(&PAPER_CHANNELS);
+        let options = PresetOptions {
+            input_channels: self.dataset.channels(),
+            classes: self.dataset.classes(),
+            channels: channels.try_into().expect("the length was checked"),
+            activation: self.activation,
+            gains: None,
+        };
+        Ok(crate::network::presets::build(
+            &self.network,
+            &options,
+            &mut rng,
+        )?)
+    }
+
+    fn read_network(&self, rng: &mut ChaCha8Rng) -> Result<Network> {
+        let path = &self.network;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the network {path}"))?;
+        let network = NetworkDescription::from_toml(&text)
+            .and_then(|description| description.build(self.activation, rng))
+            .with_context(|| format!("the network {path}"))?;
+        let input = network.input().shape;
+        let expected = (self.dataset.channels(), SIDE, SIDE);
+        ensure!(
+            (input.channels, input.height, input.width) == expected
+                && network.classes() == self.dataset.classes(),
+            UsageError(format!(
+                "--network {path}: its input is {input} with {} classes, but {} has {}x{SIDE}x{SIDE} images of {} classes",
+                network.classes(),
+                self.dataset,
+                expected.0,
+                self.dataset.classes()
+            ))
+        );
+        Ok(network)
+    }
+
+    /// Fills in gains and learning rates, and checks what depends on the network.
+    fn complete(&mut self, network: &Network) -> Result<()> {
+        let edges = network.edges();
+        if self.weight_gains.is_empty() {
+            self.weight_gains = edges.iter().map(|edge| edge.gain).collect();
+        }
+        check_length(
+            "weight-gains",
+            &self.weight_gains,
+            edges.len(),
+            "weight tensor",
+            network,
+        )?;
+        if let (Some(rate), false) = (self.learning_rate, self.learning_rates_weights.is_empty()) {
+            usage!(
+                "--learning-rate {rate}: give either this or --learning-rates-weights, not both"
+            );
+        }
+        if self.learning_rates_weights.is_empty() {
+            let default = match self.optimizer {
+                OptimizerKind::Sgd => 3e-2,
+                OptimizerKind::Adam => 1e-4,
+            };
+            self.learning_rates_weights = vec![self.learning_rate.unwrap_or(default); edges.len()];
+        }
+        self.learning_rate = None;
+        let rates = &self.learning_rates_weights;
+        check_length(
+            "learning-rates-weights",
+            rates,
+            edges.len(),
+            "weight tensor",
+            network,
+        )?;
+        self.learning_rates_biases = self.bias_rates(network)?;
+        self.check_over_relaxation(network)
+    }
+
+    /// One learning rate per bias. The published program takes a list with one value per *weight tensor*, whose first
+    /// values go to the biases and whose others slide onto weights; only when all are equal does that list mean
+    /// something.
+    fn bias_rates(&self, network: &Network) -> Result<Vec<f64>> {
+        let given = &self.learning_rates_biases;
+        let (biases, weights) = (network.free_layers().len(), network.edges().len());
+        if given.is_empty() {
+            let first_edge = |l| network.edges_into(l).map(|(e, _)| e).next();
+            let rate = |l| first_edge(l).map_or(0.0, |e| self.learning_rates_weights[e]);
+            return Ok(network.free_layers().map(rate).collect());
+        }
+        if given.len() == weights && biases != weights {
+            if given.iter().any(|rate| *rate != given[0]) {
+                usage!(
+                    "--learning-rates-biases has {weights} unequal values, one per weight tensor, but {} has {biases} biases; \
+                     give {biases} values, one per layer above the input",
+                    network.name()
+                );
+            }
+            return Ok(vec![given[0]; biases]);
+        }
+        check_length("learning-rates-biases", given, biases, "bias", network)?;
+        Ok(given.clone())
+    }
+
+    /// Over-relaxation converges when the layers of a group are not joined; otherwise the order is like Jacobi's.
+    fn check_over_relaxation(&self, network: &Network) -> Result<()> {
+        if self.omega <= 1.0 {
+            return Ok(());
+        }
+        for group in network.update_groups(self.mode) {
+            let joined =
+                |e: &&crate::network::Edge| group.contains(&e.pre) && group.contains(&e.post);
+            if let Some(edge) = network.edges().iter().find(joined) {
+                usage!(
+                    "--omega {}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
+                     use --mode coloured, or --omega 1",
+                    self.omega,
+                    spelled(&self.mode),
+                    network.layers()[edge.pre].name,
+                    network.layers()[edge.post].name,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("batch-size", self.batch_size)?;
+        at_least_one("num-iterations-inference", self.num_iterations_inference)?;
+        at_least_one("num-iterations-training", self.num_iterations_training)?;
+        for (name, value) in [
+            ("limit-train", self.limit_train),
+            ("limit-test", self.limit_test),
+            ("threads", self.threads),
+            ("save-every", self.save_every),
+        ] {
+            value.map_or(Ok(()), |value| at_least_one(name, value))?;
+        }
+        let threads = self.threads.unwrap_or(1);
+        check(threads <= MAX_THREADS, "threads", threads, "at most 1024")?;
+        check(
+            self.seed <= i64::MAX as u64,
+            "seed",
+            self.seed,
+            "at most 9223372036854775807",
+        )?;
+        let positive = |v: f64| v.is_finite() && v > 0.0;
+        let not_negative = |v: f64| v.is_finite() && v >= 0.0;
+        check(positive(self.beta), "beta", self.beta, "a positive number")?;
+        let momentum = (0.0..1.0).contains(&self.momentum);
+        check(
+            momentum,
+            "momentum",
+            self.momentum,
+            "a number from 0 to below 1",
+        )?;
+        let decay = self.weight_decay;
+        check(
+            not_negative(decay),
+            "weight-decay",
+            decay,
+            "0 or a positive number",
+        )?;
+        let omega = positive(self.omega) && self.omega < 2.0;
+        check(
+            omega,
+            "omega",
+            self.omega,
+            "a number between 0 and 2 (1.6 is a good one)",
+        )?;
+        for (name, value) in [
+            ("tolerance", self.tolerance),
+            ("tolerance-nudged", self.tolerance_nudged),
+        ] {
+            let value = value.unwrap_or(0.5);
+            let fits = positive(value) && value < 1.0;
+            check(fits, name, value, "a number between 0 and 1, such as 1e-3")?;
+        }
+        let rate = self.learning_rate.unwrap_or(0.0);
+        check(
+            not_negative(rate),
+            "learning-rate",
+            rate,
+            "0 or a positive number",
+        )?;
+        for (name, list) in [
+            ("weight-gains", &self.weight_gains),
+            ("learning-rates-weights", &self.learning_rates_weights),
+            ("learning-rates-biases", &self.learning_rates_biases),
+        ] {
+            for &value in list {
+                check(not_negative(value), name, value, "0 or positive numbers")?;
+            }
+        }
+        if let Some(channels) = &self.channels {
+            let fits = channels.len() == PAPER_CHANNELS.len()
+                && channels.iter().all(|c| (1..=MAX_CHANNELS).contains(c));
+            let given: Vec<String> = channels.iter().map(ToString::to_string).collect();
+            let expected = "4 widths from 1 to 8192, such as 128,256,512,512";
+            check(fits, "channels", given.join(","), expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// The same network with other initial gains.
+fn with_gains(network: &Network, gains: &[f64]) -> Result<Network> {
+    let mut edges = network.edges().to_vec();
+    for (edge, &gain) in edges.iter_mut().zip(gains) {
+        edge.gain = gain;
+    }
+    Ok(Network::new(
+        network.name(),
+        network.layers().to_vec(),
+        edges,
+    )?)
+}
+
+fn check(holds: bool, name: &str, value: impl std::fmt::Display, expected: &str) -> Result<()> {
+    ensure!(
+        holds,
+        UsageError(format!("--{name} {value}: expected {expected}"))
+    );
+    Ok(())
+}
+
+fn at_least_one(name: &str, value: usize) -> Result<()> {
+    let fits = (1..=i64::MAX as usize).contains(&value);
+    check(fits, name, value, "a whole number of at least 1")
+}
+
+fn check_length(
+    name: &str,
+    list: &[f64],
+    expected: usize,
+    each: &str,
+    network: &Network,
+) -> Result<()> {
+    if list.len() != expected {
+        usage!(
+            "--{name} has {} values: {} needs {expected}, one per {each}",
+            list.len(),
+            network.name()
+        );
+    }
+    Ok(())
+}
+
+/// A value as users write it.
+fn spelled(value: &impl clap::ValueEnum) -> String {
+    let possible = value.to_possible_value();
+    possible.map_or(String::new(), |value| value.get_name().to_string())
+}

@@ -1,0 +1,218 @@
+//! The folder of a run.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.toml` | the resolved configuration, which `--config` reads again |
+//! | `network.toml` | the network, when it came from a file |
+//! | `metrics.jsonl` | one object per epoch ([`Record`]) |
+//! | `last.safetensors` | the run as it was last saved ([`Checkpoint`]) |
+//! | `best.safetensors` | the same after the epoch with the smallest test error |
+//!
+//! Each is replaced as a whole. At the end of an epoch the last checkpoint comes last, so that whatever it says has been
+//! recorded; what a killed run recorded beyond it is dropped on resuming, and computed again to the same bits.
+
+use super::metrics::Record;
+use super::settings::is_network_file;
+use super::{Checkpoint, Config, atomic};
+use crate::network::{Network, NetworkDescription};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+const CONFIG: &str = "config.toml";
+const NETWORK: &str = "network.toml";
+const METRICS: &str = "metrics.jsonl";
+const LAST: &str = "last.safetensors";
+const BEST: &str = "best.safetensors";
+/// Where runs go that are given no folder.
+const RUNS: &str = "runs";
+
+pub struct RunFolder {
+    path: PathBuf,
+    /// lines of `metrics.jsonl`
+    metrics: Vec<String>,
+    /// held so that no other process trains in the same folder; absent where folders cannot be locked
+    _lock: Option<File>,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run: `output`, or else the first free `runs/DATASET-NETWORK-N`.
+    pub fn create(output: Option<&Path>, config: &Config) -> Result<Self> {
+        let path = match output {
+            Some(path) => path.to_path_buf(),
+            None => free_name(config)?,
+        };
+        Self::check_unused(&path)?;
+        fs::create_dir_all(&path).with_context(|| {
+            format!(
+                "cannot make the folder {}; choose another with --output",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            _lock: lock(&path)?,
+            path,
+            metrics: Vec::new(),
+        })
+    }
+
+    /// Fails when there is a run already. Worth knowing before a dataset is loaded.
+    pub fn check_unused(path: &Path) -> Result<()> {
+        let taken = [LAST, BEST, METRICS, CONFIG]
+            .iter()
+            .find(|name| path.join(name).exists());
+        if let Some(name) = taken {
+            bail!(
+                "{} holds a run already ({name} is there): continue it with --resume {0}, or choose another --output",
+                path.display(),
+            );
+        }
+        ensure!(
+            !path.exists() || path.is_dir(),
+            "{} is not a folder; choose another --output",
+            path.display()
+        );
+        Ok(())
+    }
+
+    /// Whether there is something to resume.
+    pub fn has_checkpoint(path: &Path) -> bool {
+        path.join(LAST).exists()
+    }
+
+    /// The folder and the checkpoint that `--resume PATH` means: a folder's last checkpoint, or that file.
+    pub fn find(path: &Path) -> Result<(PathBuf, PathBuf)> {
+        if path.is_dir() {
+            ensure!(
+                Self::has_checkpoint(path),
+                "{} has no checkpoint ({LAST}): start the run without --resume",
+                path.display()
+            );
+            return Ok((path.to_path_buf(), path.join(LAST)));
+        }
+        ensure!(
+            path.exists(),
+            "{}: there is no such run folder or checkpoint",
+            path.display()
+        );
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        Ok((folder.to_path_buf(), path.to_path_buf()))
+    }
+
+    /// Opens the folder of a run that has come to the end of epoch `epochs`, forgetting what it recorded beyond.
+    pub fn reopen(path: &Path, epochs: usize) -> Result<Self> {
+        let mut folder = Self {
+            _lock: lock(path)?,
+            path: path.to_path_buf(),
+            metrics: Vec::new(),
+        };
+        let file = path.join(METRICS);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
+        };
+        for line in text.lines() {
+            let record: Record = serde_json::from_str(line).map_err(|e| {
+                anyhow!(
+                    "{} is corrupt ({e}); repair it or move it away",
+                    file.display()
+                )
+            })?;
+            if record.epoch <= epochs {
+                folder.metrics.push(line.to_string());
+            }
+        }
+        if text.lines().count() != folder.metrics.len() {
+            folder.write_metrics()?;
+        }
+        Ok(folder)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes `config.toml`, and `network.toml` when the network came from a file.
+    pub fn save_config(&self, config: &Config, network: &Network) -> Result<()> {
+        let mut config = config.clone();
+        if is_network_file(&config.network) {
+            let text = toml::to_string(&NetworkDescription::of(network))?;
+            atomic::replace(&self.path.join(NETWORK), text.as_bytes())?;
+            config.network = NETWORK.to_string();
+        }
+        atomic::replace(&self.path.join(CONFIG), config.to_toml().as_bytes())
+    }
+
+    pub fn add_record(&mut self, record: &Record) -> Result<()> {
+        self.metrics.push(serde_json::to_string(record)?);
+        self.write_metrics()
+    }
+
+    fn write_metrics(&self) -> Result<()> {
+        let text: String = self
+            .metrics
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect();
+        atomic::replace(&self.path.join(METRICS), text.as_bytes())
+    }
+
+    pub fn save_last(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.save(&self.last())
+    }
+
+    pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
+        checkpoint.save(&self.path.join(BEST))
+    }
+
+    /// The checkpoint to evaluate that `path` means: of a folder the best one.
+    pub fn best_of(path: &Path) -> PathBuf {
+        let names = [BEST, LAST].map(|name| path.join(name));
+        let found = names
+            .into_iter()
+            .find(|file| path.is_dir() && file.exists());
+        found.unwrap_or_else(|| path.to_path_buf())
+    }
+
+    pub fn last(&self) -> PathBuf {
+        self.path.join(LAST)
+    }
+}
+
+fn free_name(config: &Config) -> Result<PathBuf> {
+    fs::create_dir_all(RUNS)
+        .with_context(|| format!("cannot make the folder {RUNS}; choose another with --output"))?;
+    let name = format!("{}-{}", config.dataset, config.network_name()).to_lowercase();
+    for n in 1.. {
+        let path = Path::new(RUNS).join(format!("{name}-{n}"));
+        // Making it claims the name.
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(e)
+                    .with_context(|| format!("cannot make the folder {}", path.display()));
+            }
+        }
+    }
+    unreachable!("there is always a next number")
+}
+
+fn lock(folder: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(folder) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another process is training in {}: wait for it, or choose another --output",
+            folder.display()
+        ),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}

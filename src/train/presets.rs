@@ -1,0 +1,126 @@
+//! Settings that belong together, by name.
+//!
+//! `paper-*` are the published experiments with the values that the paper found best for each dataset. `fast-*` train
+//! the same networks to the same end with a third of the relaxation: layers are coloured so that each update exactly
+//! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
+//! cancellation. `quickstart` is small enough to watch.
+
+use super::settings::{FileSettings, overlay};
+use super::{UsageError, config::usage};
+use anyhow::Result;
+use toml::Table;
+
+/// A preset: its name, what it is in a line, and configuration files on top of each other.
+type Preset = (&'static str, &'static str, &'static [&'static str]);
+
+const PRESETS: [Preset; 7] = [
+    (
+        "quickstart",
+        "a narrow hopfieldresnet13 on the images inside the program: minutes on two cores",
+        &[FAST, QUICKSTART],
+    ),
+    (
+        "paper-cifar10",
+        "the published experiment on CIFAR-10",
+        &[CIFAR10],
+    ),
+    (
+        "paper-cifar100",
+        "the published experiment on CIFAR-100",
+        &[CIFAR100],
+    ),
+    (
+        "paper-fashionmnist",
+        "the published experiment on Fashion-MNIST",
+        &[FASHION],
+    ),
+    (
+        "fast-cifar10",
+        "paper-cifar10 with a third of the relaxation",
+        &[CIFAR10, FAST],
+    ),
+    (
+        "fast-cifar100",
+        "paper-cifar100 with a third of the relaxation",
+        &[CIFAR100, FAST],
+    ),
+    (
+        "fast-fashionmnist",
+        "paper-fashionmnist with a third of the relaxation",
+        &[FASHION, FAST],
+    ),
+];
+
+const CIFAR10: &str = r#"
+dataset = "CIFAR10"
+epochs = 300
+beta = 0.1
+weight-decay = 2.5e-4
+"#;
+
+const CIFAR100: &str = r#"
+dataset = "CIFAR100"
+epochs = 300
+beta = 0.15
+weight-decay = 3.5e-4
+"#;
+
+const FASHION: &str = r#"
+dataset = "FashionMNIST"
+epochs = 100
+beta = 0.15
+weight-decay = 3.5e-4
+"#;
+
+const FAST: &str = r#"
+mode = "coloured"
+omega = 1.6
+nudged-phase = "sum-difference"
+num-iterations-inference = 40
+num-iterations-training = 20
+"#;
+
+const QUICKSTART: &str = r#"
+dataset = "FashionMNIST-mini"
+channels = [8, 16, 32, 32]
+epochs = 5
+batch-size = 32
+beta = 0.15
+"#;
+
+/// The settings of a preset.
+pub fn find(name: &str) -> Result<Table> {
+    let Some((_, _, layers)) = PRESETS.iter().find(|(known, _, _)| *known == name) else {
+        usage!("--preset {name}: expected {}", names().join(", "));
+    };
+    let mut table = Table::new();
+    for text in *layers {
+        let layer =
+            FileSettings::parse(text).map_err(|e| UsageError(format!("preset {name}: {e}")))?;
+        table = overlay(table, layer.settings.table());
+    }
+    Ok(table)
+}
+
+pub fn names() -> Vec<&'static str> {
+    PRESETS.iter().map(|(name, _, _)| *name).collect()
+}
+
+/// One line per preset, for `--help`.
+pub fn summary() -> String {
+    let line = |(name, about, _): &Preset| format!("  {name:<19} {about}");
+    PRESETS.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{Config, Settings};
+
+    #[test]
+    fn every_preset_resolves() {
+        for name in names() {
+            Config::resolve(Some(name), None, &Settings::default()).expect(name);
+        }
+    }
+}

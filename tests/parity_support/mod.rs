@@ -1,0 +1,97 @@
+//! Golden files as values that a test can change.
+#![allow(dead_code)]
+
+use eqprop_cuda::network::Network;
+use eqprop_cuda::parity::{self, Golden, Report, Tolerances};
+use eqprop_cuda::reference::{self, Precision};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+pub fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+pub fn bytes_of(name: &str) -> Vec<u8> {
+    std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap()
+}
+
+/// All golden files, sorted.
+pub fn files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    files.sort();
+    files
+}
+
+/// Replays bytes on the CPU backend.
+pub fn replay(bytes: &[u8], precision: Precision) -> anyhow::Result<Report> {
+    let golden = Golden::parse(bytes)?;
+    let factory = |network: &Network| Ok(reference::backend(network, precision));
+    parity::replay(&golden, &factory, &Tolerances::of(precision))
+}
+
+/// A safetensors file taken apart.
+#[derive(Clone)]
+pub struct File {
+    pub tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    pub metadata: HashMap<String, String>,
+}
+
+impl File {
+    pub fn read(name: &str) -> Self {
+        let bytes = bytes_of(name);
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = tensors.tensors().into_iter();
+        Self {
+            tensors: tensors
+                .map(|(name, t)| (name, (t.dtype(), t.shape().to_vec(), t.data().to_vec())))
+                .collect(),
+            metadata: header.metadata().clone().unwrap(),
+        }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let views = self.tensors.iter().map(|(name, (dtype, shape, data))| {
+            (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
+        });
+        safetensors::serialize(views, Some(self.metadata.clone())).unwrap()
+    }
+
+    /// Changes the last value of a tensor: a float by `relative` of the tensor's largest value, an integer by 1.
+    pub fn perturb(&mut self, name: &str, relative: f64) {
+        let (dtype, _, data) = self
+            .tensors
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("no {name}"));
+        match dtype {
+            Dtype::F64 => {
+                let values = data
+                    .chunks_exact(8)
+                    .map(|b| f64::from_le_bytes(b.try_into().unwrap()));
+                let largest = values.clone().fold(0.0, |m: f64, v| m.max(v.abs()));
+                let value = values.last().unwrap() + relative * largest;
+                let at = data.len() - 8;
+                data[at..].copy_from_slice(&value.to_le_bytes());
+            }
+            Dtype::F32 => {
+                let values = data
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                let largest = values.clone().fold(0.0, |m: f32, v| m.max(v.abs()));
+                let value = values.last().unwrap() + relative as f32 * largest;
+                let at = data.len() - 4;
+                data[at..].copy_from_slice(&value.to_le_bytes());
+            }
+            Dtype::I64 => {
+                let at = data.len() - 8;
+                data[at] ^= 1;
+            }
+            Dtype::U8 => *data.last_mut().unwrap() ^= 1,
+            other => panic!("{other:?}"),
+        }
+    }
+}
