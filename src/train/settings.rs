@@ -31,7 +31,7 @@ pub enum OptimizerKind {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct Settings {
-    /// Dataset to train on
+    /// Dataset to train on [default: FashionMNIST]
     #[arg(long, ignore_case = true, value_name = "NAME")]
     pub dataset: Option<DatasetName>,
     /// Folder that holds the dataset, or that it is downloaded into [default: the usual cache folder]
@@ -53,7 +53,7 @@ pub struct Settings {
     #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true)]
     pub batch_size: Option<usize>,
 
-    /// hopfieldresnet13, vgg5, or the path of a .toml file that describes another network
+    /// hopfieldresnet13, vgg5, or the path of a .toml file that describes another network [default: hopfieldresnet13]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
     pub network: Option<String>,
     /// Widths of the four blocks of a published network [default: 128,256,512,512]
