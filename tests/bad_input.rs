@@ -69,10 +69,10 @@ fn options_out_of_range() {
         ("seed", "-1 x 18446744073709551615", ""),
         ("beta", "0 -0.1 nan inf x", ""),
         ("momentum", "-0.1 1 1.5 nan", "from 0 to below 1"),
-        ("weight-decay", "-1e-4 inf nan", "0 or a positive number"),
+        ("weight-decay", "-0.0001 -1 inf nan", "0 or a positive number"),
         ("omega", "0 2 -1 2.5 nan", "between 0 and 2"),
-        ("tolerance", "0 1 -1e-3 nan", "between 0 and 1"),
-        ("tolerance-nudged", "0 1 -1e-3 nan", "between 0 and 1"),
+        ("tolerance", "0 1 -0.001 nan", "between 0 and 1"),
+        ("tolerance-nudged", "0 1 -0.001 nan", "between 0 and 1"),
         ("learning-rate", "-1 nan inf", "0 or a positive number"),
         (
             "channels",
