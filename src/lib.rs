@@ -8,6 +8,7 @@
 //! backend, and [`cli`] is the command line over all of it.
 
 pub mod cli;
+pub mod cuda;
 pub mod data;
 pub mod device;
 pub mod ep;

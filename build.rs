@@ -1,0 +1,138 @@
+//! Compiles the kernels: by nvcc into a fat binary that the executable carries, and, for the feature `emulation`, by the
+//! C++ compiler. Without nvcc the build succeeds and makes a CPU-only binary.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Ampere (data centre, desktop), Ada, Hopper with its own instructions, Blackwell (data centre, desktop).
+const ARCHITECTURES: &str = "80,86,89,90a,100,120";
+/// What a GPU that has no image of its own gets: compiled by its driver when the program starts.
+const PORTABLE: &str = "80";
+/// Narrows [`ARCHITECTURES`], for a faster build during development.
+const ARCHITECTURES_VARIABLE: &str = "EQPROP_CUDA_ARCHS";
+
+fn main() {
+    println!("cargo:rerun-if-changed=kernels");
+    println!("cargo:rerun-if-changed=build.rs");
+    for variable in [
+        "NVCC",
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "VIRTUAL_ENV",
+        ARCHITECTURES_VARIABLE,
+    ] {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    if env::var_os("CARGO_FEATURE_EMULATION").is_some() {
+        compile_emulation();
+    }
+    match find_nvcc() {
+        Some(nvcc) => compile_fat_binary(&nvcc),
+        None => println!(
+            "cargo:warning=no nvcc was found (NVCC, CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda, pip's nvidia-cuda-nvcc): \
+             this build has no CUDA backend"
+        ),
+    }
+}
+
+fn compile_emulation() {
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        // The tests run whole phases through this, in debug builds too.
+        .opt_level(3)
+        .define("EQPROP_EMULATION", None)
+        .flag("-xc++")
+        .flag_if_supported("-Wno-unknown-pragmas")
+        .file("kernels/kernels.cu")
+        .file("kernels/emulation/runtime.cpp")
+        .compile("eqprop_emulation");
+}
+
+fn compile_fat_binary(nvcc: &Path) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let fat_binary = out.join("kernels.fatbin");
+    let architectures = env::var(ARCHITECTURES_VARIABLE).unwrap_or(ARCHITECTURES.to_string());
+    let mut command = Command::new(nvcc);
+    command
+        .args(["-fatbin", "-std=c++17", "-O3", "--threads", "0", "-o"])
+        .arg(&fat_binary)
+        .arg("kernels/kernels.cu");
+    for a in architectures.split(',').map(str::trim) {
+        command.arg(format!("-gencode=arch=compute_{a},code=sm_{a}"));
+    }
+    command.arg(format!(
+        "-gencode=arch=compute_{PORTABLE},code=compute_{PORTABLE}"
+    ));
+    match command.output() {
+        Ok(output) if output.status.success() => {
+            println!("cargo:rustc-cfg=eqprop_kernels");
+            println!("cargo:rustc-env=EQPROP_KERNEL_ARCHITECTURES={architectures}");
+        }
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            panic!("{} failed:\n{text}", nvcc.display());
+        }
+        Err(error) => panic!("{} could not be run: {error}", nvcc.display()),
+    }
+}
+
+/// The places where a toolkit is usually found, the explicit ones first.
+fn find_nvcc() -> Option<PathBuf> {
+    // An NVCC that is set is an order: `NVCC=` (empty) asks for a build without CUDA.
+    if let Some(nvcc) = env::var_os("NVCC") {
+        return (!nvcc.is_empty()).then(|| PathBuf::from(nvcc));
+    }
+    let homes = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .filter_map(env::var_os);
+    let in_homes = homes.map(|home| PathBuf::from(home).join("bin/nvcc"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let in_path = env::split_paths(&path).map(|dir| dir.join("nvcc"));
+    let usual = [PathBuf::from("/usr/local/cuda/bin/nvcc")];
+    in_homes
+        .chain(in_path.collect::<Vec<_>>())
+        .chain(usual)
+        .chain(
+            site_packages()
+                .into_iter()
+                .flat_map(|dir| pip_toolkit(&dir)),
+        )
+        .find(|nvcc| nvcc.is_file())
+}
+
+/// Where pip puts packages: the active environment, the project's own, and python3's.
+fn site_packages() -> Vec<PathBuf> {
+    let environments = env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let environments = environments.into_iter().chain([PathBuf::from(".venv")]);
+    let mut found: Vec<PathBuf> = environments
+        .filter_map(|home| std::fs::read_dir(home.join("lib")).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("site-packages")))
+        .collect();
+    let ask = Command::new("python3")
+        .args([
+            "-c",
+            "import sysconfig; print(sysconfig.get_paths()['purelib'])",
+        ])
+        .output();
+    if let Ok(output) = ask {
+        found.push(String::from_utf8_lossy(&output.stdout).trim().into());
+    }
+    found
+}
+
+/// `nvidia/cu13/bin/nvcc`, whatever the major version.
+fn pip_toolkit(site_packages: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(site_packages.join("nvidia")) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin/nvcc")))
+        .filter(|nvcc| nvcc.is_file())
+        .collect();
+    found.sort();
+    found.reverse();
+    found
+}

@@ -1,0 +1,271 @@
+/*
+ * What host and kernels share: every kernel takes exactly one of the *Args structs, by value.
+ *
+ * This header is the only declaration. The Rust side, src/cuda/abi.rs, is generated from it by bindgen and checked in;
+ * src/cuda/abi.rs says how, and tests/kernels_abi.rs notices when the two drift apart.
+ *
+ * Layouts. A state is [component][image][y][x][channel], channels padded to a multiple of EQ_CHANNEL_MULTIPLE with
+ * zeros. A weight is a sequence of slabs, one per tap of its kernel, each [C_post][C_pre], both padded. The output is a
+ * 1x1 image, and a dense edge is a convolution whose kernel and stride are the whole lower image: there is one kind of
+ * edge.
+ */
+#ifndef EQPROP_ABI_H
+#define EQPROP_ABI_H
+
+#include <stdint.h>
+
+/* 16 bytes of the narrowest operand (fp16): the unit of every vector load. */
+#define EQ_CHANNEL_MULTIPLE 8
+/* Every parameter tensor starts at a multiple of this, so that a block of the optimizer sees one tensor. */
+#define EQ_PARAMETER_BLOCK 1024
+/* Position of a max-pool window's maximum: 0..3, row-major. */
+#define EQ_POOL_WINDOW 4
+
+/* What a sweep does with the pre-activations that it has accumulated. */
+#define EQ_FORM_RAW 0    /* write them, fp32 */
+#define EQ_FORM_STATES 1 /* update each component on its own: the free state, or two nudged states */
+#define EQ_FORM_PAIR 2   /* update the pair q = (s+ + s-)/2 - s0, d = (s+ - s-)/2 */
+
+#define EQ_COST_MSE 0
+#define EQ_COST_CE 1
+
+/* An image that taps read: a layer's state, the input, or a post state sent back through its pooling. */
+typedef struct EqSource {
+    const void *sides[2]; /* a layer alternates between two buffers; equal where there is only one */
+    uint64_t component_stride;
+    int32_t height, width;
+    uint32_t channels;
+    uint32_t updated; /* 1: was already updated in this iteration, so its other side is the present one */
+} EqSource;
+
+/* One tap: for the class pixel (i, j) it reads the source pixel (i step_y + offset_y, j step_x + offset_x). */
+typedef struct EqTap {
+    uint32_t source;
+    uint32_t weight; /* first element of the slab */
+    uint32_t pitch;  /* elements from one row of the slab (one post channel) to the next */
+    uint32_t downwards; /* 0: output channels are the slab's rows; 1: its columns (the transposed convolution) */
+    int32_t step_y, step_x;
+    int32_t offset_y, offset_x;
+} EqTap;
+
+/* What tiles compute: one parity class of a layer, all of whose pixels have the same taps. */
+typedef struct EqTarget {
+    const float *bias;   /* [channel] or null */
+    const float *drive;  /* [image][y][x][channel] or null: constant part, of both states or of the mean of a pair */
+    const float *addend; /* [component][image][y][x][channel] or null: what comes through max pooling */
+    const float *nudge;  /* [component][image][channel] or null: what the output's pre-activation loses (cost.cu) */
+    const void *origin;  /* pair: the free state s0 */
+    void *sides[2];      /* the state; an update reads one side and writes the other */
+    float *raw;          /* raw: where the pre-activations go */
+    uint64_t component_stride;
+    uint32_t first_tap, taps;
+    int32_t height, width;
+    uint32_t channels;      /* padded */
+    uint32_t live_channels; /* without the padding */
+    int32_t class_height, class_width; /* pixels of the class per image */
+    int32_t origin_y, origin_x, step_y, step_x; /* class pixel (i, j) is layer pixel (origin + i step) */
+    float low, high;
+} EqTarget;
+
+typedef struct EqTile {
+    uint32_t target;
+    uint32_t first_pixel; /* among images x class pixels */
+    uint32_t first_channel;
+} EqTile;
+
+/* Progress of a phase, kept on the device so that a phase is one submission. */
+typedef struct EqPhase {
+    double omega, change, tolerance; /* tolerance < 0: none */
+    double smallest, previous;       /* changes so far */
+    uint32_t iterations, done;
+    uint32_t patience; /* iterations until the safeguard looks again */
+    uint32_t padding;
+} EqPhase;
+
+/* Squared norms of a tile's change and of its state after it. */
+typedef struct EqChange {
+    double delta, norm;
+} EqChange;
+
+typedef struct EqRelaxArgs {
+    const EqTile *tiles;
+    const EqTarget *targets;
+    const EqTap *taps;
+    const EqSource *sources;
+    const void *weights;
+    const EqPhase *phase;
+    EqChange *changes;
+    uint32_t images;
+    uint32_t form;
+    uint32_t within_phase; /* 1: do nothing once the phase is done */
+    uint32_t padding;
+} EqRelaxArgs;
+
+/* beta dC/ds_L at the present output state. */
+typedef struct EqNudgeArgs {
+    const void *origin;   /* pair: the output of s0 */
+    const void *sides[2]; /* the output's state */
+    float *nudge;
+    const int32_t *labels;
+    const EqPhase *phase;
+    uint32_t images;
+    uint32_t channels, classes; /* with and without padding */
+    uint32_t form;
+    uint32_t cost;
+    float strengths[2]; /* of the two states; pair: mean and half difference of the two */
+    uint32_t padding;
+} EqNudgeArgs;
+
+typedef struct EqAdvanceArgs {
+    const EqChange *changes;
+    EqPhase *phase;
+    double growth;     /* the safeguard steps in when the change exceeds this many times the smallest */
+    double negligible; /* an omega this close to 1 becomes 1 */
+    uint32_t settling; /* iterations that are left alone after a step of the safeguard */
+    uint32_t count;
+} EqAdvanceArgs;
+
+/* 2x2 max pooling of one edge; unused pointers are null. Shapes without images: full is [height][width][channels]. */
+typedef struct EqPoolArgs {
+    const float *full;       /* conv(s_pre), [component] */
+    const float *full_free;  /* pair: conv(s0) */
+    const uint8_t *argmax_free; /* pair: its maxima */
+    uint8_t *argmax;         /* [component]; of a pair: of s-, then of s+ */
+    float *pooled;           /* [component][image][pooled pixel][channel] */
+    const void *post[2];     /* unpooling: sides of the post state */
+    const void *post_free;   /* pair: the post layer of s0 */
+    void *unpooled;          /* [component], as full, in the operand format */
+    const EqPhase *phase;
+    uint32_t images, height, width, channels;
+    uint32_t components;
+    uint32_t form;
+    uint32_t accumulate;   /* pooled: add instead of write */
+    uint32_t updated;      /* of post: as in EqSource */
+    uint32_t within_phase;
+    uint32_t padding;
+} EqPoolArgs;
+
+/* Elementwise passes over a layer's state, `count` units per component. */
+typedef struct EqStateArgs {
+    const void *origin; /* s0 */
+    const void *first;  /* q, or the first state */
+    const void *second; /* d, or the second state */
+    void *out_first;
+    void *out_second;
+    uint64_t count;
+    uint32_t pair; /* 1: first and second are q and d */
+    uint32_t padding;
+} EqStateArgs;
+
+/* Per example: energy, cost and rank of the label. */
+typedef struct EqEnergyLayer {
+    const void *state;
+    const float *pre_activation;
+    const float *drive;
+    uint64_t units; /* per image, padded */
+} EqEnergyLayer;
+
+typedef struct EqOutcomeArgs {
+    const EqEnergyLayer *layers;
+    const void *output;
+    const int32_t *labels;
+    double *energy, *cost;
+    int32_t *prediction, *in_top5;
+    uint32_t layer_count;
+    uint32_t classes, classes_padded;
+    uint32_t cost_function;
+} EqOutcomeArgs;
+
+/* One edge of the weight gradient: dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post. */
+typedef struct EqGradEdge {
+    const void *pre, *post; /* m, then d, component_stride apart */
+    uint64_t pre_stride, post_stride;
+    uint32_t products; /* 2: m x d + d x m; 1: m x d only (the input has no difference) */
+    uint32_t pre_channels, post_channels;
+    int32_t pre_height, pre_width, post_height, post_width;
+    int32_t stride_y, stride_x;
+    uint32_t padding;
+} EqGradEdge;
+
+typedef struct EqGradTile {
+    uint32_t edge;
+    int32_t offset_y, offset_x; /* of the tap: pre pixel = post pixel * stride + offset */
+    uint32_t first_post, first_pre;
+    uint32_t first_pixel, pixels; /* of the split: images x post pixels */
+    uint32_t padding;
+    uint64_t out; /* first element of the slab in the workspace */
+} EqGradTile;
+
+typedef struct EqGradArgs {
+    const EqGradEdge *edges;
+    const EqGradTile *tiles;
+    float *workspace;
+    uint32_t images;
+    uint32_t padding;
+} EqGradArgs;
+
+/* Bias gradients: sums of d over pixels, a block of rows at a time. */
+typedef struct EqBiasTile {
+    const void *half;
+    uint64_t rows;
+    uint64_t first_row;
+    uint64_t out;
+    uint32_t channels;
+    uint32_t row_count;
+} EqBiasTile;
+
+typedef struct EqBiasArgs {
+    const EqBiasTile *tiles;
+    float *workspace;
+} EqBiasArgs;
+
+/* gradient[block] = scale * sum over splits of the workspace, in order; one per EQ_PARAMETER_BLOCK of parameters. */
+typedef struct EqGatherBlock {
+    uint64_t from;   /* of the first split */
+    uint64_t stride; /* to the next split */
+    uint32_t splits;
+    uint32_t count; /* live elements of the block: the rest are zero */
+} EqGatherBlock;
+
+typedef struct EqGatherArgs {
+    const EqGatherBlock *blocks;
+    const float *workspace;
+    float *gradient;
+    double *squares; /* one partial sum per block */
+    float scale;
+    uint32_t padding;
+} EqGatherArgs;
+
+typedef struct EqNormArgs {
+    const double *squares;
+    double *norm;
+    uint32_t count;
+    uint32_t padding;
+} EqNormArgs;
+
+#define EQ_OPTIMIZER_SGD 0
+#define EQ_OPTIMIZER_ADAMW 1
+
+typedef struct EqOptimizerArgs {
+    float *parameters;
+    void *packed; /* 16-bit copy, or null */
+    const float *gradient;
+    float *first, *second; /* moments; SGD has one */
+    const double *norm;    /* of the whole gradient */
+    const float *rates;    /* one per tensor */
+    const uint32_t *tensor_of_block;
+    uint32_t kind;
+    float momentum, weight_decay;
+    float beta1, beta2, epsilon;
+    float correction1, correction2; /* 1/(1 - beta1^t), 1/sqrt(1 - beta2^t) */
+    double max_norm, norm_epsilon;
+} EqOptimizerArgs;
+
+/* Writes the 16-bit copy of the fp32 parameters. */
+typedef struct EqPackArgs {
+    const float *parameters;
+    void *packed;
+    uint64_t count;
+} EqPackArgs;
+
+#endif

@@ -1,0 +1,71 @@
+// Nudging: what the output's pre-activation loses, beta dC/ds_L at the present output state.
+//
+//   MSE: dC/ds = s - y        CE: dC/ds = softmax(s) - y
+//
+// Of a pair with strengths b+- = bm +- bd and gradients g+- = gm +- gd at s+- = m +- d (m = s0 + q):
+//
+//   nudge of the mean = bm gm + bd gd        nudge of the half difference = bd gm + bm gd
+//
+// One warp per image; lanes share the classes. The output is tiny, so each lane forms softmax's sum by itself.
+#include "gather.cuh"
+#include "values.cuh"
+
+namespace cost {
+
+constexpr int THREADS = WARP;
+
+// dC/ds_L of one class at the state that `state(class)` gives.
+template <class State>
+__device__ __forceinline__ float gradient(uint32_t cost, int c, int classes, int label, const State& state) {
+    float value = state(c);
+    if (cost == EQ_COST_CE) {
+        float max = state(0), sum = 0;
+        for (int i = 1; i < classes; ++i) max = fmaxf(max, state(i));
+        for (int i = 0; i < classes; ++i) sum += expf(state(i) - max);
+        value = expf(value - max) / sum;
+    }
+    return c == label ? value - 1.0f : value;
+}
+
+template <class S>
+__device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
+    if (args.phase->done) return;
+    const int image = blockIdx.x, classes = args.classes, label = args.labels[image];
+    const size_t row = static_cast<size_t>(image) * args.channels;
+    const size_t component = static_cast<size_t>(args.images) * args.channels;
+    const S* first = static_cast<const S*>(args.phase->iterations & 1 ? args.sides[1] : args.sides[0]) + row;
+    const S* second = first + component;
+    const S* origin = static_cast<const S*>(args.origin) + row;
+    for (int c = threadIdx.x; c < static_cast<int>(args.channels); c += THREADS) {
+        float losses[2] = {0, 0}; // the padding of channels stays zero
+        if (c < classes && args.form == EQ_FORM_STATES) {
+            losses[0] = args.strengths[0] *
+                        gradient(args.cost, c, classes, label, [&](int i) { return value_of(first[i]); });
+            losses[1] = args.strengths[1] *
+                        gradient(args.cost, c, classes, label, [&](int i) { return value_of(second[i]); });
+        } else if (c < classes) {
+            const auto mean_state = [&](int i) { return value_of(origin[i]) + value_of(first[i]); };
+            float mean, half;
+            if (args.cost == EQ_COST_MSE) { // linear: no difference has to be formed
+                mean = gradient(args.cost, c, classes, label, mean_state);
+                half = value_of(second[c]);
+            } else {
+                const float plus = gradient(args.cost, c, classes, label,
+                                            [&](int i) { return mean_state(i) + value_of(second[i]); });
+                const float minus = gradient(args.cost, c, classes, label,
+                                             [&](int i) { return mean_state(i) - value_of(second[i]); });
+                mean = 0.5f * (plus + minus);
+                half = 0.5f * (plus - minus);
+            }
+            losses[0] = args.strengths[0] * mean + args.strengths[1] * half;
+            losses[1] = args.strengths[1] * mean + args.strengths[0] * half;
+        }
+        args.nudge[row + c] = losses[0];
+        args.nudge[component + row + c] = losses[1];
+    }
+}
+
+} // namespace cost
+
+EQ_KERNEL(nudge_f32, cost::THREADS, EqNudgeArgs) { cost::nudge<float>(args); }
+EQ_KERNEL(nudge_f16, cost::THREADS, EqNudgeArgs) { cost::nudge<Fp16>(args); }

@@ -1,0 +1,205 @@
+// The relaxation step on tensor cores: fp16 operands, fp32 sums, the same interface and epilogue as relax_simt.cu.
+//
+//   p[pixel][c] = sum_taps sum_k source[pixel * step + offset][k] * w_tap[c][k]    then epilogue.cuh
+//
+// One block computes ROWS x COLUMNS of the implicit product, its warps WARP_ROWS x WARP_COLUMNS each, in fragments of
+// 16 x 8 (mma.m16n8k16). With two components a 16-row fragment holds eight pixels twice:
+//
+//      fragment      row 0..7   q of pixels 0..7          A lane holds rows g and g + 8 of columns 2t, 2t + 1, that is
+//                    row 8..15  d of pixels 0..7          both components of its units: q and d meet in one thread's
+//                                                         registers, and the epilogue exchanges nothing.
+//
+// K advances DEPTH channels of one tap at a time. cp.async brings the slices of the next STAGES - 1 steps while the tensor
+// cores work on this one; pixels outside of the image and channels past the end arrive as zeros.
+//
+//      a[ROWS][DEPTH]          pixels x source channels: what a tap reads
+//      b[COLUMNS][DEPTH]       upwards: rows of the slab are output channels, K contiguous         (ldmatrix)
+//      b[DEPTH][COLUMNS]       downwards: the same slab read along K, output channels contiguous   (ldmatrix.trans)
+//
+// so that one copy of each weight serves both directions. 16-byte pieces of a row are permuted (swizzled) by its number: the
+// eight rows that one ldmatrix phase reads lie in different banks.
+//
+// Shared memory: STAGES x (ROWS + COLUMNS) x DEPTH x 2 bytes; 64 KB for the 128 x 128 tile. Limit: tensor cores, except where
+// K is short (layer 1 of the paper's networks), which is bound by memory.
+#include "epilogue.cuh"
+#include "mma_slices.cuh"
+
+namespace mma {
+
+constexpr int ROWS = 128;
+
+// How a block's tile is divided among its warps.
+template <int COLUMNS_, int WARPS_M_, int WARPS_N_>
+struct Tile {
+    static constexpr int COLUMNS = COLUMNS_;
+    static constexpr int WARPS_M = WARPS_M_;
+    static constexpr int WARPS_N = WARPS_N_;
+    static constexpr int THREADS = WARPS_M * WARPS_N * WARP;
+    static constexpr int M = ROWS / WARPS_M / 16;    // fragments of a warp
+    static constexpr int N = COLUMNS / WARPS_N / 8;
+    static constexpr int A_BYTES = ROWS * DEPTH * 2;
+    static constexpr int B_BYTES = COLUMNS * DEPTH * 2;
+    static constexpr int STAGE_BYTES = A_BYTES + B_BYTES;
+    static constexpr int A_PIECES = ROWS * PIECES / THREADS; // to fetch per thread
+    static constexpr int B_PIECES = COLUMNS * PIECES / THREADS;
+    static_assert(A_PIECES * THREADS == ROWS * PIECES, "threads share a's pieces evenly");
+    static_assert(B_PIECES * THREADS == COLUMNS * PIECES, "threads share b's pieces evenly");
+    static_assert(N % 2 == 0, "ldmatrix.x4 brings two column fragments at once");
+};
+
+// 128 x 128 for wide layers: 8 warps of 64 x 32, 64 accumulators per thread, two blocks per multiprocessor.
+using Wide = Tile<128, 2, 4>;
+// 128 x 32 for narrow networks.
+using Narrow = Tile<32, 4, 1>;
+
+template <class T, int COMPONENTS>
+__device__ __forceinline__ void relax(const EqRelaxArgs& args) {
+    if (phase_is_over(args.phase, args.within_phase)) return;
+    const EqTile tile = args.tiles[blockIdx.x];
+    const EqTarget& target = args.targets[tile.target];
+    const SharedAddress arena = shared_address(shared_arena());
+    const int thread = threadIdx.x, warp = thread / WARP, lane = thread % WARP;
+    const int warp_m = warp / T::WARPS_N, warp_n = warp % T::WARPS_N;
+
+    // Rows of a that this thread fetches, always the same piece of them.
+    constexpr int ROWS_APART = T::THREADS / PIECES;
+    constexpr int PER_FRAGMENT = 16 / COMPONENTS; // pixels
+    const int a_piece = thread % PIECES, a_row = thread / PIECES;
+    static_assert(ROWS_APART % 16 == 0, "a thread's rows have the same place in their fragments");
+    const int component = a_row % 16 / PER_FRAGMENT;
+    ClassPixel pixels[T::A_PIECES];
+#pragma unroll
+    for (int i = 0; i < T::A_PIECES; ++i) {
+        const int row = a_row + i * ROWS_APART;
+        pixels[i] = class_pixel(target, args.images, tile.first_pixel + row / 16 * PER_FRAGMENT + row % PER_FRAGMENT);
+    }
+
+    // Which stages hold slabs to be read downwards (a bit each), and how many K steps were fetched but not used.
+    uint32_t downwards_stages = 0, waiting = 0;
+    uint32_t next_tap = target.first_tap, next_channel = 0;
+    const uint32_t end_tap = target.first_tap + target.taps, channels = target.channels;
+
+    // Brings the next K step into a stage; past the last one only the (empty) group counts.
+    auto fetch = [&](int stage) {
+        if (next_tap != end_tap) {
+            const EqTap& tap = args.taps[next_tap];
+            const EqSource& source = args.sources[tap.source];
+            const Fp16* state = static_cast<const Fp16*>(present_side(source, args.phase));
+            SharedAddress a = arena + stage * T::STAGE_BYTES;
+            SharedAddress b = a + T::A_BYTES;
+            const uint32_t depth = source.channels;
+            const uint32_t a_channel = next_channel + a_piece * PIECE;
+            const Fp16* a_from = state + component * source.component_stride + a_channel;
+#pragma unroll
+            for (int i = 0; i < T::A_PIECES; ++i) {
+                const int unit = source_unit(source, tap, pixels[i]);
+                const bool present = unit >= 0 && a_channel < depth;
+                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), present ? a_from + unit : state, present);
+            }
+            const Fp16* slab = static_cast<const Fp16*>(args.weights) + tap.weight;
+#pragma unroll
+            for (int i = 0; i < T::B_PIECES; ++i) {
+                const int index = thread + i * T::THREADS;
+                if (tap.downwards) {
+                    constexpr int PER_ROW = T::COLUMNS / PIECE;
+                    const int row = index / PER_ROW, piece = index % PER_ROW;
+                    const uint32_t k = next_channel + row, c = tile.first_channel + piece * PIECE;
+                    const bool present = k < depth && c < channels;
+                    cp_async_16(b + flat_offset<T::COLUMNS>(row, piece),
+                                present ? slab + static_cast<size_t>(k) * tap.pitch + c : slab, present);
+                } else {
+                    const int row = index / PIECES, piece = index % PIECES;
+                    const uint32_t c = tile.first_channel + row, k = next_channel + piece * PIECE;
+                    const bool present = k < depth && c < channels;
+                    cp_async_16(b + deep_offset(row, piece),
+                                present ? slab + static_cast<size_t>(c) * tap.pitch + k : slab, present);
+                }
+            }
+            const uint32_t bit = 1u << stage;
+            downwards_stages = tap.downwards ? downwards_stages | bit : downwards_stages & ~bit;
+            ++waiting;
+            next_channel += DEPTH;
+            if (next_channel >= depth) {
+                next_channel = 0;
+                ++next_tap;
+            }
+        }
+        cp_async_commit();
+    };
+
+    float sum[T::M][T::N][4] = {};
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage);
+
+    for (int stage = 0; waiting > 0; stage = (stage + 1) % STAGES) {
+        // This step's slices have arrived for every thread, and every thread is done with those of the step before: their
+        // stage is free for the fetch below.
+        if (!EQ_MUTATION(7)) cp_async_wait<STAGES - 2>();
+        if (!EQ_MUTATION(6)) __syncthreads();
+        const SharedAddress a = arena + stage * T::STAGE_BYTES;
+        const SharedAddress b = a + T::A_BYTES;
+        const bool downwards = downwards_stages >> stage & 1u;
+#pragma unroll
+        for (int k = 0; k < DEPTH / STEP; ++k) {
+            uint32_t fa[T::M][4], fb[T::N][2];
+#pragma unroll
+            for (int i = 0; i < T::M; ++i) {
+                const int row = (warp_m * T::M + i) * 16 + lane % 16;
+                ldmatrix_x4(fa[i], a + deep_offset(row, 2 * k + lane / 16));
+            }
+#pragma unroll
+            for (int j = 0; j < T::N; j += 2) {
+                const int column = (warp_n * T::N + j) * 8;
+                uint32_t four[4];
+                if (downwards) { // matrices: K 0..7 and 8..15 of fragment j, then of j + 1
+                    const int row = k * STEP + lane % 16;
+                    ldmatrix_x4_trans(four, b + flat_offset<T::COLUMNS>(row, column / PIECE + lane / 16));
+                } else {
+                    const int row = column + lane % 8 + lane / 16 * 8;
+                    ldmatrix_x4(four, b + deep_offset(row, 2 * k + lane / 8 % 2));
+                }
+                fb[j][0] = four[0];
+                fb[j][1] = four[1];
+                fb[j + 1][0] = four[2];
+                fb[j + 1][1] = four[3];
+            }
+            mma_tile(sum, fa, fb);
+        }
+        --waiting;
+        // Last, because addresses and fragments together would not fit into 128 registers.
+        fetch((stage + STAGES - 1) % STAGES);
+    }
+
+    Change change;
+    const int group = lane / 4, pair = 2 * (lane % 4);
+#pragma unroll
+    for (int i = 0; i < T::M; ++i) {
+        const uint32_t first = tile.first_pixel + (warp_m * T::M + i) * PER_FRAGMENT + group;
+#pragma unroll
+        for (int own = 0; own < 2 / COMPONENTS; ++own) {
+            const ClassPixel at = class_pixel(target, args.images, first + 8 * own);
+#pragma unroll
+            for (int j = 0; j < T::N; ++j) {
+                const int channel = tile.first_channel + (warp_n * T::N + j) * 8 + pair;
+                float p[COMPONENTS][2];
+#pragma unroll
+                for (int c = 0; c < COMPONENTS; ++c) {
+                    p[c][0] = sum[i][j][2 * (own + c)];
+                    p[c][1] = sum[i][j][2 * (own + c) + 1];
+                }
+                finish<Fp16>(args, target, at, channel, p, change);
+            }
+        }
+    }
+    if (args.form == EQ_FORM_RAW) return;
+    cp_async_wait<0>();
+    __syncthreads(); // the arena is free for the reduction
+    report_change(args.changes, change, reinterpret_cast<EqChange*>(shared_arena()));
+}
+
+} // namespace mma
+
+EQ_KERNEL_RESIDENT(relax_mma_wide_1, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
+EQ_KERNEL_RESIDENT(relax_mma_wide_2, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
+EQ_KERNEL(relax_mma_narrow_1, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 1>(args); }
+EQ_KERNEL(relax_mma_narrow_2, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 2>(args); }

@@ -1,0 +1,44 @@
+// State formats: loads and stores of a few neighbouring channels, always in fp32 registers.
+#pragma once
+
+#include "device.cuh"
+
+template <int V>
+__device__ __forceinline__ void load(float (&out)[V], const float* from) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) out[v] = from[v];
+}
+
+template <int V>
+__device__ __forceinline__ void load(float (&out)[V], const Fp16* from) {
+    static_assert(V % 2 == 0, "16-bit states are loaded in pairs");
+#pragma unroll
+    for (int v = 0; v < V; v += 2) {
+        const uint32_t two = *reinterpret_cast<const uint32_t*>(from + v);
+        out[v] = to_float(Fp16{static_cast<uint16_t>(two & 0xffffu)});
+        out[v + 1] = to_float(Fp16{static_cast<uint16_t>(two >> 16)});
+    }
+}
+
+template <int V>
+__device__ __forceinline__ void store(float* to, const float (&values)[V]) {
+#pragma unroll
+    for (int v = 0; v < V; ++v) to[v] = values[v];
+}
+
+template <int V>
+__device__ __forceinline__ void store(Fp16* to, const float (&values)[V]) {
+    static_assert(V % 2 == 0, "16-bit states are stored in pairs");
+#pragma unroll
+    for (int v = 0; v < V; v += 2) {
+        const uint32_t low = to_fp16(values[v]).bits, high = to_fp16(values[v + 1]).bits;
+        *reinterpret_cast<uint32_t*>(to + v) = low | (high << 16);
+    }
+}
+
+// A value as the state format will hold it.
+__device__ __forceinline__ float rounded(float value, float) { return value; }
+__device__ __forceinline__ float rounded(float value, Fp16) { return to_float(to_fp16(value)); }
+
+__device__ __forceinline__ float value_of(float value) { return value; }
+__device__ __forceinline__ float value_of(Fp16 value) { return to_float(value); }

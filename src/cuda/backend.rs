@@ -1,0 +1,702 @@
+//! [`Backend`] on a [`Device`].
+
+use super::Precision;
+use super::abi::*;
+use super::batch::{Batch, Kind, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
+use super::device::{Buffer, Device};
+use super::gradient::GradientPlan;
+use super::kernels::{self, Format, Relax};
+use super::layout::{Layout, padded};
+use crate::ep::{
+    Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
+    Relaxation, Start, Which,
+};
+use crate::network::{Network, ParameterSet, Shape};
+use crate::optim::{OptimizerConfig, OptimizerState};
+use anyhow::{Context, Result, ensure};
+use half::f16;
+use ndarray::{Array4, ArrayD, IxDyn};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
+const KEPT_SIZES: usize = 3;
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const ADAM_EPSILON: f64 = 1e-8;
+/// Gradient clipping: see [`crate::optim::clip_scale`].
+const MAX_NORM: f64 = 1.0;
+const NORM_EPSILON: f64 = 1e-6;
+
+struct Optimizer {
+    config: OptimizerConfig,
+    steps: u64,
+    moments: Vec<Buffer<f32>>,
+}
+
+/// A state that the next batch starts from, in the operand format.
+struct Kept {
+    images: usize,
+    layers: Vec<Buffer<u8>>,
+}
+
+/// How far the present batch has come.
+#[derive(Default)]
+struct Progress {
+    loaded: bool,
+    /// pre-activations belong to the free state
+    measured: bool,
+    nudged: Option<Kind>,
+    nudging_difference: f64,
+    /// mean and half-difference are on side 1 of the nudged states
+    gradient: bool,
+}
+
+/// Training on a GPU, or on the emulation of one.
+pub struct CudaBackend {
+    setup: Setup,
+    precision: Precision,
+    parameters: Buffer<f32>,
+    /// the 16-bit copy that tensor-core kernels read
+    packed: Option<Buffer<u8>>,
+    gradient: Buffer<f32>,
+    tensor_of_block: Buffer<u32>,
+    rates: Buffer<f32>,
+    optimizer: Option<Optimizer>,
+    /// the present one last
+    batches: Vec<Batch>,
+    progress: Progress,
+    kept: Option<Kept>,
+}
+
+impl CudaBackend {
+    /// All parameters are zero.
+    pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
+        let layout = Layout::new(network);
+        let format = match precision {
+            Precision::Fp32 => Format::F32,
+            Precision::Fp16 => Format::F16,
+        };
+        let widest = network
+            .free_layers()
+            .map(|l| padded(network.layers()[l].shape.channels));
+        let relax = Relax::choose(format, widest.max().unwrap_or(0));
+        let packed = match format {
+            Format::F32 => None,
+            Format::F16 => Some(Buffer::zeros(&device, 2 * layout.len())?),
+        };
+        Ok(Self {
+            parameters: Buffer::zeros(&device, layout.len())?,
+            packed,
+            gradient: Buffer::zeros(&device, layout.len())?,
+            tensor_of_block: Buffer::from_slice(&device, &layout.tensor_of_block())?,
+            rates: Buffer::zeros(&device, layout.tensors())?,
+            optimizer: None,
+            batches: Vec::new(),
+            progress: Progress::default(),
+            kept: None,
+            precision,
+            setup: Setup {
+                device,
+                network: network.clone(),
+                layout,
+                format,
+                relax,
+            },
+        })
+    }
+
+    fn batch(&self) -> Result<&Batch> {
+        ensure!(self.progress.loaded, "no batch is loaded");
+        Ok(self.batches.last().expect("a loaded batch has buffers"))
+    }
+
+    /// Weights as the relaxation reads them.
+    fn weights(&self) -> *const c_void {
+        match &self.packed {
+            Some(packed) => packed.ptr::<c_void>().cast_const(),
+            None => self.parameters.ptr::<c_void>().cast_const(),
+        }
+    }
+
+    /// Makes the buffers for a batch size the present ones.
+    fn select_batch(&mut self, images: usize) -> Result<()> {
+        let found = self.batches.iter().position(|b| b.images == images);
+        let batch = match found {
+            Some(i) => self.batches.remove(i),
+            None => {
+                if self.batches.len() == KEPT_SIZES {
+                    self.batches.remove(0);
+                }
+                Batch::new(&self.setup, images)?
+            }
+        };
+        self.batches.push(batch);
+        Ok(())
+    }
+
+    /// Pre-activations at the free state: both the energy and a pair's phases need them.
+    fn ensure_measured(&mut self) -> Result<()> {
+        if !self.progress.measured {
+            let weights = self.weights();
+            let batch = self.batches.last_mut().context("no batch is loaded")?;
+            batch.compute_pre_activations(&self.setup, weights)?;
+            self.progress.measured = true;
+        }
+        Ok(())
+    }
+
+    /// Elementwise arguments over the nudged states of layer `l`.
+    fn state_args(&self, batch: &Batch, kind: Kind, l: usize) -> EqStateArgs {
+        let format = self.setup.format;
+        let nudged = &batch.nudged.as_ref().expect("the nudged phases have run")[l];
+        EqStateArgs {
+            origin: batch.free[l].sides[0].ptr(),
+            first: nudged.component(0, 0, format),
+            second: nudged.component(0, 1, format),
+            count: nudged.units as u64,
+            pair: u32::from(kind == Kind::Pair),
+            ..EqStateArgs::default()
+        }
+    }
+
+    /// The second nudged state of the present batch, if its nudged phases have run.
+    fn second_state(&self) -> Result<Option<Kept>> {
+        let Some(kind) = self.progress.nudged else {
+            return Ok(None);
+        };
+        let batch = self.batch()?;
+        let layer = |l: usize| {
+            let bytes = batch.free[l].sides[0].len();
+            let out = Buffer::new(&self.setup.device, bytes)?;
+            if l > 0 {
+                let args = EqStateArgs {
+                    out_first: out.ptr(),
+                    ..self.state_args(batch, kind, l)
+                };
+                kernels::second_state(&*self.setup.device, self.setup.format, &args)?;
+            }
+            Ok(out)
+        };
+        let layers: Result<Vec<_>> = (0..self.setup.network.layers().len()).map(layer).collect();
+        Ok(Some(Kept {
+            images: batch.images,
+            layers: layers?,
+        }))
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Vec<f64> {
+        let value16 = |b: &[u8]| f64::from(f16::from_le_bytes([b[0], b[1]]));
+        let value32 = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        match self.setup.format {
+            Format::F32 => bytes.chunks_exact(4).map(value32).collect(),
+            Format::F16 => bytes.chunks_exact(2).map(value16).collect(),
+        }
+    }
+
+    fn encode(&self, values: &[f64]) -> Vec<u8> {
+        match self.setup.format {
+            Format::F32 => values
+                .iter()
+                .flat_map(|&v| (v as f32).to_le_bytes())
+                .collect(),
+            Format::F16 => {
+                let bits = |&v: &f64| f16::from_f32(v as f32).to_le_bytes();
+                values.iter().flat_map(bits).collect()
+            }
+        }
+    }
+
+    /// `(N, C, H, W)`, or `(N, classes)` for the output, from the layout of a state.
+    fn export(&self, l: usize, images: usize, values: &[f64]) -> ArrayD<f64> {
+        let shape = self.setup.shape(l);
+        let mut out = ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]));
+        for_each_unit(shape, images, |index, at| out[&index[..]] = values[at]);
+        if l == self.setup.network.output_index() {
+            let flat = IxDyn(&[images, shape.channels]);
+            return out
+                .into_shape_with_order(flat)
+                .expect("the output has one pixel");
+        }
+        out
+    }
+
+    /// The inverse of [`Self::export`].
+    fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Vec<f64>> {
+        let shape = self.setup.shape(l);
+        let images = state.shape().first().copied().unwrap_or(0);
+        ensure!(
+            state.len() == images * shape.units(),
+            "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
+            state.shape()
+        );
+        let state = state
+            .to_shape((images, shape.channels, shape.height, shape.width))
+            .context("a kept state is not contiguous")?;
+        let mut values = vec![0.0; images * padded_units(shape)];
+        for_each_unit(shape, images, |index, at| values[at] = state[index]);
+        Ok(values)
+    }
+
+    fn export_layers(&self, images: usize, layers: &[Buffer<u8>]) -> Result<Vec<ArrayD<f64>>> {
+        let free = self.setup.network.free_layers();
+        free.map(|l| Ok(self.export(l, images, &self.decode(&layers[l].read()?))))
+            .collect()
+    }
+}
+
+/// Visits the units of a state: index `(n, c, y, x)` and position in the padded NHWC layout.
+fn for_each_unit(shape: Shape, images: usize, mut visit: impl FnMut([usize; 4], usize)) {
+    let channels = padded(shape.channels);
+    for n in 0..images {
+        for y in 0..shape.height {
+            for x in 0..shape.width {
+                let pixel = (n * shape.height + y) * shape.width + x;
+                for c in 0..shape.channels {
+                    visit([n, c, y, x], pixel * channels + c);
+                }
+            }
+        }
+    }
+}
+
+fn cost_code(cost: CostFunction) -> u32 {
+    match cost {
+        CostFunction::Mse => EQ_COST_MSE,
+        CostFunction::Ce => EQ_COST_CE,
+    }
+}
+
+fn phase_start(relaxation: &Relaxation) -> EqPhase {
+    EqPhase {
+        omega: relaxation.omega,
+        tolerance: relaxation.tolerance.unwrap_or(-1.0),
+        smallest: f64::INFINITY,
+        previous: f64::INFINITY,
+        patience: SAFEGUARD_SETTLING,
+        ..EqPhase::default()
+    }
+}
+
+fn report(end: &EqPhase) -> PhaseReport {
+    PhaseReport {
+        iterations: end.iterations as usize,
+        change: end.change,
+        omega: end.omega,
+    }
+}
+
+impl Backend for CudaBackend {
+    fn describe(&self) -> String {
+        let precision = match self.precision {
+            Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
+        };
+        format!("{}, {precision}", self.setup.device.describe())
+    }
+
+    fn parameters(&self) -> Result<ParameterSet<f64>> {
+        Ok(self.setup.layout.unpack(&self.parameters.read()?))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
+        let tensors = parameters.tensors().to_vec();
+        let parameters = ParameterSet::from_tensors(&self.setup.network, tensors)?;
+        self.parameters
+            .write(&self.setup.layout.pack(&parameters))?;
+        if let Some(packed) = &self.packed {
+            let args = EqPackArgs {
+                parameters: self.parameters.ptr(),
+                packed: packed.ptr(),
+                count: self.setup.layout.len() as u64,
+            };
+            kernels::pack_parameters(&*self.setup.device, &args)?;
+        }
+        self.progress.measured = false;
+        Ok(())
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
+        let moments = match config {
+            OptimizerConfig::Sgd { .. } => 1,
+            OptimizerConfig::AdamW { .. } => 2,
+        };
+        let zeros = || Buffer::zeros(&self.setup.device, self.setup.layout.len());
+        self.optimizer = Some(Optimizer {
+            config,
+            steps: 0,
+            moments: (0..moments).map(|_| zeros()).collect::<Result<_>>()?,
+        });
+        Ok(())
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        let mut state = OptimizerState {
+            steps: optimizer.steps,
+            moments: Vec::new(),
+        };
+        if optimizer.steps > 0 {
+            for moment in &optimizer.moments {
+                state
+                    .moments
+                    .push(self.setup.layout.unpack(&moment.read()?));
+            }
+        }
+        Ok(state)
+    }
+
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        ensure!(
+            state.moments.is_empty() || state.moments.len() == optimizer.moments.len(),
+            "the optimizer's state has {} moments, but this optimizer keeps {}",
+            state.moments.len(),
+            optimizer.moments.len()
+        );
+        optimizer.steps = state.steps;
+        for (i, buffer) in optimizer.moments.iter().enumerate() {
+            match state.moments.get(i) {
+                Some(moment) => buffer.write(&self.setup.layout.pack(moment))?,
+                None => buffer.zero()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
+        let network = &self.setup.network;
+        let shape = network.input().shape;
+        let (n, c, h, w) = images.dim();
+        ensure!(
+            n > 0 && n == labels.len(),
+            "{n} images, but {} labels",
+            labels.len()
+        );
+        ensure!(
+            (c, h, w) == (shape.channels, shape.height, shape.width),
+            "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
+            network.name()
+        );
+        if let Some(label) = labels.iter().find(|&&label| label >= network.classes()) {
+            anyhow::bail!(
+                "label {label} is out of range: the output has {} classes",
+                network.classes()
+            );
+        }
+        if let Some(second) = self.second_state()? {
+            self.kept = Some(second);
+        }
+        let kept = match start {
+            Start::Kept => self.kept.take().filter(|kept| kept.images == n),
+            Start::Zero => None,
+        };
+        self.progress = Progress::default();
+        self.select_batch(n)?;
+        let parameters = self.parameters.ptr::<c_void>().cast_const();
+        let batch = self.batches.last_mut().expect("it was just selected");
+        let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+        batch.labels.write(&labels)?;
+        let mut input = vec![0.0; n * padded_units(shape)];
+        for_each_unit(shape, n, |index, at| input[at] = images[index]);
+        batch.input.write(&input)?;
+        if let Some(operand) = &batch.input_operand {
+            let bits = |&v: &f32| f16::from_f32(v).to_le_bytes();
+            operand.write(&input.iter().flat_map(bits).collect::<Vec<u8>>())?;
+        }
+        batch.compute_drive(&self.setup, parameters)?;
+        for l in self.setup.network.free_layers() {
+            let state = &batch.free[l].sides[0];
+            match &kept {
+                Some(kept) => state.copy_from(0, &kept.layers[l], 0, state.len())?,
+                None => state.zero()?,
+            }
+        }
+        self.progress.loaded = true;
+        Ok(())
+    }
+
+    fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport> {
+        self.batch()?;
+        let weights = self.weights();
+        self.progress = Progress {
+            loaded: true,
+            ..Progress::default()
+        };
+        let batch = self.batches.last_mut().expect("a batch is loaded");
+        let end = batch.run_phase(
+            &self.setup,
+            relaxation.mode,
+            Kind::Free,
+            relaxation.iterations,
+            phase_start(relaxation),
+            weights,
+            None,
+        )?;
+        Ok(report(&end))
+    }
+
+    fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
+        self.ensure_measured()?;
+        let batch = self.batch()?;
+        let (network, device) = (&self.setup.network, &self.setup.device);
+        let layers: Vec<EqEnergyLayer> = (network.free_layers())
+            .map(|l| EqEnergyLayer {
+                state: batch.free[l].sides[0].ptr(),
+                pre_activation: batch.pre_activation[l].ptr(),
+                drive: batch.drive[l].ptr(),
+                units: self.setup.units(l) as u64,
+            })
+            .collect();
+        let layers = Buffer::from_slice(device, &layers)?;
+        let (energy, costs) = (
+            Buffer::<f64>::new(device, batch.images)?,
+            Buffer::<f64>::new(device, batch.images)?,
+        );
+        let (prediction, in_top5) = (
+            Buffer::<i32>::new(device, batch.images)?,
+            Buffer::<i32>::new(device, batch.images)?,
+        );
+        let args = EqOutcomeArgs {
+            layers: layers.ptr(),
+            output: batch.free[network.output_index()].sides[0].ptr(),
+            labels: batch.labels.ptr(),
+            energy: energy.ptr(),
+            cost: costs.ptr(),
+            prediction: prediction.ptr(),
+            in_top5: in_top5.ptr(),
+            layer_count: layers.len() as u32,
+            classes: network.classes() as u32,
+            classes_padded: padded(network.classes()) as u32,
+            cost_function: cost_code(cost),
+        };
+        kernels::outcome(&**device, self.setup.format, batch.images, &args)?;
+        Ok(BatchOutcome {
+            energy: energy.read()?,
+            cost: costs.read()?,
+            prediction: prediction.read()?.iter().map(|&c| c as usize).collect(),
+            in_top5: in_top5.read()?.iter().map(|&hit| hit != 0).collect(),
+        })
+    }
+
+    fn nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        let (first, second) = nudging.strengths();
+        ensure!(
+            first != second,
+            "beta is 0: the two nudged phases would be the same"
+        );
+        self.batch()?;
+        let kind = match nudging.form {
+            NudgedPhase::Direct => Kind::Direct,
+            NudgedPhase::SumDifference => Kind::Pair,
+        };
+        if kind == Kind::Pair {
+            self.ensure_measured()?;
+        }
+        let weights = self.weights();
+        let batch = self.batches.last_mut().expect("a batch is loaded");
+        batch.ensure_nudged(&self.setup)?;
+        let nudged = batch.nudged.as_ref().expect("they were just allocated");
+        for l in self.setup.network.free_layers() {
+            let state = &nudged[l].sides[0];
+            if kind == Kind::Pair {
+                state.zero()?;
+            } else {
+                let free = &batch.free[l].sides[0];
+                state.copy_from(0, free, 0, free.len())?;
+                state.copy_from(free.len(), free, 0, free.len())?;
+            }
+        }
+        let strengths = match kind {
+            Kind::Pair => [(second + first) / 2.0, (second - first) / 2.0],
+            _ => [first, second],
+        };
+        let nudging_of_phase = PhaseNudging {
+            cost: cost_code(cost),
+            strengths: strengths.map(|s| s as f32),
+        };
+        let end = batch.run_phase(
+            &self.setup,
+            relaxation.mode,
+            kind,
+            relaxation.iterations,
+            phase_start(relaxation),
+            weights,
+            Some(nudging_of_phase),
+        )?;
+        self.progress.nudged = Some(kind);
+        self.progress.nudging_difference = second - first;
+        self.progress.gradient = false;
+        Ok(report(&end))
+    }
+
+    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+        let kind = self
+            .progress
+            .nudged
+            .context("the nudged phases have not run")?;
+        let weights = self.weights();
+        let format = self.setup.format;
+        let batch = self.batch()?;
+        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        for l in self.setup.network.free_layers() {
+            let args = EqStateArgs {
+                out_first: nudged[l].component(1, 0, format),
+                out_second: nudged[l].component(1, 1, format),
+                ..self.state_args(batch, kind, l)
+            };
+            kernels::mean_and_half(&*self.setup.device, format, &args)?;
+        }
+        batch.unpool_for_gradient(&self.setup, weights)?;
+        let examples = batch.images;
+        let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
+        let batch = self.batches.last_mut().expect("a batch is loaded");
+        if batch.gradient.is_none() {
+            batch.gradient = Some(GradientPlan::new(&self.setup, batch)?);
+        }
+        let plan = batch.gradient.as_ref().expect("it was just made");
+        plan.run(&self.setup, examples, scale as f32, &self.gradient)?;
+        self.progress.gradient = true;
+        Ok(GradientReport {
+            norm: plan.norm.read()?[0],
+        })
+    }
+
+    fn gradient(&self) -> Result<ParameterSet<f64>> {
+        ensure!(self.progress.gradient, "no gradient was estimated");
+        Ok(self.setup.layout.unpack(&self.gradient.read()?))
+    }
+
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+        ensure!(self.progress.gradient, "no gradient was estimated");
+        let layout = &self.setup.layout;
+        ensure!(
+            learning_rates.len() == layout.tensors(),
+            "{} learning rates for {} parameter tensors",
+            learning_rates.len(),
+            layout.tensors()
+        );
+        let batch = self.batches.last().context("no batch is loaded")?;
+        let norm = &batch
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?
+            .norm;
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        optimizer.steps += 1;
+        let rates: Vec<f32> = learning_rates.iter().map(|&rate| rate as f32).collect();
+        self.rates.write(&rates)?;
+        let (kind, momentum, weight_decay) = match optimizer.config {
+            OptimizerConfig::Sgd {
+                momentum,
+                weight_decay,
+            } => (EQ_OPTIMIZER_SGD, momentum, weight_decay),
+            OptimizerConfig::AdamW { weight_decay } => (EQ_OPTIMIZER_ADAMW, 0.0, weight_decay),
+        };
+        let t = optimizer.steps as f64;
+        let args = EqOptimizerArgs {
+            parameters: self.parameters.ptr(),
+            packed: self
+                .packed
+                .as_ref()
+                .map_or(std::ptr::null_mut(), Buffer::ptr),
+            gradient: self.gradient.ptr(),
+            first: optimizer.moments[0].ptr(),
+            second: optimizer
+                .moments
+                .get(1)
+                .map_or(std::ptr::null_mut(), Buffer::ptr),
+            norm: norm.ptr(),
+            rates: self.rates.ptr(),
+            tensor_of_block: self.tensor_of_block.ptr(),
+            kind,
+            momentum: momentum as f32,
+            weight_decay: weight_decay as f32,
+            beta1: BETA1 as f32,
+            beta2: BETA2 as f32,
+            epsilon: ADAM_EPSILON as f32,
+            correction1: (1.0 / (1.0 - BETA1.powf(t))) as f32,
+            correction2: (1.0 / (1.0 - BETA2.powf(t)).sqrt()) as f32,
+            max_norm: MAX_NORM,
+            norm_epsilon: NORM_EPSILON,
+        };
+        kernels::optimizer_step(&*self.setup.device, layout.blocks(), &args)?;
+        Ok(())
+    }
+
+    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+        let batch = self.batch()?;
+        let free = self.setup.network.free_layers();
+        if which == Which::Free {
+            let layer = |l: usize| {
+                let values = self.decode(&batch.free[l].sides[0].read()?);
+                Ok(self.export(l, batch.images, &values))
+            };
+            return free.map(layer).collect();
+        }
+        let kind = self
+            .progress
+            .nudged
+            .context("the nudged phases have not run")?;
+        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        let layer = |l: usize| {
+            let both = self.decode(&nudged[l].sides[0].read()?);
+            let (a, b) = both.split_at(nudged[l].units);
+            let values = if kind == Kind::Pair {
+                let s0 = self.decode(&batch.free[l].sides[0].read()?);
+                let sign = if which == Which::First { -1.0 } else { 1.0 };
+                (0..s0.len()).map(|i| s0[i] + a[i] + sign * b[i]).collect()
+            } else if which == Which::First {
+                a.to_vec()
+            } else {
+                b.to_vec()
+            };
+            Ok(self.export(l, batch.images, &values))
+        };
+        free.map(layer).collect()
+    }
+
+    fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
+        if let Some(second) = self.second_state()? {
+            return Ok(Some(self.export_layers(second.images, &second.layers)?));
+        }
+        let kept = self.kept.as_ref();
+        kept.map(|kept| self.export_layers(kept.images, &kept.layers))
+            .transpose()
+    }
+
+    fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
+        self.progress = Progress::default();
+        self.kept = None;
+        let Some(state) = state else {
+            return Ok(());
+        };
+        let free = self.setup.network.free_layers();
+        ensure!(
+            state.len() == free.len(),
+            "{} layer states were given, but the network has {}",
+            state.len(),
+            free.len()
+        );
+        let device = &self.setup.device;
+        let images = state[0].shape().first().copied().unwrap_or(0);
+        let mut layers = vec![Buffer::new(device, 0)?];
+        for (l, state) in free.zip(&state) {
+            let values = self.import(l, state)?;
+            ensure!(
+                state.shape()[0] == images,
+                "the state of layer {l} has {} examples, that of layer 1 has {images}",
+                state.shape()[0]
+            );
+            layers.push(Buffer::from_slice(device, &self.encode(&values))?);
+        }
+        self.kept = Some(Kept { images, layers });
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! The emulation as a [`Device`]: the same kernels, compiled for the CPU (`kernels/emulation`).
+//!
+//! Besides computing, it checks: shared and fresh memory is poisoned with NaNs, and after every launch the guard zones
+//! around each allocation must be intact.
+
+use super::device::{Device, KernelSpec};
+use anyhow::{Result, bail, ensure};
+use std::collections::BTreeSet;
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::Mutex;
+
+unsafe extern "C" {
+    fn eqprop_emulation_alloc(bytes: usize) -> u64;
+    fn eqprop_emulation_free(address: u64);
+    fn eqprop_emulation_overrun(address: u64) -> c_int;
+    fn eqprop_emulation_set_mutation(number: c_int);
+    fn eqprop_emulation_size_of(name: *const c_char) -> usize;
+    fn eqprop_emulation_launch(
+        name: *const c_char,
+        grid: u32,
+        threads: u32,
+        shared: usize,
+        args: *const c_void,
+    ) -> c_int;
+}
+
+/// CUDA on the CPU.
+#[derive(Default)]
+pub struct EmulatedDevice {
+    allocations: Mutex<BTreeSet<u64>>,
+}
+
+impl EmulatedDevice {
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Switches on one of the deliberate defects that the kernels can be compiled with (`EQ_MUTATION` in the kernels); 0 for
+/// none. For the whole process.
+pub fn set_mutation(number: i32) {
+    // SAFETY: sets an atomic.
+    unsafe { eqprop_emulation_set_mutation(number) }
+}
+
+/// Size in bytes of a struct of `kernels/abi.h`, as the C++ compiler lays it out; 0 when it is not known.
+pub fn size_of_struct(name: &str) -> usize {
+    let name = CString::new(name).expect("a struct's name has no NUL");
+    // SAFETY: reads a NUL-terminated string.
+    unsafe { eqprop_emulation_size_of(name.as_ptr()) }
+}
+
+impl Device for EmulatedDevice {
+    fn describe(&self) -> String {
+        "emulated GPU".to_string()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        // SAFETY: no preconditions.
+        let address = unsafe { eqprop_emulation_alloc(bytes) };
+        ensure!(address != 0, "out of memory: {bytes} bytes were asked for");
+        self.allocations.lock().unwrap().insert(address);
+        Ok(address)
+    }
+
+    fn release(&self, address: u64) {
+        self.allocations.lock().unwrap().remove(&address);
+        // SAFETY: it came from `allocate`, and a buffer is released once.
+        unsafe { eqprop_emulation_free(address) }
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        // SAFETY: a buffer checks the length against its allocation.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
+        Ok(())
+    }
+
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        // SAFETY: as in `upload`.
+        unsafe {
+            std::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len());
+        }
+        Ok(())
+    }
+
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        // SAFETY: as in `upload`, for both ends.
+        unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        // SAFETY: as in `upload`.
+        unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) };
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+        let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
+        // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
+        // live buffers.
+        let code = unsafe {
+            eqprop_emulation_launch(
+                name.as_ptr(),
+                u32::try_from(blocks)?,
+                kernel.threads,
+                kernel.shared_bytes as usize,
+                args.as_ptr().cast(),
+            )
+        };
+        let problem = match code {
+            0 => None,
+            1 => Some("there is no such kernel"),
+            2 => Some("its block size differs from the launch wrapper's"),
+            3 => Some("its threads wait for one another for ever"),
+            4 => Some("it asks for more shared memory than any GPU has"),
+            _ => Some("it wrote past the end of its shared memory"),
+        };
+        if let Some(problem) = problem {
+            bail!("kernel {}: {problem}", kernel.name);
+        }
+        self.check_guards(kernel)
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl EmulatedDevice {
+    fn check_guards(&self, kernel: &KernelSpec) -> Result<()> {
+        for &address in self.allocations.lock().unwrap().iter() {
+            // SAFETY: the address is a live allocation.
+            let overrun = unsafe { eqprop_emulation_overrun(address) };
+            ensure!(
+                overrun == 0,
+                "kernel {} wrote outside of a buffer",
+                kernel.name
+            );
+        }
+        Ok(())
+    }
+}

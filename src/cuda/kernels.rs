@@ -1,0 +1,316 @@
+//! Launch wrappers: the only place that knows grid and block sizes.
+//!
+//! A wrapper takes a kernel's argument struct and derives the number of blocks from it. Thread counts are those of the
+//! constants at the top of each kernel file (the emulation compares them at every launch), shared bytes those of its
+//! `Shared` struct (it guards the end).
+
+use super::abi::*;
+use super::device::{Device, KernelSpec, Plain, bytes_of, plain};
+use anyhow::Result;
+
+plain!(
+    EqTile,
+    EqTarget,
+    EqTap,
+    EqSource,
+    EqPhase,
+    EqChange,
+    EqEnergyLayer,
+    EqGradEdge,
+    EqGradTile,
+    EqBiasTile,
+    EqGatherBlock
+);
+plain!(
+    EqRelaxArgs,
+    EqAdvanceArgs,
+    EqNudgeArgs,
+    EqPoolArgs,
+    EqStateArgs,
+    EqOutcomeArgs,
+    EqGradArgs,
+    EqBiasArgs,
+    EqGatherArgs,
+    EqNormArgs,
+    EqOptimizerArgs,
+    EqPackArgs
+);
+
+/// Format of states and of a product's operands; sums are fp32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    F32,
+    F16,
+}
+
+impl Format {
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    fn pick(self, f32: KernelSpec, f16: KernelSpec) -> KernelSpec {
+        match self {
+            Self::F32 => f32,
+            Self::F16 => f16,
+        }
+    }
+}
+
+const fn spec(name: &'static str, threads: u32, shared_bytes: u32) -> KernelSpec {
+    KernelSpec {
+        name,
+        threads,
+        shared_bytes,
+    }
+}
+
+/// Rows of a tile hold this many pixels when there are so many components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileShape {
+    /// pixels times components
+    pub rows: usize,
+    pub channels: usize,
+}
+
+/// A version of the relaxation step: same interface, different arithmetic and tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relax {
+    /// fp32 on ordinary cores
+    Simt,
+    /// fp16 on tensor cores, 128 channels to a tile
+    MmaWide,
+    /// the same with 32 channels to a tile, for narrow networks
+    MmaNarrow,
+}
+
+/// Bytes of `STAGES` slices of `rows` rows with `DEPTH` fp16 values each (`kernels/mma_slices.cuh`).
+const fn slices(rows: u32) -> u32 {
+    const STAGES: u32 = 4;
+    const DEPTH: u32 = 32;
+    STAGES * rows * DEPTH * 2
+}
+
+const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128));
+const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128));
+const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32));
+const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32));
+/// Networks whose widest layer has at most so many channels use the narrow tiles.
+const NARROW: usize = 64;
+
+const RELAX_SIMT_1: KernelSpec = spec("relax_simt_1", 128, 6720);
+const RELAX_SIMT_2: KernelSpec = spec("relax_simt_2", 128, 6720);
+
+impl Relax {
+    /// The version for states of a format, on a network whose widest layer has so many (padded) channels.
+    pub fn choose(format: Format, widest: usize) -> Self {
+        match format {
+            Format::F32 => Self::Simt,
+            Format::F16 if widest <= NARROW => Self::MmaNarrow,
+            Format::F16 => Self::MmaWide,
+        }
+    }
+
+    pub fn tile(self) -> TileShape {
+        match self {
+            Self::Simt => TileShape {
+                rows: 64,
+                channels: 32,
+            },
+            Self::MmaWide => TileShape {
+                rows: 128,
+                channels: 128,
+            },
+            Self::MmaNarrow => TileShape {
+                rows: 128,
+                channels: 32,
+            },
+        }
+    }
+
+    fn kernel(self, components: usize) -> KernelSpec {
+        match (self, components) {
+            (Self::Simt, 1) => RELAX_SIMT_1,
+            (Self::Simt, _) => RELAX_SIMT_2,
+            (Self::MmaWide, 1) => RELAX_MMA_WIDE_1,
+            (Self::MmaWide, _) => RELAX_MMA_WIDE_2,
+            (Self::MmaNarrow, 1) => RELAX_MMA_NARROW_1,
+            (Self::MmaNarrow, _) => RELAX_MMA_NARROW_2,
+        }
+    }
+
+    pub fn launch(
+        self,
+        device: &dyn Device,
+        components: usize,
+        tiles: usize,
+        args: &EqRelaxArgs,
+    ) -> Result<()> {
+        launch(device, self.kernel(components), tiles, args)
+    }
+}
+
+fn launch<A: Plain>(
+    device: &dyn Device,
+    kernel: KernelSpec,
+    blocks: usize,
+    args: &A,
+) -> Result<()> {
+    if blocks == 0 {
+        return Ok(());
+    }
+    device.launch(&kernel, blocks, bytes_of(std::slice::from_ref(args)))
+}
+
+/// Threads of the elementwise and reduction kernels.
+const THREADS: usize = 256;
+/// One f64 per thread.
+const REDUCTION_BYTES: u32 = 8 * THREADS as u32;
+
+pub fn nudge(device: &dyn Device, format: Format, args: &EqNudgeArgs) -> Result<()> {
+    let kernel = format.pick(spec("nudge_f32", 32, 0), spec("nudge_f16", 32, 0));
+    launch(device, kernel, args.images as usize, args)
+}
+
+pub fn advance_phase(device: &dyn Device, args: &EqAdvanceArgs) -> Result<()> {
+    // One EqChange per thread.
+    launch(
+        device,
+        spec("advance_phase", THREADS as u32, 2 * REDUCTION_BYTES),
+        1,
+        args,
+    )
+}
+
+fn pooled_blocks(args: &EqPoolArgs) -> usize {
+    let [n, h, w, c] = [args.images, args.height / 2, args.width / 2, args.channels];
+    (n as usize * h as usize * w as usize * c as usize).div_ceil(THREADS)
+}
+
+pub fn pool_up(device: &dyn Device, args: &EqPoolArgs) -> Result<()> {
+    launch(
+        device,
+        spec("pool_up", THREADS as u32, 0),
+        pooled_blocks(args),
+        args,
+    )
+}
+
+pub fn pool_down(device: &dyn Device, format: Format, args: &EqPoolArgs) -> Result<()> {
+    let kernel = format.pick(
+        spec("pool_down_f32", THREADS as u32, 0),
+        spec("pool_down_f16", THREADS as u32, 0),
+    );
+    launch(device, kernel, pooled_blocks(args), args)
+}
+
+/// Units that a thread of the state kernels takes.
+const STATE_UNITS: usize = 2;
+
+pub fn mean_and_half(device: &dyn Device, format: Format, args: &EqStateArgs) -> Result<()> {
+    let kernel = format.pick(
+        spec("mean_and_half_f32", THREADS as u32, 0),
+        spec("mean_and_half_f16", THREADS as u32, 0),
+    );
+    let blocks = (args.count as usize).div_ceil(STATE_UNITS * THREADS);
+    launch(device, kernel, blocks, args)
+}
+
+pub fn second_state(device: &dyn Device, format: Format, args: &EqStateArgs) -> Result<()> {
+    let kernel = format.pick(
+        spec("second_state_f32", THREADS as u32, 0),
+        spec("second_state_f16", THREADS as u32, 0),
+    );
+    let blocks = (args.count as usize).div_ceil(STATE_UNITS * THREADS);
+    launch(device, kernel, blocks, args)
+}
+
+pub fn outcome(
+    device: &dyn Device,
+    format: Format,
+    images: usize,
+    args: &EqOutcomeArgs,
+) -> Result<()> {
+    let kernel = format.pick(
+        spec("outcome_f32", THREADS as u32, REDUCTION_BYTES),
+        spec("outcome_f16", THREADS as u32, REDUCTION_BYTES),
+    );
+    launch(device, kernel, images, args)
+}
+
+/// A version of the weight gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightGrad {
+    Simt,
+    MmaWide,
+    MmaNarrow,
+}
+
+const WEIGHT_GRAD_SIMT: KernelSpec = spec("weight_grad_simt", 128, 6656);
+const WEIGHT_GRAD_MMA_WIDE: KernelSpec = spec("weight_grad_mma_wide", 256, slices(128 + 128));
+const WEIGHT_GRAD_MMA_NARROW: KernelSpec = spec("weight_grad_mma_narrow", 128, slices(32 + 32));
+
+impl WeightGrad {
+    /// The version that goes with a version of the relaxation step.
+    pub fn choose(relax: Relax) -> Self {
+        match relax {
+            Relax::Simt => Self::Simt,
+            Relax::MmaWide => Self::MmaWide,
+            Relax::MmaNarrow => Self::MmaNarrow,
+        }
+    }
+
+    /// Post and pre channels of a tile.
+    pub fn tile(self) -> (usize, usize) {
+        match self {
+            Self::Simt => (64, 32),
+            Self::MmaWide => (128, 128),
+            Self::MmaNarrow => (32, 32),
+        }
+    }
+
+    pub fn launch(self, device: &dyn Device, tiles: usize, args: &EqGradArgs) -> Result<()> {
+        let kernel = match self {
+            Self::Simt => WEIGHT_GRAD_SIMT,
+            Self::MmaWide => WEIGHT_GRAD_MMA_WIDE,
+            Self::MmaNarrow => WEIGHT_GRAD_MMA_NARROW,
+        };
+        launch(device, kernel, tiles, args)
+    }
+}
+
+pub fn bias_grad(
+    device: &dyn Device,
+    format: Format,
+    tiles: usize,
+    args: &EqBiasArgs,
+) -> Result<()> {
+    let kernel = format.pick(
+        spec("bias_grad_f32", THREADS as u32, 0),
+        spec("bias_grad_f16", THREADS as u32, 0),
+    );
+    launch(device, kernel, tiles, args)
+}
+
+pub fn gather_gradient(device: &dyn Device, blocks: usize, args: &EqGatherArgs) -> Result<()> {
+    let kernel = spec("gather_gradient", THREADS as u32, REDUCTION_BYTES);
+    launch(device, kernel, blocks, args)
+}
+
+pub fn gradient_norm(device: &dyn Device, args: &EqNormArgs) -> Result<()> {
+    let kernel = spec("gradient_norm", THREADS as u32, REDUCTION_BYTES);
+    launch(device, kernel, 1, args)
+}
+
+pub fn optimizer_step(device: &dyn Device, blocks: usize, args: &EqOptimizerArgs) -> Result<()> {
+    let kernel = spec("optimizer_step", THREADS as u32, 0);
+    launch(device, kernel, blocks, args)
+}
+
+pub fn pack_parameters(device: &dyn Device, args: &EqPackArgs) -> Result<()> {
+    let kernel = spec("pack_parameters", THREADS as u32, 0);
+    let blocks = (args.count as usize).div_ceil(EQ_PARAMETER_BLOCK as usize);
+    launch(device, kernel, blocks, args)
+}

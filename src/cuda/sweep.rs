@@ -1,0 +1,213 @@
+//! A sweep: one launch that computes the pre-activations of some layers and does something with them.
+//!
+//! This is where a network description becomes the tables that the kernels read.
+
+use super::abi::*;
+use super::device::{Buffer, Device};
+use super::geometry::{Class, Tap};
+use super::kernels::Relax;
+use super::layout::{Layout, padded};
+use crate::network::Shape;
+use anyhow::Result;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// What an update makes of its pre-activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// one state, or two side by side
+    States,
+    /// the pair of sum and difference
+    Pair,
+}
+
+impl Form {
+    pub fn code(self) -> u32 {
+        match self {
+            Self::States => EQ_FORM_STATES,
+            Self::Pair => EQ_FORM_PAIR,
+        }
+    }
+}
+
+/// A layer (or a convolution before pooling) as the target of a sweep: pointers to what its epilogue needs.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub shape: Shape,
+    pub bias: *const f32,
+    pub drive: *const f32,
+    pub addend: *const f32,
+    pub nudge: *const f32,
+    pub origin: *const c_void,
+    pub sides: [*mut c_void; 2],
+    pub raw: *mut f32,
+    pub component_stride: usize,
+    pub bounds: (f32, f32),
+}
+
+impl Target {
+    /// Nothing but a shape.
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            bias: std::ptr::null(),
+            drive: std::ptr::null(),
+            addend: std::ptr::null(),
+            nudge: std::ptr::null(),
+            origin: std::ptr::null(),
+            sides: [std::ptr::null_mut(); 2],
+            raw: std::ptr::null_mut(),
+            component_stride: 0,
+            bounds: (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+}
+
+/// Collects targets, then becomes a [`Sweep`].
+pub struct SweepBuilder<'a> {
+    layout: &'a Layout,
+    relax: Relax,
+    images: usize,
+    components: usize,
+    sources: Vec<EqSource>,
+    targets: Vec<EqTarget>,
+    taps: Vec<EqTap>,
+    /// with its cost: products per output channel
+    tiles: Vec<(usize, EqTile)>,
+}
+
+impl<'a> SweepBuilder<'a> {
+    pub fn new(layout: &'a Layout, relax: Relax, images: usize, components: usize) -> Self {
+        Self {
+            layout,
+            relax,
+            images,
+            components,
+            sources: Vec::new(),
+            targets: Vec::new(),
+            taps: Vec::new(),
+            tiles: Vec::new(),
+        }
+    }
+
+    /// Adds the pixels of one class of a target, with its taps and the source of each.
+    pub fn add(&mut self, target: &Target, class: &Class, taps: &[(Tap, EqSource)]) {
+        let channels = padded(target.shape.channels);
+        let first_tap = self.taps.len() as u32;
+        let mut depth = 0;
+        for (tap, source) in taps {
+            let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
+            depth += source.channels as usize;
+            let source = self.source(source);
+            self.taps.push(EqTap {
+                source,
+                weight: weight as u32,
+                pitch: pitch as u32,
+                downwards: u32::from(tap.downwards),
+                step_y: tap.step[0],
+                step_x: tap.step[1],
+                offset_y: tap.offset[0],
+                offset_x: tap.offset[1],
+            });
+        }
+        let index = self.targets.len() as u32;
+        self.targets.push(EqTarget {
+            bias: target.bias,
+            drive: target.drive,
+            addend: target.addend,
+            nudge: target.nudge,
+            origin: target.origin,
+            sides: target.sides,
+            raw: target.raw,
+            component_stride: target.component_stride as u64,
+            first_tap,
+            taps: taps.len() as u32,
+            height: target.shape.height as i32,
+            width: target.shape.width as i32,
+            channels: channels as u32,
+            live_channels: target.shape.channels as u32,
+            class_height: class.size[0] as i32,
+            class_width: class.size[1] as i32,
+            origin_y: class.origin[0] as i32,
+            origin_x: class.origin[1] as i32,
+            step_y: class.step[0] as i32,
+            step_x: class.step[1] as i32,
+            low: target.bounds.0,
+            high: target.bounds.1,
+        });
+        let shape = self.relax.tile();
+        let pixels = shape.rows / self.components;
+        for first_pixel in (0..self.images * class.size[0] * class.size[1]).step_by(pixels) {
+            for first_channel in (0..channels).step_by(shape.channels) {
+                self.tiles.push((
+                    depth,
+                    EqTile {
+                        target: index,
+                        first_pixel: first_pixel as u32,
+                        first_channel: first_channel as u32,
+                    },
+                ));
+            }
+        }
+    }
+
+    /// Index of a source, which many taps share.
+    fn source(&mut self, source: &EqSource) -> u32 {
+        let same =
+            |other: &EqSource| other.sides == source.sides && other.updated == source.updated;
+        let found = self.sources.iter().position(same);
+        found.unwrap_or_else(|| {
+            self.sources.push(*source);
+            self.sources.len() - 1
+        }) as u32
+    }
+
+    pub fn build(mut self, device: &Arc<dyn Device>) -> Result<Sweep> {
+        // The heaviest first: small tiles then fill the gaps that large ones leave at the end.
+        self.tiles
+            .sort_by_key(|&(depth, _)| std::cmp::Reverse(depth));
+        let tiles: Vec<EqTile> = self.tiles.iter().map(|&(_, tile)| tile).collect();
+        Ok(Sweep {
+            relax: self.relax,
+            components: self.components,
+            images: self.images,
+            count: tiles.len(),
+            tiles: Buffer::from_slice(device, &tiles)?,
+            targets: Buffer::from_slice(device, &self.targets)?,
+            taps: Buffer::from_slice(device, &self.taps)?,
+            sources: Buffer::from_slice(device, &self.sources)?,
+        })
+    }
+}
+
+/// Tables of one launch, in device memory.
+pub struct Sweep {
+    relax: Relax,
+    components: usize,
+    images: usize,
+    count: usize,
+    tiles: Buffer<EqTile>,
+    targets: Buffer<EqTarget>,
+    taps: Buffer<EqTap>,
+    sources: Buffer<EqSource>,
+}
+
+impl Sweep {
+    pub fn tiles(&self) -> usize {
+        self.count
+    }
+
+    /// Launches; `args` brings everything but the tables.
+    pub fn launch(&self, device: &dyn Device, args: EqRelaxArgs) -> Result<()> {
+        let args = EqRelaxArgs {
+            tiles: self.tiles.ptr(),
+            targets: self.targets.ptr(),
+            taps: self.taps.ptr(),
+            sources: self.sources.ptr(),
+            images: self.images as u32,
+            ..args
+        };
+        self.relax
+            .launch(device, self.components, self.count, &args)
+    }
+}

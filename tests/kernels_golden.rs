@@ -1,0 +1,32 @@
+//! The golden files pass through the fp32 kernels, with the tolerances of the CPU backend in fp32.
+#![cfg(feature = "emulation")]
+
+use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::parity::{self, Golden, Tolerances};
+use eqprop_cuda::reference;
+use std::path::Path;
+
+fn check(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    let golden = Golden::read(&path).unwrap();
+    let tolerances = Tolerances::of(reference::Precision::Fp32);
+    let factory =
+        |network: &eqprop_cuda::network::Network| emulated_backend(network, Precision::Fp32);
+    let report = parity::replay(&golden, &factory, &tolerances).unwrap();
+    assert!(report.passed(), "{name}:\n{report}");
+}
+
+#[test]
+fn golden_files_of_hopfieldresnet13_pass() {
+    check("resnet13_relu6_mse.safetensors");
+    check("resnet13_hardsigmoid_mse_100.safetensors");
+    check("resnet13_reluclip_ce_1ch.safetensors");
+}
+
+#[test]
+fn golden_files_of_vgg5_pass() {
+    check("vgg5_hardsigmoid_mse.safetensors");
+    check("vgg5_relu6_ce_1ch.safetensors");
+}

@@ -1,0 +1,329 @@
+//! What the kernel suites share: random networks and batches, and the comparison of two backends.
+#![allow(dead_code)] // each suite uses a part
+
+use anyhow::Result;
+use eqprop_cuda::ep::{
+    Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+};
+use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
+use eqprop_cuda::network::{
+    Activation, Convolution, Edge, Layer, Mode, Network, Op, ParameterSet, Shape,
+};
+use eqprop_cuda::optim::OptimizerConfig;
+use ndarray::{Array4, ArrayD};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn pick<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
+    from[rng.random_range(0..from.len())]
+}
+
+pub fn preset(
+    name: &str,
+    channels: [usize; 4],
+    input: usize,
+    classes: usize,
+    activation: ActivationKind,
+) -> Network {
+    let options = PresetOptions {
+        input_channels: input,
+        classes,
+        channels,
+        activation,
+        gains: None,
+    };
+    presets::build(name, &options, &mut rng(7)).expect("a preset is valid")
+}
+
+/// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
+pub fn random_network(seed: u64) -> Network {
+    random_network_of(seed, &[1, 3, 5, 8, 9, 17, 33, 40], true)
+}
+
+/// The same with a choice of widths, and with or without max pooling.
+pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network {
+    let mut rng = rng(seed);
+    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+        0 => Activation::HardSigmoid,
+        1 => Activation::Relu6,
+        _ => Activation::ReluClip(rng.random_range(1.0..3.0)),
+    };
+    let mut shapes = vec![Shape::new(
+        pick(&mut rng, &[1, 3]),
+        rng.random_range(5..11),
+        rng.random_range(5..11),
+    )];
+    let mut edges: Vec<(usize, usize, Op)> = Vec::new();
+    for l in 1..=rng.random_range(2..5) {
+        let below = shapes[l - 1];
+        let (conv, pool) = loop {
+            let kernel = rng.random_range(1..4);
+            let conv = Convolution {
+                kernel,
+                stride: rng.random_range(1..4),
+                padding: rng.random_range(0..kernel),
+            };
+            let pool = if pooling && rng.random_range(0..3) == 0 {
+                2
+            } else {
+                1
+            };
+            let side = |side| conv.output_side(side).unwrap_or(0) / pool;
+            if side(below.height) >= 1 && side(below.width) >= 1 {
+                break (conv, pool);
+            }
+        };
+        let side = |side| conv.output_side(side).unwrap() / pool;
+        shapes.push(Shape::new(
+            pick(&mut rng, widths),
+            side(below.height),
+            side(below.width),
+        ));
+        edges.push((
+            l - 1,
+            l,
+            if pool == 2 {
+                Op::ConvMaxPool(conv)
+            } else {
+                Op::Conv(conv)
+            },
+        ));
+        for pre in 0..l - 1 {
+            let from = shapes[pre];
+            let fits = (1..4usize).flat_map(|kernel| {
+                (1..6usize).flat_map(move |stride| {
+                    (0..kernel).map(move |padding| Convolution {
+                        kernel,
+                        stride,
+                        padding,
+                    })
+                })
+            });
+            let fits: Vec<_> = fits
+                .filter(|c| {
+                    c.output_side(from.height) == Some(shapes[l].height)
+                        && c.output_side(from.width) == Some(shapes[l].width)
+                })
+                .collect();
+            if !fits.is_empty() && rng.random_range(0..2) == 0 {
+                edges.push((pre, l, Op::Conv(pick(&mut rng, &fits))));
+            }
+        }
+    }
+    let output = shapes.len();
+    shapes.push(Shape::flat(pick(&mut rng, &[2, 10, 19])));
+    edges.push((output - 1, output, Op::Dense));
+    if output > 2 && rng.random_range(0..2) == 0 {
+        edges.push((output - 2, output, Op::Dense));
+    }
+    let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
+        name: format!("layer{l}"),
+        shape,
+        activation: if l == 0 || l == output {
+            Activation::Linear
+        } else {
+            activation(&mut rng)
+        },
+    });
+    let layers = layers.collect();
+    let edges = edges.into_iter().map(|(pre, post, op)| Edge {
+        pre,
+        post,
+        op,
+        gain: 0.7,
+    });
+    Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
+}
+
+pub fn random_parameters(network: &Network, seed: u64) -> ParameterSet<f64> {
+    eqprop_cuda::network::parameters::initialise(network, seed)
+}
+
+pub struct Images {
+    pub images: Array4<f32>,
+    pub labels: Vec<usize>,
+}
+
+pub fn random_images(network: &Network, n: usize, seed: u64) -> Images {
+    let mut rng = rng(seed ^ 0x5eed);
+    let Shape {
+        channels,
+        height,
+        width,
+    } = network.input().shape;
+    Images {
+        images: Array4::from_shape_fn((n, channels, height, width), |_| {
+            rng.random_range(-1.0..1.0)
+        }),
+        labels: (0..n)
+            .map(|_| rng.random_range(0..network.classes()))
+            .collect(),
+    }
+}
+
+/// What a training batch is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe {
+    pub mode: Mode,
+    pub omega: f64,
+    pub free: usize,
+    pub nudged: usize,
+    pub cost: CostFunction,
+    pub variant: Variant,
+    pub form: NudgedPhase,
+    pub beta: f64,
+    pub optimizer: OptimizerConfig,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Asynchronous,
+            omega: 1.0,
+            free: 7,
+            nudged: 4,
+            cost: CostFunction::Mse,
+            variant: Variant::Centered,
+            form: NudgedPhase::Direct,
+            beta: 0.3,
+            optimizer: OptimizerConfig::Sgd {
+                momentum: 0.9,
+                weight_decay: 1e-3,
+            },
+        }
+    }
+}
+
+impl Recipe {
+    pub fn relaxation(&self, iterations: usize) -> Relaxation {
+        Relaxation {
+            mode: self.mode,
+            iterations,
+            omega: self.omega,
+            tolerance: None,
+        }
+    }
+    pub fn nudging(&self) -> Nudging {
+        Nudging {
+            beta: self.beta,
+            variant: self.variant,
+            form: self.form,
+        }
+    }
+}
+
+/// Every number that two backends must agree on.
+pub struct Trace {
+    pub values: Vec<(String, Vec<f64>)>,
+}
+
+/// Two training batches and what they leave behind.
+pub fn train(
+    backend: &mut dyn Backend,
+    network: &Network,
+    batches: &[Images],
+    recipe: &Recipe,
+) -> Result<Trace> {
+    let mut values = Vec::new();
+    let mut keep = |name: String, tensor: Vec<f64>| values.push((name, tensor));
+    let rates: Vec<f64> = (0..network.parameter_count())
+        .map(|i| 0.01 + 0.001 * i as f64)
+        .collect();
+    backend.set_optimizer(recipe.optimizer)?;
+    for (b, batch) in batches.iter().enumerate() {
+        backend.load_batch(&batch.images, &batch.labels, Start::Kept)?;
+        let report = backend.free_phase(&recipe.relaxation(recipe.free))?;
+        keep(
+            format!("batch {b} change of the free phase"),
+            vec![report.change],
+        );
+        let outcome = backend.outcome(recipe.cost)?;
+        keep(format!("batch {b} energy"), outcome.energy);
+        keep(format!("batch {b} cost"), outcome.cost);
+        keep(
+            format!("batch {b} prediction"),
+            outcome.prediction.iter().map(|&p| p as f64).collect(),
+        );
+        keep(
+            format!("batch {b} top5"),
+            outcome
+                .in_top5
+                .iter()
+                .map(|&p| f64::from(u8::from(p)))
+                .collect(),
+        );
+        let nudged = recipe.relaxation(recipe.nudged);
+        let report = backend.nudged_phases(&recipe.nudging(), recipe.cost, &nudged)?;
+        keep(
+            format!("batch {b} change of the nudged phases"),
+            vec![report.change],
+        );
+        for which in [Which::Free, Which::First, Which::Second] {
+            for (l, state) in backend.states(which)?.iter().enumerate() {
+                keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
+            }
+        }
+        backend.estimate_gradient()?;
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.gradient()?.tensors())
+        {
+            keep(format!("batch {b} gradient {name}"), flat(tensor));
+        }
+        backend.step(&rates)?;
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.parameters()?.tensors())
+        {
+            keep(format!("batch {b} {name}"), flat(tensor));
+        }
+    }
+    Ok(Trace { values })
+}
+
+pub fn flat(tensor: &ArrayD<f64>) -> Vec<f64> {
+    tensor.iter().copied().collect()
+}
+
+impl Trace {
+    /// Leaves out what fp16 need not reproduce: near ties between outputs fall either way, and the change of a state ends
+    /// at the rounding of its format.
+    pub fn without_what_fp16_rounds_away(mut self) -> Self {
+        let rounded = ["prediction", "top5", "change"];
+        (self.values).retain(|(name, _)| !rounded.iter().any(|r| name.contains(r)));
+        self
+    }
+}
+
+/// Largest error relative to the tensor's largest value (and to `floor`, which keeps tiny tensors honest), and where.
+pub fn worst(got: &Trace, want: &Trace, floor: impl Fn(&str) -> f64) -> (f64, String) {
+    assert_eq!(got.values.len(), want.values.len());
+    let mut worst = (0.0, String::from("nothing differs"));
+    for ((name, got), (_, want)) in got.values.iter().zip(&want.values) {
+        assert_eq!(got.len(), want.len(), "{name}");
+        let scale = want.iter().fold(floor(name), |m, v| m.max(v.abs()));
+        for (i, (g, w)) in got.iter().zip(want).enumerate() {
+            let error = if g == w { 0.0 } else { (g - w).abs() / scale };
+            if error > worst.0 || error.is_nan() {
+                worst = (error, format!("{name}[{i}]: {g} instead of {w}"));
+                if error.is_nan() {
+                    return (f64::INFINITY, worst.1);
+                }
+            }
+        }
+    }
+    worst
+}
+
+pub fn cosine(a: &ParameterSet<f64>, b: &ParameterSet<f64>) -> f64 {
+    let dot: f64 = (a.tensors().iter().zip(b.tensors()))
+        .map(|(a, b)| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>())
+        .sum();
+    dot / (a.norm() * b.norm())
+}
