@@ -32,22 +32,22 @@ pub struct EvalArgs {
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
     /// Use only the first N test images
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
     limit_test: Option<usize>,
     /// Images per batch
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
     batch_size: Option<usize>,
     /// Iterations of the free phase
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
     num_iterations_inference: Option<usize>,
     /// Order in which layers are updated
     #[arg(long)]
     mode: Option<Mode>,
     /// Over-relaxation, between 0 and 2
-    #[arg(long, allow_negative_numbers = true, value_name = "X")]
+    #[arg(long, allow_hyphen_values = true, value_name = "X")]
     omega: Option<f64>,
     /// End the phase when the relative change of the states in an iteration falls below this
-    #[arg(long, allow_negative_numbers = true, value_name = "X")]
+    #[arg(long, allow_hyphen_values = true, value_name = "X")]
     tolerance: Option<f64>,
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long)]
@@ -56,7 +56,7 @@ pub struct EvalArgs {
     #[arg(long)]
     precision: Option<Precision>,
     /// Threads of the CPU
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
     threads: Option<usize>,
 }
 

@@ -30,7 +30,7 @@ pub enum OptimizerKind {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct Settings {
-    /// Dataset to train on
+    /// Dataset to train on [default: FashionMNIST]
     #[arg(long, ignore_case = true, value_name = "NAME")]
     pub dataset: Option<DatasetName>,
     /// Folder that holds the dataset, or that it is downloaded into [default: the usual cache folder]
@@ -43,16 +43,16 @@ pub struct Settings {
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
     /// Use only the first N training images
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true)]
     pub limit_train: Option<usize>,
     /// Use only the first N test images
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true)]
     pub limit_test: Option<usize>,
     /// Images per batch [default: 128]
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true)]
     pub batch_size: Option<usize>,
 
-    /// hopfieldresnet13, vgg5, or the path of a .toml file that describes another network
+    /// hopfieldresnet13, vgg5, or the path of a .toml file that describes another network [default: hopfieldresnet13]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
     pub network: Option<String>,
     /// Widths of the four blocks of a published network [default: 128,256,512,512]
@@ -73,7 +73,7 @@ pub struct Settings {
     pub weight_gains: Option<Vec<f64>>,
 
     /// Passes over the training images [default: 100]
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true, help_heading = "Learning")]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true, help_heading = "Learning")]
     pub epochs: Option<usize>,
     /// Cost: mean squared error or cross-entropy [default: MSE]
     #[arg(long, ignore_case = true, help_heading = "Learning")]
@@ -84,7 +84,7 @@ pub struct Settings {
     /// One initial learning rate for all tensors [default: 3e-2 with sgd, 1e-4 with adam]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "RATE",
         help_heading = "Learning"
     )]
@@ -114,7 +114,7 @@ pub struct Settings {
     /// Momentum of sgd [default: 0.9]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Learning"
     )]
@@ -122,7 +122,7 @@ pub struct Settings {
     /// Weight decay, of biases too [default: 3.5e-4]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Learning"
     )]
@@ -131,22 +131,22 @@ pub struct Settings {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, help_heading = "Learning")]
     pub use_warm_restarts: Option<bool>,
     /// Fixes the initial parameters, the order of the images and their augmentation [default: 0]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), value_name = "N", allow_negative_numbers = true, help_heading = "Learning")]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64), value_name = "N", allow_hyphen_values = true, help_heading = "Learning")]
     pub seed: Option<u64>,
 
     /// Strength of the nudging [default: 0.1]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Equilibrium propagation"
     )]
     pub beta: Option<f64>,
     /// Iterations of a free phase [default: 120]
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true, help_heading = "Equilibrium propagation")]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true, help_heading = "Equilibrium propagation")]
     pub num_iterations_inference: Option<usize>,
     /// Iterations of the nudged phases [default: 50]
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true, help_heading = "Equilibrium propagation")]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true, help_heading = "Equilibrium propagation")]
     pub num_iterations_training: Option<usize>,
     /// The two phases that the gradient is taken between [default: centered]
     #[arg(long, help_heading = "Equilibrium propagation")]
@@ -157,7 +157,7 @@ pub struct Settings {
     /// Over-relaxation, between 0 and 2 [default: 1]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Equilibrium propagation"
     )]
@@ -168,7 +168,7 @@ pub struct Settings {
     /// End a phase when the relative change of the states in an iteration falls below this [default: never]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Equilibrium propagation"
     )]
@@ -176,7 +176,7 @@ pub struct Settings {
     /// The same for the nudged phases alone [default: that of --tolerance]
     #[arg(
         long,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_name = "X",
         help_heading = "Equilibrium propagation"
     )]
@@ -189,11 +189,11 @@ pub struct Settings {
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<Precision>,
     /// Threads of the CPU [default: one per core]
-    #[arg(long, value_parser = count, value_name = "N", allow_negative_numbers = true, help_heading = "Machine")]
+    #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true, help_heading = "Machine")]
     pub threads: Option<usize>,
 
     /// Save a checkpoint every N batches besides at each end of an epoch [default: every ten minutes]
-    #[arg(long, value_parser = count, value_name = "BATCHES", allow_negative_numbers = true, help_heading = "Record")]
+    #[arg(long, value_parser = count, value_name = "BATCHES", allow_hyphen_values = true, help_heading = "Record")]
     pub save_every: Option<usize>,
 }
 
