@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <stdio.h>
@@ -214,6 +216,57 @@ Registration*& kernels() {
 
 std::atomic<int> active_mutation{0};
 
+// Host threads that share a launch's blocks with the caller. One launch at a time has them; others run alone.
+class Helpers {
+public:
+    Helpers() {
+        const unsigned count = std::max(1u, std::thread::hardware_concurrency()) - 1;
+        for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { serve(); });
+    }
+    void run(const std::function<void()>& work) {
+        std::unique_lock<std::mutex> mine(busy_, std::try_to_lock);
+        if (!mine) return work();
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            work_ = &work;
+            ++round_;
+        }
+        wake_.notify_all();
+        work();
+        std::unique_lock<std::mutex> lock(mutex_);
+        work_ = nullptr; // nothing is left for a helper that has not started yet
+        done_.wait(lock, [this] { return at_work_ == 0; });
+    }
+
+private:
+    void serve() {
+        unsigned seen = 0;
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wake_.wait(lock, [&] { return round_ != seen; });
+            seen = round_;
+            const std::function<void()>* work = work_;
+            if (!work) continue;
+            ++at_work_;
+            lock.unlock();
+            (*work)();
+            lock.lock();
+            if (--at_work_ == 0) done_.notify_one();
+        }
+    }
+
+    std::vector<std::thread> threads_;
+    std::mutex busy_, mutex_;
+    std::condition_variable wake_, done_;
+    const std::function<void()>* work_ = nullptr;
+    unsigned round_ = 0, at_work_ = 0;
+};
+
+Helpers& helpers() {
+    static Helpers* pool = new Helpers; // never destroyed: its threads end with the process
+    return *pool;
+}
+
 } // namespace
 
 Registration::Registration(const char* name, Kernel kernel, unsigned threads)
@@ -402,7 +455,7 @@ int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, s
     if (shared > MAX_SHARED_BYTES) return 4;
     std::atomic<unsigned> next{0};
     std::atomic<int> result{0};
-    auto work = [&] {
+    const std::function<void()> work = [&] {
         // Kept between launches: a worker owns some megabytes of stacks.
         static thread_local Worker mine;
         worker = &mine;
@@ -413,11 +466,11 @@ int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, s
         for (unsigned index; (index = next.fetch_add(1)) < grid;)
             if (const int failure = run_block(mine, index, shared)) result = failure;
     };
-    const unsigned helpers = std::min(grid, std::max(1u, std::thread::hardware_concurrency())) - (grid ? 1 : 0);
-    std::vector<std::thread> pool;
-    for (unsigned i = 0; i < helpers; ++i) pool.emplace_back(work);
-    work();
-    for (auto& thread : pool) thread.join();
+    if (grid > 1) {
+        helpers().run(work);
+    } else {
+        work();
+    }
     return result;
 }
 

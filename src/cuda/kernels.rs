@@ -93,10 +93,13 @@ const fn slices(rows: u32) -> u32 {
     STAGES * rows * DEPTH * 2
 }
 
-const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128));
-const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128));
-const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32));
-const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32));
+/// The pixels of a tile's rows: three integers each.
+const PIXELS: u32 = 128 * 12;
+
+const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128) + PIXELS);
+const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128) + PIXELS);
+const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32) + PIXELS);
+const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32) + PIXELS);
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
 
