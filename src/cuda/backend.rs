@@ -107,13 +107,17 @@ impl CudaBackend {
         })
     }
 
-    fn batch(&self) -> Result<&Batch> {
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(super) fn batch(&self) -> Result<&Batch> {
         ensure!(self.progress.loaded, "no batch is loaded");
         Ok(self.batches.last().expect("a loaded batch has buffers"))
     }
 
     /// Weights as the relaxation reads them.
-    fn weights(&self) -> *const c_void {
+    pub(super) fn weights(&self) -> *const c_void {
         match &self.packed {
             Some(packed) => packed.ptr::<c_void>().cast_const(),
             None => self.parameters.ptr::<c_void>().cast_const(),

@@ -718,6 +718,15 @@ impl Batch {
         Ok(end)
     }
 
+    /// The update of one layer alone, once its states exist: for measurements.
+    pub fn layer_sweep(&self, setup: &Setup, l: usize, kind: Kind) -> Result<Sweep> {
+        let components = kind.components();
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
+        let target = self.update_target(setup, l, kind);
+        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| false);
+        sweep.build(&setup.device)
+    }
+
     /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
     /// states at the convolutions' resolution.
     pub fn unpool_for_gradient(&self, setup: &Setup, weights: *const c_void) -> Result<()> {

@@ -317,3 +317,12 @@ pub fn pack_parameters(device: &dyn Device, args: &EqPackArgs) -> Result<()> {
     let blocks = (args.count as usize).div_ceil(EQ_PARAMETER_BLOCK as usize);
     launch(device, kernel, blocks, args)
 }
+
+/// Multiply-adds of one block of [`roofline_mma`]: eight warps, 1024 steps of 16 products of 16 x 8 x 16.
+pub const ROOFLINE_PRODUCTS: f64 = 8.0 * 1024.0 * 16.0 * (16.0 * 8.0 * 16.0);
+
+/// Products in registers: the limit of the tensor-core instruction. `args` is not used.
+pub fn roofline_mma(device: &dyn Device, blocks: usize, args: &EqPackArgs) -> Result<()> {
+    let kernel = spec("roofline_mma", 256, 0);
+    launch(device, kernel, blocks, args)
+}
