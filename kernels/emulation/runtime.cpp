@@ -65,6 +65,7 @@ eqprop_switch_stack:
 namespace {
 
 constexpr size_t STACK_BYTES = 64 << 10;
+constexpr size_t CACHE_COLOUR_BYTES = 640;
 constexpr unsigned MAX_THREADS = 256;
 constexpr size_t GUARD_BYTES = 4096;
 constexpr size_t MAX_SHARED_BYTES = 227 << 10; // the largest of any architecture that we compile for
@@ -158,7 +159,8 @@ void prepare(Worker& w, unsigned t) {
     f.state = RUNNABLE;
     f.committed = 0;
     f.pending = 0;
-    unsigned char* top = w.stacks + STACK_BYTES * (t + 1);
+    // Tops at different places of a page: at the same one, all fibres would compete for the same lines of the cache.
+    unsigned char* top = w.stacks + STACK_BYTES * (t + 1) - t % LANES * CACHE_COLOUR_BYTES;
 #if defined(__x86_64__)
     // As if fibre_main had been called: six registers and the return address below an aligned frame.
     void** sp = reinterpret_cast<void**>(top) - 2;
@@ -168,8 +170,8 @@ void prepare(Worker& w, unsigned t) {
     f.stack_pointer = sp;
 #else
     getcontext(&w.contexts[t]);
-    w.contexts[t].uc_stack.ss_sp = top - STACK_BYTES;
-    w.contexts[t].uc_stack.ss_size = STACK_BYTES;
+    w.contexts[t].uc_stack.ss_sp = w.stacks + STACK_BYTES * t;
+    w.contexts[t].uc_stack.ss_size = top - (w.stacks + STACK_BYTES * t);
     w.contexts[t].uc_link = nullptr;
     makecontext(&w.contexts[t], fibre_main, 0);
 #endif
