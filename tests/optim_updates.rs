@@ -10,6 +10,21 @@ fn set(values: [f64; 3]) -> ParameterSet<f64> {
     ParameterSet::new(vec![vector(&values[..2])], vec![vector(&values[2..])])
 }
 
+fn step(
+    optimizer: &mut Optimizer<f64>,
+    parameters: &mut ParameterSet<f64>,
+    gradient: &ParameterSet<f64>,
+    rates: &[f64],
+) {
+    let mut updated = Vec::new();
+    optimizer.step(parameters, gradient, rates, |_, i| updated.push(i));
+    assert_eq!(
+        updated,
+        [0, 1],
+        "each tensor is reported once, after its update"
+    );
+}
+
 fn flat(parameters: &ParameterSet<f64>) -> Vec<f64> {
     parameters.tensors().iter().flatten().copied().collect()
 }
@@ -47,7 +62,7 @@ fn sgd_is_nesterov_momentum_with_l2_decay() {
     let mut parameters = set(START);
     let (mut w, mut velocity) = (START, [0.0; 3]);
     for gradient in GRADIENTS {
-        optimizer.step(&mut parameters, &set(gradient), &RATES);
+        step(&mut optimizer, &mut parameters, &set(gradient), &RATES);
         for i in 0..3 {
             let g = gradient[i] + weight_decay * w[i];
             velocity[i] = momentum * velocity[i] + g;
@@ -67,9 +82,19 @@ fn sgd_starts_as_pytorch_does() {
     };
     let mut optimizer = Optimizer::new(config);
     let mut parameters = set([0.0; 3]);
-    optimizer.step(&mut parameters, &set([0.5, 0.0, 0.0]), &[lr, lr]);
+    step(
+        &mut optimizer,
+        &mut parameters,
+        &set([0.5, 0.0, 0.0]),
+        &[lr, lr],
+    );
     assert_close(&flat(&parameters), &[-lr * 0.5 * (1.0 + mu), 0.0, 0.0]);
-    optimizer.step(&mut parameters, &set([0.5, 0.0, 0.0]), &[lr, lr]);
+    step(
+        &mut optimizer,
+        &mut parameters,
+        &set([0.5, 0.0, 0.0]),
+        &[lr, lr],
+    );
     assert_close(
         &flat(&parameters),
         &[-lr * 0.5 * (2.0 + 2.0 * mu + mu * mu), 0.0, 0.0],
@@ -83,7 +108,12 @@ fn adamw_decouples_the_decay_and_corrects_the_bias_of_its_moments() {
     let mut parameters = set(START);
     let mut w = START;
     for t in 1..=GRADIENTS.len() {
-        optimizer.step(&mut parameters, &set(GRADIENTS[t - 1]), &RATES);
+        step(
+            &mut optimizer,
+            &mut parameters,
+            &set(GRADIENTS[t - 1]),
+            &RATES,
+        );
         for i in 0..3 {
             // The moments as the weighted means they are, not by their recurrence.
             let mean = |beta: f64, power: i32| -> f64 {
@@ -112,7 +142,12 @@ fn decay_acts_on_biases_too() {
         OptimizerConfig::AdamW { weight_decay: 0.5 },
     ] {
         let mut parameters = set(START);
-        Optimizer::new(config).step(&mut parameters, &set([0.0; 3]), &RATES);
+        step(
+            &mut Optimizer::new(config),
+            &mut parameters,
+            &set([0.0; 3]),
+            &RATES,
+        );
         let expected: Vec<f64> = (0..3).map(|i| START[i] * (1.0 - 0.5 * rate(i))).collect();
         assert_close(&flat(&parameters), &expected);
     }
@@ -129,7 +164,12 @@ fn the_global_norm_is_clipped_to_one() {
         weight_decay: 0.0,
     };
     let mut parameters = set([0.0; 3]);
-    Optimizer::new(config).step(&mut parameters, &set([6.0, 0.0, 8.0]), &[1.0, 1.0]);
+    step(
+        &mut Optimizer::new(config),
+        &mut parameters,
+        &set([6.0, 0.0, 8.0]),
+        &[1.0, 1.0],
+    );
     let scale = 1.0 / (10.0 + 1e-6);
     assert_close(&flat(&parameters), &[-6.0 * scale, 0.0, -8.0 * scale]);
 }
@@ -142,7 +182,12 @@ fn decay_is_not_clipped() {
         weight_decay: 1.0,
     };
     let mut parameters = set([100.0, 0.0, 0.0]);
-    Optimizer::new(config).step(&mut parameters, &set([0.5, 0.0, 0.0]), &[0.1, 0.1]);
+    step(
+        &mut Optimizer::new(config),
+        &mut parameters,
+        &set([0.5, 0.0, 0.0]),
+        &[0.1, 0.1],
+    );
     assert_close(&flat(&parameters), &[100.0 - 0.1 * 100.5, 0.0, 0.0]);
 }
 
@@ -158,19 +203,19 @@ fn the_state_resumes_exactly() {
     ] {
         let (mut whole, mut parameters) = (Optimizer::new(config), set(START));
         for gradient in &GRADIENTS[..2] {
-            whole.step(&mut parameters, &set(*gradient), &RATES);
+            step(&mut whole, &mut parameters, &set(*gradient), &RATES);
         }
         let (mut resumed, mut copy) = (Optimizer::new(config), parameters.clone());
         resumed.set_state(whole.state(ParameterSet::clone), ParameterSet::clone);
         for gradient in &GRADIENTS[2..] {
-            whole.step(&mut parameters, &set(*gradient), &RATES);
-            resumed.step(&mut copy, &set(*gradient), &RATES);
+            step(&mut whole, &mut parameters, &set(*gradient), &RATES);
+            step(&mut resumed, &mut copy, &set(*gradient), &RATES);
         }
         assert_eq!(parameters, copy, "{config:?}");
         // And the state matters: without it the steps differ.
         let (mut fresh, mut other) = (Optimizer::new(config), set(START));
-        fresh.step(&mut other, &set(GRADIENTS[2]), &RATES);
-        fresh.step(&mut other, &set(GRADIENTS[3]), &RATES);
+        step(&mut fresh, &mut other, &set(GRADIENTS[2]), &RATES);
+        step(&mut fresh, &mut other, &set(GRADIENTS[3]), &RATES);
         assert_ne!(other, copy);
     }
 }

@@ -7,7 +7,7 @@ use eqprop_cuda::reference::Precision;
 use parity_support::{File, files, replay};
 
 /// Quantities that the files hold between them; a replay that stopped checking one of them would still pass.
-const QUANTITIES: [&str; 22] = [
+const QUANTITIES: [&str; 23] = [
     "cosine",
     "crop4edge",
     "energy.k1",
@@ -26,6 +26,7 @@ const QUANTITIES: [&str; 22] = [
     "op.Rotate",
     "second.layer",
     "train.adamw.after3",
+    "train.adamw.after3, sum-difference",
     "train.sgd.after3",
     "train.sgd.gradnorm.2",
     "variant.negative.grad.raw",

@@ -62,7 +62,8 @@ fn parse() -> Result<Cli, clap::Error> {
         .map(|command| command.get_name().to_string())
         .collect();
     let command = subcommands.iter().fold(Cli::command(), |command, name| {
-        command.mut_subcommand(name, accept_snake_case)
+        // Of an option that is given twice the last one counts, as in the published program.
+        command.mut_subcommand(name, |sub| accept_snake_case(sub).args_override_self(true))
     });
     Cli::from_arg_matches(&command.try_get_matches()?)
 }

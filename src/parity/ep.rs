@@ -9,12 +9,12 @@ mod train;
 use super::Factory;
 use super::compare::{Difference, relative};
 use super::golden::Golden;
-use super::report::{Report, Row, global};
+use super::report::{Report, Row, SMALL_TENSOR, global};
 use super::tolerance::{Scale, Tolerances};
 use crate::ep::{Backend, NudgedPhase, Nudging, Relaxation, Start, Variant, Which};
 use crate::network::{Mode, ParameterSet};
 use crate::optim::clip_scale;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use ndarray::ArrayD;
 use setup::Setup;
@@ -144,7 +144,7 @@ impl Replay<'_> {
         }
         if self.golden.has("grad.norm") {
             let tolerance = self.judge_small(self.tolerances.gradient_norm);
-            self.compare_scalar("grad.norm", norm, tolerance)?;
+            self.compare_scalar("grad.norm", "grad.norm", norm, tolerance)?;
         }
         if self.any("grad.clipped.") {
             let clipped = scaled(&gradient, clip_scale(norm));
@@ -224,10 +224,16 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn compare_scalar(&mut self, name: &str, ours: f64, tolerance: Option<f64>) -> Result<()> {
+    fn compare_scalar(
+        &mut self,
+        name: &str,
+        quantity: &str,
+        ours: f64,
+        tolerance: Option<f64>,
+    ) -> Result<()> {
         let golden = self.golden.scalar(name)?;
         self.report.row(Row {
-            quantity: name.to_string(),
+            quantity: quantity.to_string(),
             absolute: (ours - golden).abs(),
             relative: relative((ours - golden).abs(), golden.abs()),
             scale: Scale::TensorMax,
@@ -246,28 +252,29 @@ impl Replay<'_> {
     ) -> Result<()> {
         let parts = self.differences(prefix, gradient)?;
         let t = self.tolerances;
-        let (label, tolerance, angle) = match form {
-            NudgedPhase::Direct => (prefix.to_string(), self.judge_small(t.gradient), t.angle),
-            NudgedPhase::SumDifference => (
-                format!("{prefix}, sum-difference"),
-                self.judge_small(t.gradient),
-                t.angle_sum_difference,
-            ),
+        let label = labelled(prefix, form);
+        let tolerance = self.judge_small(t.gradient);
+        let angle = match form {
+            NudgedPhase::Direct => t.angle,
+            NudgedPhase::SumDifference => t.angle_sum_difference,
         };
         self.report
             .tensors(&label, &parts, t.gradient_scale, tolerance);
         let whole = global(&parts);
-        let worst = (parts.iter())
+        // A tensor without a gradient to speak of has no direction.
+        let small = SMALL_TENSOR * whole.golden_norm();
+        let worst = (parts.iter().filter(|(_, d)| d.golden_norm() > small))
             .map(|(name, d)| (d.cosine(), name))
             .min_by(|a, b| a.0.total_cmp(&b.0));
-        let (cosine, name) = worst.context("a network has parameters")?;
         self.report.row(Row {
             quantity: format!("{label}: direction"),
             absolute: whole.max,
             relative: (1.0 - whole.cosine()).max(0.0),
             scale: Scale::Angle,
             tolerance: Some(angle),
-            note: format!("{name} alone: cosine {cosine:.9}"),
+            note: worst.map_or(String::new(), |(cosine, name)| {
+                format!("{name} alone: cosine {cosine:.9}")
+            }),
         });
         Ok(())
     }
@@ -296,6 +303,14 @@ impl Replay<'_> {
     fn judge_small(&self, tolerance: f64) -> Option<f64> {
         let small = self.setup.is_precision && !self.tolerances.resolves_small_gradients;
         (!small).then_some(tolerance)
+    }
+}
+
+/// Quantities of the direct form bear the tensor's name alone.
+fn labelled(name: &str, form: NudgedPhase) -> String {
+    match form {
+        NudgedPhase::Direct => name.to_string(),
+        NudgedPhase::SumDifference => format!("{name}, sum-difference"),
     }
 }
 

@@ -27,6 +27,9 @@ const PROVENANCE: [&str; 12] = [
     "version",
 ];
 
+/// JSON's way to say that a key has no value.
+const NULL: &str = "null";
+
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum GoldenError {
@@ -178,12 +181,15 @@ impl Golden {
         })
     }
 
-    /// A metadata value, or `None` where the key is absent.
+    /// A metadata value, or `None` where the key is absent or null.
     pub fn optional<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         let Some(text) = self.metadata.get(key) else {
             return Ok(None);
         };
         self.used_metadata.borrow_mut().insert(key.to_string());
+        if text.trim() == NULL {
+            return Ok(None);
+        }
         serde_json::from_str(text)
             .map(Some)
             .map_err(|e| GoldenError::Metadata {
@@ -217,9 +223,13 @@ impl Golden {
 
     pub fn unused_metadata(&self) -> Vec<String> {
         let used = self.used_metadata.borrow();
-        let unused = (self.metadata.keys())
-            .filter(|key| !used.contains(*key) && !PROVENANCE.contains(&key.as_str()));
-        unused.cloned().collect()
+        let unknown = |(key, value): &(&String, &String)| {
+            // null says nothing, so nothing of it is passed over
+            let known = used.contains(*key) || PROVENANCE.contains(&key.as_str());
+            !known && value.trim() != NULL
+        };
+        let unused = self.metadata.iter().filter(unknown);
+        unused.map(|(key, _)| key.clone()).collect()
     }
 
     fn tensor(&self, name: &str) -> Result<&Tensor> {

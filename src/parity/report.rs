@@ -106,7 +106,7 @@ impl Report {
 }
 
 /// Part of the global norm below which a tensor's own norm is no scale.
-const SMALL_TENSOR: f64 = 1e-6;
+pub const SMALL_TENSOR: f64 = 1e-4;
 
 /// All tensors as one.
 pub fn global(parts: &[(String, Difference)]) -> Difference {

@@ -9,11 +9,11 @@
 //! | states | largest error / largest value of the layer | 1e-6 | 1e-4 |
 //! | | norm of the error / norm of the layer | (implied) | 1e-5 |
 //! | energies, costs | largest error / largest value of the batch | 1e-9 | 1e-4 |
-//! | gradients | norm of the error / norm of the tensor (fp64), of the whole gradient (fp32) | 1e-6 | 1e-4 |
-//! | gradient norms | error / norm | 1e-6 | 1e-4, while training 1e-3 |
+//! | gradients | norm of the error / norm of the tensor, but at least 1e-4 of the whole (fp64), / norm of the whole gradient (fp32) | 1e-6 | 1e-4 |
+//! | gradient norms | error / norm | 1e-6 | 1e-4, while training 1e-2 |
 //! | direction of the gradient | 1 - cosine | 1e-9 | 2e-4, in sum-and-difference form 1e-6 |
-//! | parameters after SGD | largest error / largest value of the tensor | 1e-6 | 1e-4 |
-//! | parameters after AdamW | rms error over all parameters / learning rate | 1e-3 | 0.1 |
+//! | parameters after SGD | norm of the error / norm of the tensor | 1e-6 | 5e-4 |
+//! | parameters after AdamW | rms error over all parameters / learning rate | 1e-3 | 1, in sum-and-difference form 0.05 |
 //! | learning rates | largest error / initial rate | 1e-9 | the same |
 //! | augmented bytes | exact | | |
 //! | normalised images | largest error / largest value | 1e-6 | the same |
@@ -28,11 +28,14 @@
 //!   global norm. Where training has made the gradient small (files whose `purpose` is `precision`), even that is too
 //!   much to ask of two subtracted phases, and the direction alone is judged; the sum-and-difference form stays exact.
 //!   One thing no tolerance covers: where two values in a max-pool window differ by less than rounding, fp32 may pick
-//!   the other one, and the gradient jumps. It happened once in 72 gradients of such small networks.
+//!   the other one, and the gradient jumps by a percent or ten. It happened three times in 250 gradients of such small
+//!   networks.
+//! - *SGD*: 36 random files, written by `bench/pytorch_step.py`'s operators in float64, ended 1e-7 to 3e-4 apart.
 //! - *AdamW* divides by the root of the second moment: an element whose gradient is smaller than its rounding error
-//!   still moves by the full learning rate, possibly the wrong way. A small tensor may consist of such elements
-//!   alone (0.1 was seen; all parameters together 0.02), so the root mean square over all parameters is judged.
-//!   What three steps of wrong signs do to later gradients is why those get more room, too.
+//!   still moves by the full learning rate, or stays where it should have moved. With cross-entropy and confident
+//!   outputs, subtracting two float32 states leaves whole rows of the head without a gradient: up to half a learning rate
+//!   in the mean over all parameters. The direct form is therefore held to no more than that the updates are not all
+//!   wrong; the sum-and-difference form, which keeps such gradients, ended at 0.003 at most and is judged.
 //! - *Schedules*: PyTorch steps its cosine by a recurrence, we use the closed form; 300 steps leave 1e-13.
 
 use crate::reference::Precision;
@@ -42,7 +45,7 @@ use crate::reference::Precision;
 pub enum Scale {
     /// largest golden value of the tensor; 1 if all are zero
     TensorMax,
-    /// norm of the golden tensor, at least a millionth of the norm of all tensors together
+    /// norm of the golden tensor, at least a ten-thousandth of the norm of all tensors together
     TensorNorm,
     /// norm of the golden tensor; 1 if it is zero
     LayerNorm,
@@ -81,13 +84,20 @@ pub struct Tolerances {
     pub gradient: f64,
     pub gradient_scale: Scale,
     pub gradient_norm: f64,
-    pub gradient_norm_training: f64,
     pub angle: f64,
     pub angle_sum_difference: f64,
-    pub sgd: f64,
-    pub adamw: f64,
+    pub training: TrainingTolerances,
     /// whether two subtracted phases resolve the small gradient of a trained network
     pub resolves_small_gradients: bool,
+}
+
+/// After a few training steps, where errors have passed through the network several times.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainingTolerances {
+    pub gradient_norm: f64,
+    pub sgd: f64,
+    pub adamw: f64,
+    pub adamw_sum_difference: f64,
 }
 
 /// Learning rates, relative to the initial one.
@@ -105,11 +115,14 @@ impl Tolerances {
         gradient: 1e-6,
         gradient_scale: Scale::TensorNorm,
         gradient_norm: 1e-6,
-        gradient_norm_training: 1e-6,
         angle: 1e-9,
         angle_sum_difference: 1e-9,
-        sgd: 1e-6,
-        adamw: 1e-3,
+        training: TrainingTolerances {
+            gradient_norm: 1e-6,
+            sgd: 1e-6,
+            adamw: 1e-3,
+            adamw_sum_difference: 1e-3,
+        },
         resolves_small_gradients: true,
     };
 
@@ -120,11 +133,14 @@ impl Tolerances {
         gradient: 1e-4,
         gradient_scale: Scale::GlobalNorm,
         gradient_norm: 1e-4,
-        gradient_norm_training: 1e-3,
         angle: 2e-4,
         angle_sum_difference: 1e-6,
-        sgd: 1e-4,
-        adamw: 0.1,
+        training: TrainingTolerances {
+            gradient_norm: 1e-2,
+            sgd: 5e-4,
+            adamw: 1.0,
+            adamw_sum_difference: 0.05,
+        },
         resolves_small_gradients: false,
     };
 

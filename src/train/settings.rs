@@ -57,7 +57,7 @@ pub struct Settings {
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
     pub network: Option<String>,
     /// Widths of the four blocks of a published network [default: 128,256,512,512]
-    #[arg(long, value_parser = count, value_delimiter = ',', allow_hyphen_values = true, value_name = "A,B,C,D", help_heading = "Network")]
+    #[arg(long, value_parser = count, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "A,B,C,D", help_heading = "Network")]
     pub channels: Option<Vec<usize>>,
     /// Activation of the hidden layers [default: relu6]
     #[arg(long, help_heading = "Network")]
@@ -66,6 +66,7 @@ pub struct Settings {
     #[arg(
         long,
         value_delimiter = ',',
+        action = clap::ArgAction::Set,
         allow_hyphen_values = true,
         value_name = "LIST",
         help_heading = "Network"
@@ -93,6 +94,7 @@ pub struct Settings {
     #[arg(
         long,
         value_delimiter = ',',
+        action = clap::ArgAction::Set,
         allow_hyphen_values = true,
         value_name = "LIST",
         help_heading = "Learning"
@@ -104,6 +106,7 @@ pub struct Settings {
     #[arg(
         long,
         value_delimiter = ',',
+        action = clap::ArgAction::Set,
         allow_hyphen_values = true,
         value_name = "LIST",
         help_heading = "Learning"

@@ -69,22 +69,22 @@ impl File {
             .unwrap_or_else(|| panic!("no {name}"));
         match dtype {
             Dtype::F64 => {
-                let values = data
-                    .chunks_exact(8)
-                    .map(|b| f64::from_le_bytes(b.try_into().unwrap()));
-                let largest = values.clone().fold(0.0, |m: f64, v| m.max(v.abs()));
-                let value = values.last().unwrap() + relative * largest;
-                let at = data.len() - 8;
-                data[at..].copy_from_slice(&value.to_le_bytes());
+                let (values, []) = data.as_chunks_mut::<8>() else {
+                    panic!("half a number")
+                };
+                let size = |m: f64, v: &[u8; 8]| m.max(f64::from_le_bytes(*v).abs());
+                let largest = values.iter().fold(0.0, size);
+                let last = values.last_mut().unwrap();
+                *last = (f64::from_le_bytes(*last) + relative * largest).to_le_bytes();
             }
             Dtype::F32 => {
-                let values = data
-                    .chunks_exact(4)
-                    .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-                let largest = values.clone().fold(0.0, |m: f32, v| m.max(v.abs()));
-                let value = values.last().unwrap() + relative as f32 * largest;
-                let at = data.len() - 4;
-                data[at..].copy_from_slice(&value.to_le_bytes());
+                let (values, []) = data.as_chunks_mut::<4>() else {
+                    panic!("half a number")
+                };
+                let size = |m: f32, v: &[u8; 4]| m.max(f32::from_le_bytes(*v).abs());
+                let largest = values.iter().fold(0.0, size);
+                let last = values.last_mut().unwrap();
+                *last = (f32::from_le_bytes(*last) + relative as f32 * largest).to_le_bytes();
             }
             Dtype::I64 => {
                 let at = data.len() - 8;
