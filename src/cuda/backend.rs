@@ -2,7 +2,7 @@
 
 use super::Precision;
 use super::abi::*;
-use super::batch::{Batch, Kind, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
+use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
 use super::device::{Buffer, Device};
 use super::gradient::GradientPlan;
 use super::kernels::{self, Format, Relax};
@@ -107,13 +107,17 @@ impl CudaBackend {
         })
     }
 
-    fn batch(&self) -> Result<&Batch> {
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(super) fn batch(&self) -> Result<&Batch> {
         ensure!(self.progress.loaded, "no batch is loaded");
         Ok(self.batches.last().expect("a loaded batch has buffers"))
     }
 
     /// Weights as the relaxation reads them.
-    fn weights(&self) -> *const c_void {
+    pub(super) fn weights(&self) -> *const c_void {
         match &self.packed {
             Some(packed) => packed.ptr::<c_void>().cast_const(),
             None => self.parameters.ptr::<c_void>().cast_const(),
@@ -268,14 +272,26 @@ fn cost_code(cost: CostFunction) -> u32 {
     }
 }
 
-fn phase_start(relaxation: &Relaxation) -> EqPhase {
-    EqPhase {
-        omega: relaxation.omega,
-        tolerance: relaxation.tolerance.unwrap_or(-1.0),
-        smallest: f64::INFINITY,
-        previous: f64::INFINITY,
-        patience: SAFEGUARD_SETTLING,
-        ..EqPhase::default()
+fn phase(
+    relaxation: &Relaxation,
+    kind: Kind,
+    weights: *const c_void,
+    nudging: Option<PhaseNudging>,
+) -> Phase {
+    Phase {
+        mode: relaxation.mode,
+        kind,
+        iterations: relaxation.iterations,
+        start: EqPhase {
+            omega: relaxation.omega,
+            tolerance: relaxation.tolerance.unwrap_or(-1.0),
+            smallest: f64::INFINITY,
+            previous: f64::INFINITY,
+            patience: SAFEGUARD_SETTLING,
+            ..EqPhase::default()
+        },
+        weights,
+        nudging,
     }
 }
 
@@ -425,15 +441,8 @@ impl Backend for CudaBackend {
             ..Progress::default()
         };
         let batch = self.batches.last_mut().expect("a batch is loaded");
-        let end = batch.run_phase(
-            &self.setup,
-            relaxation.mode,
-            Kind::Free,
-            relaxation.iterations,
-            phase_start(relaxation),
-            weights,
-            None,
-        )?;
+        let phase = phase(relaxation, Kind::Free, weights, None);
+        let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
     }
 
@@ -521,15 +530,8 @@ impl Backend for CudaBackend {
             cost: cost_code(cost),
             strengths: strengths.map(|s| s as f32),
         };
-        let end = batch.run_phase(
-            &self.setup,
-            relaxation.mode,
-            kind,
-            relaxation.iterations,
-            phase_start(relaxation),
-            weights,
-            Some(nudging_of_phase),
-        )?;
+        let phase = phase(relaxation, kind, weights, Some(nudging_of_phase));
+        let end = batch.run_phase(&self.setup, &phase)?;
         self.progress.nudged = Some(kind);
         self.progress.nudging_difference = second - first;
         self.progress.gradient = false;

@@ -635,17 +635,16 @@ impl Batch {
         }
     }
 
-    /// Runs a phase to its end; the states of `kind` are on side 0 before and after.
-    pub fn run_phase(
-        &mut self,
-        setup: &Setup,
-        mode: Mode,
-        kind: Kind,
-        iterations: usize,
-        start: EqPhase,
-        weights: *const c_void,
-        nudging: Option<PhaseNudging>,
-    ) -> Result<EqPhase> {
+    /// Runs a phase to its end; the states of its kind are on side 0 before and after.
+    pub fn run_phase(&mut self, setup: &Setup, phase: &Phase) -> Result<EqPhase> {
+        let &Phase {
+            mode,
+            kind,
+            iterations,
+            start,
+            weights,
+            nudging,
+        } = phase;
         let device = &*setup.device;
         let plan = self.iteration(setup, mode, kind)?;
         self.phase.write(&[start])?;
@@ -717,6 +716,15 @@ impl Batch {
             }
         }
         Ok(end)
+    }
+
+    /// The update of one layer alone, once its states exist: for measurements.
+    pub fn layer_sweep(&self, setup: &Setup, l: usize, kind: Kind) -> Result<Sweep> {
+        let components = kind.components();
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
+        let target = self.update_target(setup, l, kind);
+        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| false);
+        sweep.build(&setup.device)
     }
 
     /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
@@ -793,6 +801,17 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A phase as the device runs it.
+pub struct Phase {
+    pub mode: Mode,
+    pub kind: Kind,
+    pub iterations: usize,
+    /// omega, tolerance and what the safeguard starts from
+    pub start: EqPhase,
+    pub weights: *const c_void,
+    pub nudging: Option<PhaseNudging>,
 }
 
 /// Nudging of a phase, as `kernels/cost.cu` takes it.
