@@ -73,7 +73,9 @@ pub fn evaluate(
             *images += 1;
             *correct += usize::from(prediction == label);
         }
-        evaluation.tally.add(&outcome, &batch.labels, &report);
+        evaluation
+            .tally
+            .add(&outcome, &batch.labels, &report, relaxation.omega);
         progress.advance(batch.len(), evaluation.tally.top1_error());
     }
     evaluation.tally.seconds = begun.elapsed().as_secs_f64();

@@ -16,12 +16,20 @@ pub struct Tally {
     nudged_iterations: usize,
     /// smallest over-relaxation that a phase ended with
     omega: Option<f64>,
+    /// phases in which the safeguard against growth lowered it
+    eased: usize,
     pub seconds: f64,
 }
 
 impl Tally {
-    /// Adds a batch's free phase.
-    pub fn add(&mut self, outcome: &BatchOutcome, labels: &[usize], free: &PhaseReport) {
+    /// Adds a batch's free phase, which began with over-relaxation `omega`.
+    pub fn add(
+        &mut self,
+        outcome: &BatchOutcome,
+        labels: &[usize],
+        free: &PhaseReport,
+        omega: f64,
+    ) {
         self.examples += labels.len();
         self.batches += 1;
         self.energy += outcome.energy.iter().sum::<f64>();
@@ -32,16 +40,17 @@ impl Tally {
             .count();
         self.top5_wrong += outcome.in_top5.iter().filter(|&&inside| !inside).count();
         self.free_iterations += free.iterations;
-        self.note_omega(free);
+        self.note_omega(free, omega);
     }
 
-    /// Adds a batch's nudged phases.
-    pub fn add_nudged(&mut self, nudged: &PhaseReport) {
+    /// Adds a batch's nudged phases, which began with over-relaxation `omega`.
+    pub fn add_nudged(&mut self, nudged: &PhaseReport, omega: f64) {
         self.nudged_iterations += nudged.iterations;
-        self.note_omega(nudged);
+        self.note_omega(nudged, omega);
     }
 
-    fn note_omega(&mut self, report: &PhaseReport) {
+    fn note_omega(&mut self, report: &PhaseReport, asked: f64) {
+        self.eased += usize::from(report.omega < asked);
         self.omega = Some(
             self.omega
                 .map_or(report.omega, |omega| omega.min(report.omega)),
@@ -67,6 +76,7 @@ impl Tally {
             nudged_iterations: (self.nudged_iterations > 0)
                 .then(|| self.nudged_iterations as f64 / batches),
             smallest_omega: self.omega.unwrap_or(1.0),
+            eased_phases: self.eased,
         }
     }
 }
@@ -84,8 +94,10 @@ pub struct Measures {
     /// absent in a test pass
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nudged_iterations: Option<f64>,
-    /// below the configured one when the safeguard against divergence stepped in
+    /// below the configured one when the safeguard against growth stepped in
     pub smallest_omega: f64,
+    /// phases in which it did
+    pub eased_phases: usize,
 }
 
 impl Measures {
@@ -95,9 +107,13 @@ impl Measures {
             Some(nudged) => format!("{:.0}+{nudged:.0}", self.free_iterations),
             None => format!("{:.0}", self.free_iterations),
         };
+        let eased = match self.eased_phases {
+            0 => String::new(),
+            n => format!("   omega eased to {:.2} in {n} phases", self.smallest_omega),
+        };
         format!(
             "energy {:>10.4}   cost {:>8.5}   top-1 error {:>6.2} %   top-5 error {:>6.2} %   {iterations:>7} iterations   \
-             {:>7.1} s",
+             {:>7.1} s{eased}",
             self.energy,
             self.cost,
             100.0 * self.top1_error,

@@ -121,11 +121,11 @@ impl<'a> Trainer<'a> {
         let config = &self.run.config;
         let (cost, relaxation) = (config.lossfn, config.free_relaxation());
         let (outcome, free) = relax(self.backend, batch, Start::Kept, cost, &relaxation)?;
-        tally.add(&outcome, &batch.labels, &free);
+        tally.add(&outcome, &batch.labels, &free, config.omega);
         let nudged =
             self.backend
                 .nudged_phases(&config.nudging(), cost, &config.nudged_relaxation())?;
-        tally.add_nudged(&nudged);
+        tally.add_nudged(&nudged, config.omega);
         let gradient = self.backend.estimate_gradient()?;
         if !gradient.norm.is_finite() {
             bail!(Diverged(format!(
@@ -194,13 +194,6 @@ impl<'a> Trainer<'a> {
             "",
             record.test.columns()
         ));
-        let smallest = record.train.smallest_omega.min(record.test.smallest_omega);
-        if smallest < self.run.config.omega {
-            say(format_args!(
-                "{:<13} a phase grew instead of settling: omega went down to {smallest:.3}",
-                ""
-            ));
-        }
         Ok(())
     }
 
