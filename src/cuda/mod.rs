@@ -1,6 +1,6 @@
 //! The CUDA backend: training on one GPU with the project's own kernels (`kernels/`, and its README).
 //!
-//! From the outside in: [`CudaBackend`] is the [`Backend`](crate::ep::Backend); `batch.rs` holds the memory of a batch and
+//! From the outside in: [`CudaBackend`] is the [`Backend`]; `batch.rs` holds the memory of a batch and
 //! turns phases into launches; `sweep.rs` and `gradient.rs` build the tables that a launch reads, from the tap tables of
 //! `geometry.rs` and the parameter layout of `layout.rs`; `kernels.rs` is the only place that knows block sizes; and
 //! [`Device`] is the machine, a GPU or the emulation of one on the CPU (cargo feature `emulation`).
