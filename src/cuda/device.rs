@@ -146,3 +146,54 @@ pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: T is plain data; padding inside the shared structs is declared as fields.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
+
+/// Counts what would be allocated, and does nothing else.
+#[derive(Default)]
+pub struct CountingDevice {
+    bytes: std::sync::atomic::AtomicUsize,
+}
+
+impl CountingDevice {
+    /// Bytes that were asked for, whether or not they were given back.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Device for CountingDevice {
+    fn describe(&self) -> String {
+        "no device".to_string()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.bytes
+            .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        Ok(0)
+    }
+
+    fn release(&self, _: u64) {}
+
+    fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn download(&self, _: u64, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn zero(&self, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch(&self, _: &KernelSpec, _: usize, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

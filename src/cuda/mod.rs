@@ -1,6 +1,6 @@
 //! The CUDA backend: training on one GPU with the project's own kernels (`kernels/`, and its README).
 //!
-//! From the outside in: [`CudaBackend`] is the [`Backend`](crate::ep::Backend); `batch.rs` holds the memory of a batch and
+//! From the outside in: [`CudaBackend`] is the [`Backend`]; `batch.rs` holds the memory of a batch and
 //! turns phases into launches; `sweep.rs` and `gradient.rs` build the tables that a launch reads, from the tap tables of
 //! `geometry.rs` and the parameter layout of `layout.rs`; `kernels.rs` is the only place that knows block sizes; and
 //! [`Device`] is the machine, a GPU or the emulation of one on the CPU (cargo feature `emulation`).
@@ -26,9 +26,12 @@ pub use backend::CudaBackend;
 pub use device::{Device, KernelSpec};
 pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
 
-use crate::ep::Backend;
-use crate::network::Network;
+use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::network::{Mode, Network};
+use crate::optim::OptimizerConfig;
 use anyhow::Result;
+use device::CountingDevice;
+use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -52,9 +55,79 @@ pub fn backend(
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
 }
 
-/// The same on the emulated GPU.
+/// Bytes of device memory that training takes with batches of so many images, nearly all of it for states: found by
+/// going through a training step on a device that only counts.
+pub fn memory_need(
+    network: &Network,
+    precision: Precision,
+    images: usize,
+    optimizer: OptimizerConfig,
+) -> Result<usize> {
+    let device = Arc::new(CountingDevice::default());
+    let mut backend = CudaBackend::new(network, device.clone(), precision)?;
+    backend.set_optimizer(optimizer)?;
+    let shape = network.input().shape;
+    let input = Array4::zeros((images, shape.channels, shape.height, shape.width));
+    let relaxation = Relaxation {
+        mode: Mode::Asynchronous,
+        iterations: 1,
+        omega: 1.0,
+        tolerance: None,
+    };
+    let nudging = Nudging {
+        beta: 1.0,
+        variant: Variant::Centered,
+        form: NudgedPhase::SumDifference,
+    };
+    // Twice, because the second batch keeps the first one's state.
+    for _ in 0..2 {
+        backend.load_batch(&input, &vec![0; images], Start::Kept)?;
+        backend.free_phase(&relaxation)?;
+        backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
+        backend.estimate_gradient()?;
+    }
+    Ok(device.bytes())
+}
+
+/// [`backend`] on the emulated GPU.
 #[cfg(feature = "emulation")]
 pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::presets::{self, ActivationKind, PAPER_CHANNELS, PresetOptions};
+    use rand::SeedableRng;
+
+    #[test]
+    fn memory_need_is_that_of_the_states() {
+        let options = PresetOptions {
+            input_channels: 3,
+            classes: 10,
+            channels: PAPER_CHANNELS,
+            activation: ActivationKind::Relu6,
+            gains: None,
+        };
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let network = presets::build("hopfieldresnet13", &options, &mut rng).unwrap();
+        let need = |images| {
+            let sgd = OptimizerConfig::Sgd {
+                momentum: 0.9,
+                weight_decay: 0.0,
+            };
+            memory_need(&network, Precision::Fp16, images, sgd).unwrap() as f64
+        };
+        // Per image: drive and pre-activation in fp32, two sides of the free state and of the pair in fp16, and the kept
+        // state: 2 x 4 + 2 x 2 + 2 x 4 + 2 bytes per unit, and little else.
+        let units: usize = network.layers()[1..].iter().map(|l| l.shape.units()).sum();
+        let per_image = (need(64) - need(32)) / 32.0;
+        let expected = (22 * units) as f64;
+        assert!(
+            per_image > expected && per_image < 1.2 * expected,
+            "{per_image} instead of {expected}"
+        );
+    }
 }
