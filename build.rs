@@ -59,7 +59,19 @@ fn compile_fat_binary(nvcc: &Path) {
         .args(["-fatbin", "-std=c++17", "-O3", "--threads", "0", "-o"])
         .arg(&fat_binary)
         .arg("kernels/kernels.cu");
-    for a in architectures.split(',').map(str::trim) {
+    let known = known_architectures(nvcc);
+    let wanted = architectures.split(',').map(str::trim);
+    // An older toolkit does not know the newest GPUs: they get the portable code then.
+    let (chosen, unknown): (Vec<_>, Vec<_>) =
+        wanted.partition(|a| known.is_empty() || known.iter().any(|k| k == a));
+    if !unknown.is_empty() {
+        println!(
+            "cargo:warning={} does not know sm_{}: those GPUs will compile the kernels when the program starts",
+            nvcc.display(),
+            unknown.join(", sm_")
+        );
+    }
+    for a in &chosen {
         command.arg(format!("-gencode=arch=compute_{a},code=sm_{a}"));
     }
     command.arg(format!(
@@ -68,7 +80,10 @@ fn compile_fat_binary(nvcc: &Path) {
     match command.output() {
         Ok(output) if output.status.success() => {
             println!("cargo:rustc-cfg=eqprop_kernels");
-            println!("cargo:rustc-env=EQPROP_KERNEL_ARCHITECTURES={architectures}");
+            println!(
+                "cargo:rustc-env=EQPROP_KERNEL_ARCHITECTURES={}",
+                chosen.join(",")
+            );
         }
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
@@ -76,6 +91,28 @@ fn compile_fat_binary(nvcc: &Path) {
         }
         Err(error) => panic!("{} could not be run: {error}", nvcc.display()),
     }
+}
+
+/// What `nvcc --list-gpu-code` lists, without `sm_`; empty when it cannot be asked.
+fn known_architectures(nvcc: &Path) -> Vec<String> {
+    let Ok(output) = Command::new(nvcc).arg("--list-gpu-code").output() else {
+        return Vec::new();
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let plain: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("sm_"))
+        .collect();
+    // A toolkit that compiles sm_90 compiles its architecture-specific variant, whether it lists it or not.
+    let variants = plain
+        .iter()
+        .filter(|a| !a.ends_with('a'))
+        .map(|a| format!("{a}a"));
+    plain
+        .iter()
+        .map(|a| a.to_string())
+        .chain(variants)
+        .collect()
 }
 
 /// The places where a toolkit is usually found, the explicit ones first.

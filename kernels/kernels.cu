@@ -10,6 +10,7 @@
 #include "weight_grad_mma.cu"
 #include "gradient.cu"
 #include "optimizer.cu"
+#include "roofline.cu"
 
 #ifdef EQPROP_EMULATION
 // Kernels register themselves when the program starts; the launcher calls this so that the linker keeps them.

@@ -19,7 +19,7 @@
 // so that one copy of each weight serves both directions. 16-byte pieces of a row are permuted (swizzled) by its number: the
 // eight rows that one ldmatrix phase reads lie in different banks.
 //
-// Shared memory: STAGES x (ROWS + COLUMNS) x DEPTH x 2 bytes; 64 KB for the 128 x 128 tile. Limit: tensor cores, except where
+// Shared memory: STAGES x (ROWS + COLUMNS) x DEPTH x 2 bytes, and ROWS pixels; 65.5 KB for the 128 x 128 tile. Limit: tensor cores, except where
 // K is short (layer 1 of the paper's networks), which is bound by memory.
 #include "epilogue.cuh"
 #include "mma_slices.cuh"
@@ -61,68 +61,85 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     const int thread = threadIdx.x, warp = thread / WARP, lane = thread % WARP;
     const int warp_m = warp / T::WARPS_N, warp_n = warp % T::WARPS_N;
 
-    // Rows of a that this thread fetches, always the same piece of them.
-    constexpr int ROWS_APART = T::THREADS / PIECES;
+    // Which pixel each row of a holds: looked up at each new tap.
+    auto* const pixels = reinterpret_cast<ClassPixel*>(shared_arena() + STAGES * T::STAGE_BYTES);
     constexpr int PER_FRAGMENT = 16 / COMPONENTS; // pixels
-    const int a_piece = thread % PIECES, a_row = thread / PIECES;
+    for (int row = thread; row < ROWS; row += T::THREADS)
+        pixels[row] = class_pixel(target, args.images, tile.first_pixel + row / 16 * PER_FRAGMENT + row % PER_FRAGMENT);
+    __syncthreads();
+
+    // This thread fetches the same piece of every ROWS_APART-th row of a, in each of them of the same component.
+    constexpr int ROWS_APART = T::THREADS / PIECES;
     static_assert(ROWS_APART % 16 == 0, "a thread's rows have the same place in their fragments");
+    const int a_piece = thread % PIECES, a_row = thread / PIECES;
     const int component = a_row % 16 / PER_FRAGMENT;
-    ClassPixel pixels[T::A_PIECES];
+    const uint32_t end_tap = target.first_tap + target.taps;
+    uint32_t next_tap = target.first_tap;
+
+    // Of the tap being fetched, renewed by begin_tap: where this thread's pieces come from, and how many channels are left.
+    const Fp16* a_from = nullptr;
+    int a_units[T::A_PIECES]; // -1: outside of the image
+    const Fp16* b_from = nullptr;
+    uint32_t b_advance = 0, b_apart = 0; // elements from one K step to the next, and between this thread's pieces of b
+    uint32_t left = 0;
+    bool downwards = false;
+    auto begin_tap = [&] {
+        const EqTap& tap = args.taps[next_tap];
+        const EqSource& source = args.sources[tap.source];
+        left = source.channels;
+        a_from = static_cast<const Fp16*>(present_side(source, args.phase)) + component * source.component_stride +
+                 a_piece * PIECE;
 #pragma unroll
-    for (int i = 0; i < T::A_PIECES; ++i) {
-        const int row = a_row + i * ROWS_APART;
-        pixels[i] = class_pixel(target, args.images, tile.first_pixel + row / 16 * PER_FRAGMENT + row % PER_FRAGMENT);
-    }
+        for (int i = 0; i < T::A_PIECES; ++i) a_units[i] = source_unit(source, tap, pixels[a_row + i * ROWS_APART]);
+        b_from = static_cast<const Fp16*>(args.weights) + tap.weight;
+        downwards = tap.downwards;
+        if (downwards) {
+            constexpr int PER_ROW = T::COLUMNS / PIECE;
+            b_from += static_cast<size_t>(thread / PER_ROW) * tap.pitch + tile.first_channel + thread % PER_ROW * PIECE;
+            b_apart = T::THREADS / PER_ROW * tap.pitch;
+            b_advance = DEPTH * tap.pitch;
+        } else {
+            b_from += static_cast<size_t>(tile.first_channel + thread / PIECES) * tap.pitch + thread % PIECES * PIECE;
+            b_apart = T::THREADS / PIECES * tap.pitch;
+            b_advance = DEPTH;
+        }
+    };
 
     // Which stages hold slabs to be read downwards (a bit each), and how many K steps were fetched but not used.
     uint32_t downwards_stages = 0, waiting = 0;
-    uint32_t next_tap = target.first_tap, next_channel = 0;
-    const uint32_t end_tap = target.first_tap + target.taps, channels = target.channels;
+    // Output channels from this tile's first one on.
+    const int channels = static_cast<int>(target.channels - tile.first_channel);
 
     // Brings the next K step into a stage; past the last one only the (empty) group counts.
     auto fetch = [&](int stage) {
         if (next_tap != end_tap) {
-            const EqTap& tap = args.taps[next_tap];
-            const EqSource& source = args.sources[tap.source];
-            const Fp16* state = static_cast<const Fp16*>(present_side(source, args.phase));
-            SharedAddress a = arena + stage * T::STAGE_BYTES;
-            SharedAddress b = a + T::A_BYTES;
-            const uint32_t depth = source.channels;
-            const uint32_t a_channel = next_channel + a_piece * PIECE;
-            const Fp16* a_from = state + component * source.component_stride + a_channel;
+            if (left == 0) begin_tap();
+            const SharedAddress a = arena + stage * T::STAGE_BYTES;
+            const SharedAddress b = a + T::A_BYTES;
 #pragma unroll
             for (int i = 0; i < T::A_PIECES; ++i) {
-                const int unit = source_unit(source, tap, pixels[i]);
-                const bool present = unit >= 0 && a_channel < depth;
-                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), present ? a_from + unit : state, present);
+                const bool present = a_units[i] >= 0 && a_piece * PIECE < static_cast<int>(left);
+                // An absent piece is not read, but its address must be one.
+                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), present ? a_from + a_units[i] : args.weights,
+                            present);
             }
-            const Fp16* slab = static_cast<const Fp16*>(args.weights) + tap.weight;
 #pragma unroll
             for (int i = 0; i < T::B_PIECES; ++i) {
                 const int index = thread + i * T::THREADS;
-                if (tap.downwards) {
-                    constexpr int PER_ROW = T::COLUMNS / PIECE;
-                    const int row = index / PER_ROW, piece = index % PER_ROW;
-                    const uint32_t k = next_channel + row, c = tile.first_channel + piece * PIECE;
-                    const bool present = k < depth && c < channels;
-                    cp_async_16(b + flat_offset<T::COLUMNS>(row, piece),
-                                present ? slab + static_cast<size_t>(k) * tap.pitch + c : slab, present);
-                } else {
-                    const int row = index / PIECES, piece = index % PIECES;
-                    const uint32_t c = tile.first_channel + row, k = next_channel + piece * PIECE;
-                    const bool present = k < depth && c < channels;
-                    cp_async_16(b + deep_offset(row, piece),
-                                present ? slab + static_cast<size_t>(c) * tap.pitch + k : slab, present);
-                }
+                constexpr int PER_ROW = T::COLUMNS / PIECE;
+                const int k = downwards ? index / PER_ROW : index % PIECES * PIECE;
+                const int c = downwards ? index % PER_ROW * PIECE : index / PIECES;
+                const bool present = k < static_cast<int>(left) && c < channels;
+                const int offset = downwards ? flat_offset<T::COLUMNS>(k, index % PER_ROW) : deep_offset(c, index % PIECES);
+                cp_async_16(b + offset, present ? b_from + i * b_apart : args.weights, present);
             }
             const uint32_t bit = 1u << stage;
-            downwards_stages = tap.downwards ? downwards_stages | bit : downwards_stages & ~bit;
+            downwards_stages = downwards ? downwards_stages | bit : downwards_stages & ~bit;
             ++waiting;
-            next_channel += DEPTH;
-            if (next_channel >= depth) {
-                next_channel = 0;
-                ++next_tap;
-            }
+            a_from += DEPTH;
+            b_from += b_advance;
+            left = left > DEPTH ? left - DEPTH : 0;
+            if (left == 0) ++next_tap;
         }
         cp_async_commit();
     };
@@ -138,7 +155,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         if (!EQ_MUTATION(6)) __syncthreads();
         const SharedAddress a = arena + stage * T::STAGE_BYTES;
         const SharedAddress b = a + T::A_BYTES;
-        const bool downwards = downwards_stages >> stage & 1u;
+        const bool transposed = downwards_stages >> stage & 1u;
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
             uint32_t fa[T::M][4], fb[T::N][2];
@@ -151,7 +168,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
             for (int j = 0; j < T::N; j += 2) {
                 const int column = (warp_n * T::N + j) * 8;
                 uint32_t four[4];
-                if (downwards) { // matrices: K 0..7 and 8..15 of fragment j, then of j + 1
+                if (transposed) { // matrices: K 0..7 and 8..15 of fragment j, then of j + 1
                     const int row = k * STEP + lane % 16;
                     ldmatrix_x4_trans(four, b + flat_offset<T::COLUMNS>(row, column / PIECE + lane / 16));
                 } else {

@@ -1,12 +1,44 @@
 //! Where a network is computed, and the one place that makes a backend.
 
-use crate::ep::Backend;
+use crate::cuda;
+use crate::ep::{Backend, NudgedPhase};
 use crate::network::Network;
-use crate::reference::{self, Precision};
-use anyhow::{Result, bail};
+use crate::reference;
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// The value of `--precision`: the format of states and products. Sums are never narrower than fp32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// tensor cores; the default on a GPU
+    Fp16,
+    /// the default on a CPU
+    Fp32,
+    /// CPU only
+    Fp64,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp16 => "fp16",
+            Self::Fp32 => "fp32",
+            Self::Fp64 => "fp64",
+        }
+    }
+
+    /// How nudged phases are relaxed unless a user says otherwise. Direct phases, as published, lose most of the gradient
+    /// in fp16.
+    pub fn default_nudged_phase(self) -> NudgedPhase {
+        match self {
+            Self::Fp16 => NudgedPhase::SumDifference,
+            Self::Fp32 | Self::Fp64 => NudgedPhase::Direct,
+        }
+    }
+}
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +49,8 @@ pub enum Device {
     Cpu,
     /// the CUDA device with this number
     Cuda(usize),
+    /// the CUDA kernels on the CPU, in builds with the feature `emulation`: to check kernels, far too slow to train
+    Emulated,
 }
 
 impl FromStr for Device {
@@ -27,11 +61,14 @@ impl FromStr for Device {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "emulated" => Ok(Self::Emulated),
             _ => name
                 .strip_prefix("cuda:")
                 .and_then(|number| number.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| format!("device {name:?}: expected auto, cpu, cuda or cuda:N")),
+                .ok_or_else(|| {
+                    format!("device {name:?}: expected auto, cpu, cuda, cuda:N or emulated")
+                }),
         }
     }
 }
@@ -56,19 +93,68 @@ impl fmt::Display for Device {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
+            Self::Emulated => f.write_str("emulated"),
         }
     }
 }
 
 impl Device {
+    /// The device that `auto` stands for: the first GPU, if this build has kernels and this machine a GPU that runs them;
+    /// else the CPU.
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto if cuda::kernel_architectures().is_none() => Self::Cpu,
+            Self::Auto => match cuda::list_gpus() {
+                Ok(gpus) if !gpus.is_empty() => Self::Cuda(0),
+                _ => Self::Cpu,
+            },
+            device => device,
+        }
+    }
+
+    /// The arithmetic that a user gets who names none: what is both trustworthy and fast there.
+    pub fn default_precision(self) -> Precision {
+        match self.resolved() {
+            Self::Cuda(_) | Self::Emulated => Precision::Fp16,
+            _ => Precision::Fp32,
+        }
+    }
+
     /// Makes the backend, with all parameters at zero.
     pub fn backend(self, network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
-        match self {
-            Self::Auto | Self::Cpu => Ok(reference::backend(network, precision)),
-            Self::Cuda(_) => bail!(
-                "--device {self}: this build has no CUDA kernels; install the CUDA toolkit (nvcc) and build a version \
-                 with the CUDA backend, or use --device cpu"
-            ),
+        let device = self.resolved();
+        match device {
+            Self::Auto | Self::Cpu => {
+                let precision = match precision {
+                    Precision::Fp32 => reference::Precision::Fp32,
+                    Precision::Fp64 => reference::Precision::Fp64,
+                    Precision::Fp16 => return Err(device.lacks(precision, "fp32 or fp64")),
+                };
+                Ok(reference::backend(network, precision))
+            }
+            Self::Cuda(ordinal) => {
+                cuda::backend(network, ordinal, device.kernel_precision(precision)?)
+                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
+            }
+            #[cfg(feature = "emulation")]
+            Self::Emulated => cuda::emulated_backend(network, device.kernel_precision(precision)?),
+            #[cfg(not(feature = "emulation"))]
+            Self::Emulated => Err(anyhow!(
+                "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
+            )),
         }
+    }
+
+    fn kernel_precision(self, precision: Precision) -> Result<cuda::Precision> {
+        match precision {
+            Precision::Fp16 => Ok(cuda::Precision::Fp16),
+            Precision::Fp32 => Ok(cuda::Precision::Fp32),
+            Precision::Fp64 => Err(self.lacks(precision, "fp16 or fp32")),
+        }
+    }
+
+    fn lacks(self, precision: Precision, expected: &str) -> anyhow::Error {
+        let name = precision.name();
+        anyhow!("--precision {name}: --device {self} computes in {expected}")
     }
 }

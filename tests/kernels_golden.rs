@@ -1,9 +1,8 @@
 //! The golden files pass through the fp32 kernels, with the tolerances of the CPU backend in fp32.
 #![cfg(feature = "emulation")]
 
-use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::parity::{self, Golden, Tolerances};
-use eqprop_cuda::reference;
 use std::path::Path;
 
 fn check(name: &str) {
@@ -11,9 +10,10 @@ fn check(name: &str) {
         .join("tests/golden")
         .join(name);
     let golden = Golden::read(&path).unwrap();
-    let tolerances = Tolerances::of(reference::Precision::Fp32);
-    let factory =
-        |network: &eqprop_cuda::network::Network| emulated_backend(network, Precision::Fp32);
+    let tolerances = Tolerances::of(Precision::Fp32);
+    let factory = |network: &eqprop_cuda::network::Network| {
+        Device::Emulated.backend(network, Precision::Fp32)
+    };
     let report = parity::replay(&golden, &factory, &tolerances).unwrap();
     assert!(report.passed(), "{name}:\n{report}");
 }

@@ -101,3 +101,14 @@ fn fp32_gives_the_fp64_gradient() {
     let (whole, _) = cosines(Precision::Fp32, NudgedPhase::SumDifference);
     assert!(whole >= 0.99999, "cosine {whole}");
 }
+
+/// The table of `kernels/README.md`; run it with `-- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a table, and asserts nothing that the other tests do not"]
+fn table_of_precisions_and_forms() {
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        for form in [NudgedPhase::Direct, NudgedPhase::SumDifference] {
+            cosines(precision, form);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 mod parity_support;
 
-use eqprop_cuda::reference::Precision;
+use eqprop_cuda::device::Precision;
 use parity_support::{File, bytes_of, replay};
 use std::panic::catch_unwind;
 
@@ -54,8 +54,9 @@ fn unknown_tensors_are_reported() {
 fn unknown_metadata_is_reported() {
     let mut file = File::read("vgg5_relu6_ce_1ch");
     file.metadata.insert("damping".into(), "0.5".into());
-    let problem = problem(&file);
-    assert!(problem.contains("\"damping\" = 0.5"), "{problem}");
+    let report = replay(&file.bytes(), Precision::Fp64).unwrap();
+    let note = &report.notes()[0];
+    assert!(note.contains("\"damping\" = 0.5"), "{note}");
 }
 
 #[test]

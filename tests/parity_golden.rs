@@ -2,8 +2,8 @@
 
 mod parity_support;
 
+use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::parity::{self, Golden, ParityArgs};
-use eqprop_cuda::reference::Precision;
 use parity_support::{File, files, replay};
 
 /// Quantities that the files hold between them; a replay that stopped checking one of them would still pass.
@@ -62,7 +62,7 @@ fn golden_files_pass_in_fp32() {
 #[test]
 fn fp32_does_not_pass_as_fp64() {
     let golden = Golden::parse(&parity_support::bytes_of("resnet13_relu6_mse")).unwrap();
-    let factory = |network: &_| Ok(eqprop_cuda::reference::backend(network, Precision::Fp32));
+    let factory = |network: &_| Device::Cpu.backend(network, Precision::Fp32);
     let report = parity::replay(&golden, &factory, &parity::Tolerances::FP64).unwrap();
     assert!(!report.passed(), "{report}");
 }
@@ -187,7 +187,7 @@ fn the_command_prints_a_verdict_per_file_and_goes_on_after_a_bad_one() {
         let args = ParityArgs {
             files,
             device: "cpu".parse().unwrap(),
-            precision: Precision::Fp64,
+            precision: Some(Precision::Fp64),
         };
         let mut out = Vec::new();
         let passed = parity::run_to(&args, &mut out).unwrap();

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <new>
 #include <stdio.h>
@@ -63,6 +65,7 @@ eqprop_switch_stack:
 namespace {
 
 constexpr size_t STACK_BYTES = 64 << 10;
+constexpr size_t CACHE_COLOUR_BYTES = 640;
 constexpr unsigned MAX_THREADS = 256;
 constexpr size_t GUARD_BYTES = 4096;
 constexpr size_t MAX_SHARED_BYTES = 227 << 10; // the largest of any architecture that we compile for
@@ -156,7 +159,8 @@ void prepare(Worker& w, unsigned t) {
     f.state = RUNNABLE;
     f.committed = 0;
     f.pending = 0;
-    unsigned char* top = w.stacks + STACK_BYTES * (t + 1);
+    // Tops at different places of a page: at the same one, all fibres would compete for the same lines of the cache.
+    unsigned char* top = w.stacks + STACK_BYTES * (t + 1) - t % LANES * CACHE_COLOUR_BYTES;
 #if defined(__x86_64__)
     // As if fibre_main had been called: six registers and the return address below an aligned frame.
     void** sp = reinterpret_cast<void**>(top) - 2;
@@ -166,8 +170,8 @@ void prepare(Worker& w, unsigned t) {
     f.stack_pointer = sp;
 #else
     getcontext(&w.contexts[t]);
-    w.contexts[t].uc_stack.ss_sp = top - STACK_BYTES;
-    w.contexts[t].uc_stack.ss_size = STACK_BYTES;
+    w.contexts[t].uc_stack.ss_sp = w.stacks + STACK_BYTES * t;
+    w.contexts[t].uc_stack.ss_size = top - (w.stacks + STACK_BYTES * t);
     w.contexts[t].uc_link = nullptr;
     makecontext(&w.contexts[t], fibre_main, 0);
 #endif
@@ -213,6 +217,57 @@ Registration*& kernels() {
 }
 
 std::atomic<int> active_mutation{0};
+
+// Host threads that share a launch's blocks with the caller. One launch at a time has them; others run alone.
+class Helpers {
+public:
+    Helpers() {
+        const unsigned count = std::max(1u, std::thread::hardware_concurrency()) - 1;
+        for (unsigned i = 0; i < count; ++i) threads_.emplace_back([this] { serve(); });
+    }
+    void run(const std::function<void()>& work) {
+        std::unique_lock<std::mutex> mine(busy_, std::try_to_lock);
+        if (!mine) return work();
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            work_ = &work;
+            ++round_;
+        }
+        wake_.notify_all();
+        work();
+        std::unique_lock<std::mutex> lock(mutex_);
+        work_ = nullptr; // nothing is left for a helper that has not started yet
+        done_.wait(lock, [this] { return at_work_ == 0; });
+    }
+
+private:
+    void serve() {
+        unsigned seen = 0;
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wake_.wait(lock, [&] { return round_ != seen; });
+            seen = round_;
+            const std::function<void()>* work = work_;
+            if (!work) continue;
+            ++at_work_;
+            lock.unlock();
+            (*work)();
+            lock.lock();
+            if (--at_work_ == 0) done_.notify_one();
+        }
+    }
+
+    std::vector<std::thread> threads_;
+    std::mutex busy_, mutex_;
+    std::condition_variable wake_, done_;
+    const std::function<void()>* work_ = nullptr;
+    unsigned round_ = 0, at_work_ = 0;
+};
+
+Helpers& helpers() {
+    static Helpers* pool = new Helpers; // never destroyed: its threads end with the process
+    return *pool;
+}
 
 } // namespace
 
@@ -402,7 +457,7 @@ int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, s
     if (shared > MAX_SHARED_BYTES) return 4;
     std::atomic<unsigned> next{0};
     std::atomic<int> result{0};
-    auto work = [&] {
+    const std::function<void()> work = [&] {
         // Kept between launches: a worker owns some megabytes of stacks.
         static thread_local Worker mine;
         worker = &mine;
@@ -413,11 +468,11 @@ int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, s
         for (unsigned index; (index = next.fetch_add(1)) < grid;)
             if (const int failure = run_block(mine, index, shared)) result = failure;
     };
-    const unsigned helpers = std::min(grid, std::max(1u, std::thread::hardware_concurrency())) - (grid ? 1 : 0);
-    std::vector<std::thread> pool;
-    for (unsigned i = 0; i < helpers; ++i) pool.emplace_back(work);
-    work();
-    for (auto& thread : pool) thread.join();
+    if (grid > 1) {
+        helpers().run(work);
+    } else {
+        work();
+    }
     return result;
 }
 

@@ -2,9 +2,8 @@
 
 use super::{load_data, loader, use_threads};
 use crate::data::DatasetName;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::network::Mode;
-use crate::reference::Precision;
 use crate::train::{
     Checkpoint, Evaluation, RunFolder, Settings, UsageError, evaluate, interrupt, say,
 };

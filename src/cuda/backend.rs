@@ -2,7 +2,7 @@
 
 use super::Precision;
 use super::abi::*;
-use super::batch::{Batch, Kind, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
+use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
 use super::device::{Buffer, Device};
 use super::gradient::GradientPlan;
 use super::kernels::{self, Format, Relax};
@@ -35,10 +35,13 @@ struct Optimizer {
     moments: Vec<Buffer<f32>>,
 }
 
-/// A state that the next batch starts from, in the operand format.
+/// A state that the next batch starts from, in the operand format. The buffers outlive what they hold: allocating them
+/// for each batch would make the GPU wait.
 struct Kept {
     images: usize,
     layers: Vec<Buffer<u8>>,
+    /// whether a batch may start from it
+    present: bool,
 }
 
 /// How far the present batch has come.
@@ -107,13 +110,17 @@ impl CudaBackend {
         })
     }
 
-    fn batch(&self) -> Result<&Batch> {
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(super) fn batch(&self) -> Result<&Batch> {
         ensure!(self.progress.loaded, "no batch is loaded");
         Ok(self.batches.last().expect("a loaded batch has buffers"))
     }
 
     /// Weights as the relaxation reads them.
-    fn weights(&self) -> *const c_void {
+    pub(super) fn weights(&self) -> *const c_void {
         match &self.packed {
             Some(packed) => packed.ptr::<c_void>().cast_const(),
             None => self.parameters.ptr::<c_void>().cast_const(),
@@ -161,29 +168,51 @@ impl CudaBackend {
         }
     }
 
-    /// The second nudged state of the present batch, if its nudged phases have run.
-    fn second_state(&self) -> Result<Option<Kept>> {
-        let Some(kind) = self.progress.nudged else {
-            return Ok(None);
-        };
-        let batch = self.batch()?;
+    /// Buffers for a state of so many images.
+    fn new_kept(&self, images: usize) -> Result<Kept> {
         let layer = |l: usize| {
-            let bytes = batch.free[l].sides[0].len();
-            let out = Buffer::new(&self.setup.device, bytes)?;
-            if l > 0 {
-                let args = EqStateArgs {
-                    out_first: out.ptr(),
-                    ..self.state_args(batch, kind, l)
-                };
-                kernels::second_state(&*self.setup.device, self.setup.format, &args)?;
-            }
-            Ok(out)
+            let units = if l == 0 {
+                0
+            } else {
+                images * self.setup.units(l)
+            };
+            Buffer::new(&self.setup.device, units * self.setup.format.bytes())
         };
         let layers: Result<Vec<_>> = (0..self.setup.network.layers().len()).map(layer).collect();
-        Ok(Some(Kept {
-            images: batch.images,
+        Ok(Kept {
+            images,
             layers: layers?,
-        }))
+            present: true,
+        })
+    }
+
+    /// Writes the second nudged state of the present batch.
+    fn write_second_state(&self, kind: Kind, kept: &Kept) -> Result<()> {
+        let batch = self.batch()?;
+        for l in self.setup.network.free_layers() {
+            let args = EqStateArgs {
+                out_first: kept.layers[l].ptr(),
+                ..self.state_args(batch, kind, l)
+            };
+            kernels::second_state(&*self.setup.device, self.setup.format, &args)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the second nudged state of the present batch, if its nudged phases have run.
+    fn keep_second_state(&mut self) -> Result<()> {
+        let Some(kind) = self.progress.nudged else {
+            return Ok(());
+        };
+        let images = self.batch()?.images;
+        let mut kept = match self.kept.take() {
+            Some(kept) if kept.images == images => kept,
+            _ => self.new_kept(images)?,
+        };
+        kept.present = true;
+        self.write_second_state(kind, &kept)?;
+        self.kept = Some(kept);
+        Ok(())
     }
 
     fn decode(&self, bytes: &[u8]) -> Vec<f64> {
@@ -268,14 +297,26 @@ fn cost_code(cost: CostFunction) -> u32 {
     }
 }
 
-fn phase_start(relaxation: &Relaxation) -> EqPhase {
-    EqPhase {
-        omega: relaxation.omega,
-        tolerance: relaxation.tolerance.unwrap_or(-1.0),
-        smallest: f64::INFINITY,
-        previous: f64::INFINITY,
-        patience: SAFEGUARD_SETTLING,
-        ..EqPhase::default()
+fn phase(
+    relaxation: &Relaxation,
+    kind: Kind,
+    weights: *const c_void,
+    nudging: Option<PhaseNudging>,
+) -> Phase {
+    Phase {
+        mode: relaxation.mode,
+        kind,
+        iterations: relaxation.iterations,
+        start: EqPhase {
+            omega: relaxation.omega,
+            tolerance: relaxation.tolerance.unwrap_or(-1.0),
+            smallest: f64::INFINITY,
+            previous: f64::INFINITY,
+            patience: SAFEGUARD_SETTLING,
+            ..EqPhase::default()
+        },
+        weights,
+        nudging,
     }
 }
 
@@ -385,13 +426,12 @@ impl Backend for CudaBackend {
                 network.classes()
             );
         }
-        if let Some(second) = self.second_state()? {
-            self.kept = Some(second);
+        self.keep_second_state()?;
+        let mut from_kept = false;
+        if let (Start::Kept, Some(kept)) = (start, &mut self.kept) {
+            from_kept = kept.present && kept.images == n;
+            kept.present = false;
         }
-        let kept = match start {
-            Start::Kept => self.kept.take().filter(|kept| kept.images == n),
-            Start::Zero => None,
-        };
         self.progress = Progress::default();
         self.select_batch(n)?;
         let parameters = self.parameters.ptr::<c_void>().cast_const();
@@ -408,9 +448,9 @@ impl Backend for CudaBackend {
         batch.compute_drive(&self.setup, parameters)?;
         for l in self.setup.network.free_layers() {
             let state = &batch.free[l].sides[0];
-            match &kept {
-                Some(kept) => state.copy_from(0, &kept.layers[l], 0, state.len())?,
-                None => state.zero()?,
+            match &self.kept {
+                Some(kept) if from_kept => state.copy_from(0, &kept.layers[l], 0, state.len())?,
+                _ => state.zero()?,
             }
         }
         self.progress.loaded = true;
@@ -425,15 +465,8 @@ impl Backend for CudaBackend {
             ..Progress::default()
         };
         let batch = self.batches.last_mut().expect("a batch is loaded");
-        let end = batch.run_phase(
-            &self.setup,
-            relaxation.mode,
-            Kind::Free,
-            relaxation.iterations,
-            phase_start(relaxation),
-            weights,
-            None,
-        )?;
+        let phase = phase(relaxation, Kind::Free, weights, None);
+        let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
     }
 
@@ -441,42 +474,30 @@ impl Backend for CudaBackend {
         self.ensure_measured()?;
         let batch = self.batch()?;
         let (network, device) = (&self.setup.network, &self.setup.device);
-        let layers: Vec<EqEnergyLayer> = (network.free_layers())
-            .map(|l| EqEnergyLayer {
-                state: batch.free[l].sides[0].ptr(),
-                pre_activation: batch.pre_activation[l].ptr(),
-                drive: batch.drive[l].ptr(),
-                units: self.setup.units(l) as u64,
-            })
-            .collect();
-        let layers = Buffer::from_slice(device, &layers)?;
-        let (energy, costs) = (
-            Buffer::<f64>::new(device, batch.images)?,
-            Buffer::<f64>::new(device, batch.images)?,
-        );
-        let (prediction, in_top5) = (
-            Buffer::<i32>::new(device, batch.images)?,
-            Buffer::<i32>::new(device, batch.images)?,
-        );
+        let measured = &batch.outcome;
         let args = EqOutcomeArgs {
-            layers: layers.ptr(),
+            layers: measured.layers.ptr(),
             output: batch.free[network.output_index()].sides[0].ptr(),
             labels: batch.labels.ptr(),
-            energy: energy.ptr(),
-            cost: costs.ptr(),
-            prediction: prediction.ptr(),
-            in_top5: in_top5.ptr(),
-            layer_count: layers.len() as u32,
+            energy: measured.energy.ptr(),
+            cost: measured.cost.ptr(),
+            prediction: measured.prediction.ptr(),
+            in_top5: measured.in_top5.ptr(),
+            layer_count: measured.layers.len() as u32,
             classes: network.classes() as u32,
             classes_padded: padded(network.classes()) as u32,
             cost_function: cost_code(cost),
         };
         kernels::outcome(&**device, self.setup.format, batch.images, &args)?;
         Ok(BatchOutcome {
-            energy: energy.read()?,
-            cost: costs.read()?,
-            prediction: prediction.read()?.iter().map(|&c| c as usize).collect(),
-            in_top5: in_top5.read()?.iter().map(|&hit| hit != 0).collect(),
+            energy: measured.energy.read()?,
+            cost: measured.cost.read()?,
+            prediction: (measured.prediction.read()?.iter())
+                .map(|&c| c as usize)
+                .collect(),
+            in_top5: (measured.in_top5.read()?.iter())
+                .map(|&hit| hit != 0)
+                .collect(),
         })
     }
 
@@ -521,15 +542,8 @@ impl Backend for CudaBackend {
             cost: cost_code(cost),
             strengths: strengths.map(|s| s as f32),
         };
-        let end = batch.run_phase(
-            &self.setup,
-            relaxation.mode,
-            kind,
-            relaxation.iterations,
-            phase_start(relaxation),
-            weights,
-            Some(nudging_of_phase),
-        )?;
+        let phase = phase(relaxation, kind, weights, Some(nudging_of_phase));
+        let end = batch.run_phase(&self.setup, &phase)?;
         self.progress.nudged = Some(kind);
         self.progress.nudging_difference = second - first;
         self.progress.gradient = false;
@@ -663,10 +677,12 @@ impl Backend for CudaBackend {
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
-        if let Some(second) = self.second_state()? {
+        if let Some(kind) = self.progress.nudged {
+            let second = self.new_kept(self.batch()?.images)?;
+            self.write_second_state(kind, &second)?;
             return Ok(Some(self.export_layers(second.images, &second.layers)?));
         }
-        let kept = self.kept.as_ref();
+        let kept = self.kept.as_ref().filter(|kept| kept.present);
         kept.map(|kept| self.export_layers(kept.images, &kept.layers))
             .transpose()
     }
@@ -696,7 +712,11 @@ impl Backend for CudaBackend {
             );
             layers.push(Buffer::from_slice(device, &self.encode(&values))?);
         }
-        self.kept = Some(Kept { images, layers });
+        self.kept = Some(Kept {
+            images,
+            layers,
+            present: true,
+        });
         Ok(())
     }
 }

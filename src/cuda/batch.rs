@@ -7,7 +7,7 @@ use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use super::sweep::{Form, Sweep, SweepBuilder, Target};
 use crate::network::{Mode, Network, Shape};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -109,6 +109,15 @@ pub struct Pool {
     pub unpooled: Buffer<u8>,
 }
 
+/// What `kernels/outcome.cu` writes per example, and its table of layers.
+pub struct OutcomeBuffers {
+    pub layers: Buffer<EqEnergyLayer>,
+    pub energy: Buffer<f64>,
+    pub cost: Buffer<f64>,
+    pub prediction: Buffer<i32>,
+    pub in_top5: Buffer<i32>,
+}
+
 /// The sweeps of one iteration, the same in every iteration of a phase.
 pub struct Iteration {
     /// brings pooling up to date before the first iteration
@@ -148,6 +157,7 @@ pub struct Batch {
     /// what max-pool edges bring to a layer; two components
     addend: Vec<Option<Buffer<f32>>>,
     pub pools: Vec<Option<Pool>>,
+    pub outcome: OutcomeBuffers,
     pub phase: Buffer<EqPhase>,
     /// what the output's pre-activation loses in a nudged phase; two components
     nudge: Buffer<f32>,
@@ -162,6 +172,14 @@ impl Batch {
     pub fn new(setup: &Setup, images: usize) -> Result<Self> {
         let device = &setup.device;
         let layers = 0..setup.network.layers().len();
+        for l in layers.clone() {
+            let units = images * setup.units(l);
+            ensure!(
+                i32::try_from(units).is_ok(),
+                "a batch of {images} is too large for the kernels: layer {:?} has {units} units, and they count to 2^31",
+                setup.network.layers()[l].name
+            );
+        }
         let units = |l: usize| if l == 0 { 0 } else { images * setup.units(l) };
         let fp32 = || -> Result<Vec<Buffer<f32>>> {
             layers
@@ -174,7 +192,26 @@ impl Batch {
             edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(&setup.network, e).pooled)
         };
         let input_units = images * setup.units(0);
+        let (drive, pre_activation) = (fp32()?, fp32()?);
+        let free = (layers.clone())
+            .map(|l| State::new(device, units(l), 1, setup.format))
+            .collect::<Result<Vec<_>>>()?;
+        let energies: Vec<EqEnergyLayer> = (setup.network.free_layers())
+            .map(|l| EqEnergyLayer {
+                state: free[l].sides[0].ptr(),
+                pre_activation: pre_activation[l].ptr(),
+                drive: drive[l].ptr(),
+                units: setup.units(l) as u64,
+            })
+            .collect();
         Ok(Self {
+            outcome: OutcomeBuffers {
+                layers: Buffer::from_slice(device, &energies)?,
+                energy: Buffer::new(device, images)?,
+                cost: Buffer::new(device, images)?,
+                prediction: Buffer::new(device, images)?,
+                in_top5: Buffer::new(device, images)?,
+            },
             images,
             labels: Buffer::new(device, images)?,
             input: Buffer::new(device, input_units)?,
@@ -182,11 +219,9 @@ impl Batch {
                 Format::F32 => None,
                 Format::F16 => Some(Buffer::new(device, input_units * 2)?),
             },
-            drive: fp32()?,
-            pre_activation: fp32()?,
-            free: (layers.clone())
-                .map(|l| State::new(device, units(l), 1, setup.format))
-                .collect::<Result<_>>()?,
+            drive,
+            pre_activation,
+            free,
             nudged: None,
             addend: (layers.clone())
                 .map(|l| {
@@ -635,17 +670,16 @@ impl Batch {
         }
     }
 
-    /// Runs a phase to its end; the states of `kind` are on side 0 before and after.
-    pub fn run_phase(
-        &mut self,
-        setup: &Setup,
-        mode: Mode,
-        kind: Kind,
-        iterations: usize,
-        start: EqPhase,
-        weights: *const c_void,
-        nudging: Option<PhaseNudging>,
-    ) -> Result<EqPhase> {
+    /// Runs a phase to its end; the states of its kind are on side 0 before and after.
+    pub fn run_phase(&mut self, setup: &Setup, phase: &Phase) -> Result<EqPhase> {
+        let &Phase {
+            mode,
+            kind,
+            iterations,
+            start,
+            weights,
+            nudging,
+        } = phase;
         let device = &*setup.device;
         let plan = self.iteration(setup, mode, kind)?;
         self.phase.write(&[start])?;
@@ -717,6 +751,15 @@ impl Batch {
             }
         }
         Ok(end)
+    }
+
+    /// The update of one layer alone, once its states exist: for measurements.
+    pub fn layer_sweep(&self, setup: &Setup, l: usize, kind: Kind) -> Result<Sweep> {
+        let components = kind.components();
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
+        let target = self.update_target(setup, l, kind);
+        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| false);
+        sweep.build(&setup.device)
     }
 
     /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
@@ -793,6 +836,17 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A phase as the device runs it.
+pub struct Phase {
+    pub mode: Mode,
+    pub kind: Kind,
+    pub iterations: usize,
+    /// omega, tolerance and what the safeguard starts from
+    pub start: EqPhase,
+    pub weights: *const c_void,
+    pub nudging: Option<PhaseNudging>,
 }
 
 /// Nudging of a phase, as `kernels/cost.cu` takes it.

@@ -53,6 +53,12 @@ fn call<T>(what: &str, outcome: Result<T, DriverError>) -> Result<T> {
             | sys::CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
                 "the NVIDIA driver is too old for this build; update it".to_string()
             }
+            sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | sys::CUresult::CUDA_ERROR_LAUNCH_FAILED
+            | sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR => {
+                format!("the GPU stopped working on this ({:?}); resume from the last checkpoint", error.0)
+            }
             code => format!("{code:?}"),
         };
         anyhow!("{what}: {remedy}")

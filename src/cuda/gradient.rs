@@ -13,7 +13,7 @@ use std::ffi::c_void;
 /// GPU. A constant, so that sums are cut in the same way on every device.
 const BLOCKS_PER_EDGE: usize = 264;
 /// Fewest pixels that a block sums over: below, writing and gathering its sums costs more than making them.
-const PIXELS_PER_SPLIT: usize = 256;
+const PIXELS_PER_SPLIT: usize = 512;
 /// Rows that a block of the bias sums adds up.
 const BIAS_ROWS: usize = 256;
 

@@ -93,10 +93,13 @@ const fn slices(rows: u32) -> u32 {
     STAGES * rows * DEPTH * 2
 }
 
-const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128));
-const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128));
-const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32));
-const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32));
+/// The pixels of a tile's rows: three integers each.
+const PIXELS: u32 = 128 * 12;
+
+const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128) + PIXELS);
+const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128) + PIXELS);
+const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32) + PIXELS);
+const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32) + PIXELS);
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
 
@@ -312,5 +315,14 @@ pub fn optimizer_step(device: &dyn Device, blocks: usize, args: &EqOptimizerArgs
 pub fn pack_parameters(device: &dyn Device, args: &EqPackArgs) -> Result<()> {
     let kernel = spec("pack_parameters", THREADS as u32, 0);
     let blocks = (args.count as usize).div_ceil(EQ_PARAMETER_BLOCK as usize);
+    launch(device, kernel, blocks, args)
+}
+
+/// Multiply-adds of one block of [`roofline_mma`]: eight warps, 1024 steps of 16 products of 16 x 8 x 16.
+pub const ROOFLINE_PRODUCTS: f64 = 8.0 * 1024.0 * 16.0 * (16.0 * 8.0 * 16.0);
+
+/// Products in registers: the limit of the tensor-core instruction. `args` is not used.
+pub fn roofline_mma(device: &dyn Device, blocks: usize, args: &EqPackArgs) -> Result<()> {
+    let kernel = spec("roofline_mma", 256, 0);
     launch(device, kernel, blocks, args)
 }

@@ -89,14 +89,14 @@ impl Layout {
 
     pub fn pack(&self, set: &ParameterSet<f64>) -> Vec<f32> {
         let mut packed = vec![0.0; self.len()];
-        self.for_each(|tensor, index, at| packed[at] = set.tensors()[tensor][&index[..]] as f32);
+        self.for_each(|tensor, index, at| packed[at] = set.tensors()[tensor][index] as f32);
         packed
     }
 
     pub fn unpack(&self, packed: &[f32]) -> ParameterSet<f64> {
         let mut set = ParameterSet::zeros(&self.network);
         self.for_each(|tensor, index, at| {
-            set.tensors_mut()[tensor][&index[..]] = f64::from(packed[at]);
+            set.tensors_mut()[tensor][index] = f64::from(packed[at]);
         });
         set
     }

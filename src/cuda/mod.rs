@@ -19,6 +19,7 @@ mod geometry;
 mod gradient;
 mod kernels;
 mod layout;
+pub mod measure;
 mod sweep;
 
 pub use backend::CudaBackend;

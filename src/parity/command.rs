@@ -3,9 +3,8 @@
 use super::golden::Golden;
 use super::report::Report;
 use super::tolerance::Tolerances;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::network::Network;
-use crate::reference::Precision;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,12 +15,12 @@ pub struct ParityArgs {
     /// golden files (safetensors)
     #[arg(required = true, value_name = "FILE.safetensors")]
     pub files: Vec<PathBuf>,
-    /// where to compute: auto, cpu, cuda or cuda:N
+    /// where to compute: auto, cpu, cuda, cuda:N or emulated
     #[arg(long, default_value = "auto")]
     pub device: Device,
-    /// arithmetic, and with it the tolerances
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    pub precision: Precision,
+    /// arithmetic, and with it the tolerances [default: fp32 on a CPU, fp16 on a GPU]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
 }
 
 /// Prints a report per file and a summary to stdout. `false` when anything failed; a file that cannot be replayed
@@ -32,8 +31,11 @@ pub fn run(args: &ParityArgs) -> Result<bool> {
 
 /// [`run`] with a choice of where to print.
 pub fn run_to(args: &ParityArgs, out: &mut dyn Write) -> Result<bool> {
-    let tolerances = Tolerances::of(args.precision);
-    let factory = |network: &Network| args.device.backend(network, args.precision);
+    let precision = args
+        .precision
+        .unwrap_or_else(|| args.device.default_precision());
+    let tolerances = Tolerances::of(precision);
+    let factory = |network: &Network| args.device.backend(network, precision);
     let (mut passed, mut failed, mut bad_files) = (0, 0, Vec::new());
     for path in &args.files {
         match replay_file(path, &factory, &tolerances) {

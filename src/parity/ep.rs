@@ -133,14 +133,15 @@ impl Replay<'_> {
     /// `first.layer.l`, `second.layer.l`, `grad.*`
     fn nudged_phases(&mut self) -> Result<()> {
         let variant = self.setup.variant;
-        let (gradient, norm) = self.estimate(variant, NudgedPhase::Direct)?;
+        let forms = self.tolerances.forms;
+        let (gradient, norm) = self.estimate(variant, forms[0])?;
         for (name, which) in [("first", Which::First), ("second", Which::Second)] {
             if self.any(&format!("{name}.layer.")) {
                 self.compare_states(name, which)?;
             }
         }
         if self.any("grad.raw.") {
-            self.compare_gradient("grad.raw", &gradient, NudgedPhase::Direct)?;
+            self.compare_gradient("grad.raw", &gradient, forms[0])?;
         }
         if self.golden.has("grad.norm") {
             let tolerance = self.judge_small(self.tolerances.gradient_norm);
@@ -154,8 +155,10 @@ impl Replay<'_> {
                 .tensors("grad.clipped", &parts, scale, self.judge_small(tolerance));
         }
         if self.any("grad.raw.") {
-            let (gradient, _) = self.estimate(variant, NudgedPhase::SumDifference)?;
-            self.compare_gradient("grad.raw", &gradient, NudgedPhase::SumDifference)?;
+            for &form in &forms[1..] {
+                let (gradient, _) = self.estimate(variant, form)?;
+                self.compare_gradient("grad.raw", &gradient, form)?;
+            }
         }
         Ok(())
     }
@@ -174,7 +177,7 @@ impl Replay<'_> {
             if !self.any(&format!("{quantity}.")) {
                 continue; // whatever it is, it is reported as unknown
             }
-            for form in [NudgedPhase::Direct, NudgedPhase::SumDifference] {
+            for &form in self.tolerances.forms {
                 let (gradient, _) = self.estimate(variant, form)?;
                 self.compare_gradient(&quantity, &gradient, form)?;
             }
@@ -256,6 +259,7 @@ impl Replay<'_> {
         let tolerance = self.judge_small(t.gradient);
         let angle = match form {
             NudgedPhase::Direct => t.angle,
+            NudgedPhase::SumDifference if self.setup.is_precision => t.angle_trained,
             NudgedPhase::SumDifference => t.angle_sum_difference,
         };
         self.report

@@ -50,7 +50,7 @@ pub fn replay(golden: &Golden, factory: &Factory, tolerances: &Tolerances) -> Re
         report.problem(&format!("unknown tensor {name:?}: not checked"));
     }
     for key in golden.unused_metadata() {
-        report.problem(&format!(
+        report.note(&format!(
             "unknown metadata {key:?} = {}: its meaning was not taken into account",
             golden.raw_metadata(&key)
         ));

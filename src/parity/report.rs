@@ -32,6 +32,7 @@ pub struct Report {
     pub title: String,
     rows: Vec<Row>,
     problems: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -57,6 +58,15 @@ impl Report {
 
     pub fn problem(&mut self, message: &str) {
         self.problems.push(message.to_string());
+    }
+
+    /// Something to tell that is not a failure by itself: if it matters, the numbers say so.
+    pub fn note(&mut self, message: &str) {
+        self.notes.push(message.to_string());
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// A quantity of one or more tensors, each judged by its own `error / scale`; the worst one is named.
@@ -146,6 +156,9 @@ impl fmt::Display for Report {
         }
         for problem in &self.problems {
             writeln!(f, "  FAIL: {problem}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
         }
         Ok(())
     }

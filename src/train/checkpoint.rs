@@ -8,10 +8,10 @@
 
 use super::metrics::Tally;
 use super::{Config, atomic};
+use crate::device::Precision;
 use crate::network::parameters::{ParameterSet, initialise};
 use crate::network::{Network, NetworkDescription};
 use crate::optim::OptimizerState;
-use crate::reference::Precision;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
 use ndarray::ArrayD;
@@ -233,7 +233,8 @@ impl Tensor {
     /// Little-endian, in the precision that the run computes in, so that nothing is lost.
     fn encode(name: String, values: &ArrayD<f64>, precision: Precision) -> Self {
         let (dtype, bytes) = match precision {
-            Precision::Fp32 => (
+            // The master weights of fp16 are fp32.
+            Precision::Fp16 | Precision::Fp32 => (
                 Dtype::F32,
                 values
                     .iter()

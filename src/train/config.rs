@@ -3,12 +3,11 @@
 use super::settings::{self, OptimizerKind, is_network_file, overlay};
 use super::{FileSettings, Settings, presets};
 use crate::data::{DatasetName, SIDE, Source};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
 use crate::network::presets::{ActivationKind, PAPER_CHANNELS, PRESETS, PresetOptions};
 use crate::network::{Mode, Network, NetworkDescription};
 use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
-use crate::reference::Precision;
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -119,7 +118,8 @@ impl Config {
         Self::from_table(table)
     }
 
-    fn from_table(table: Table) -> Result<(Self, Network)> {
+    fn from_table(mut table: Table) -> Result<(Self, Network)> {
+        fill_in_arithmetic(&mut table);
         let mut config: Self = table.try_into().expect("every key has a type already");
         config.check_ranges()?;
         if let Some(folder) = &config.data_dir {
@@ -509,6 +509,31 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Precision goes with the device, and the form of the nudged phases with the precision, where nobody chose them.
+fn fill_in_arithmetic(table: &mut Table) {
+    let set = |table: &mut Table, key: &str, value: toml::Value| {
+        table.entry(key).or_insert(value);
+    };
+    let device: Device = decided(table, "device");
+    set(
+        table,
+        "precision",
+        spelled(&device.default_precision()).into(),
+    );
+    let precision: Precision = decided(table, "precision");
+    set(
+        table,
+        "nudged-phase",
+        spelled(&precision.default_nudged_phase()).into(),
+    );
+}
+
+/// A key of a resolved table.
+fn decided<T: serde::de::DeserializeOwned>(table: &Table, key: &str) -> T {
+    let value = table[key].clone();
+    value.try_into().expect("every key has a type already")
 }
 
 /// The same network with other initial gains.

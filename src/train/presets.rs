@@ -83,9 +83,13 @@ num-iterations-training = 20
 const QUICKSTART: &str = r#"
 dataset = "FashionMNIST-mini"
 channels = [8, 16, 32, 32]
-epochs = 5
-batch-size = 32
+epochs = 10
+batch-size = 25
 beta = 0.15
+optimizer = "adam"
+learning-rate = 3e-3
+num-iterations-inference = 15
+num-iterations-training = 8
 "#;
 
 /// The settings of a preset.

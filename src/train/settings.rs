@@ -8,13 +8,12 @@ use crate::data::DatasetName;
 use crate::ep::{CostFunction, NudgedPhase, Variant};
 use crate::network::Mode;
 use crate::network::presets::ActivationKind;
-use crate::reference::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
 use super::UsageError;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 
 /// The published optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -163,7 +162,7 @@ pub struct Settings {
         help_heading = "Equilibrium propagation"
     )]
     pub omega: Option<f64>,
-    /// Relax the two nudged states themselves, or their mean and difference [default: direct]
+    /// Relax the two nudged states themselves, or their mean and difference [default: direct, in fp16 sum-difference]
     #[arg(long, help_heading = "Equilibrium propagation")]
     pub nudged_phase: Option<NudgedPhase>,
     /// End a phase when the relative change of the states in an iteration falls below this [default: never]
@@ -183,10 +182,10 @@ pub struct Settings {
     )]
     pub tolerance_nudged: Option<f64>,
 
-    /// Where to compute: auto, cpu, cuda or cuda:N [default: auto]
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or emulated [default: auto]
     #[arg(long, help_heading = "Machine")]
     pub device: Option<Device>,
-    /// Arithmetic [default: fp32]
+    /// Arithmetic [default: fp32 on a CPU, fp16 on a GPU]
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<Precision>,
     /// Threads of the CPU [default: one per core]
@@ -298,9 +297,7 @@ pub fn defaults() -> Settings {
         variant: Some(Variant::Centered),
         mode: Some(Mode::Asynchronous),
         omega: Some(1.0),
-        nudged_phase: Some(NudgedPhase::Direct),
         device: Some(Device::Auto),
-        precision: Some(Precision::Fp32),
         ..Settings::default()
     }
 }

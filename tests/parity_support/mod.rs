@@ -1,9 +1,9 @@
 //! Golden files as values that a test can change.
 #![allow(dead_code)]
 
+use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::network::Network;
 use eqprop_cuda::parity::{self, Golden, Report, Tolerances};
-use eqprop_cuda::reference::{self, Precision};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +29,7 @@ pub fn files() -> Vec<PathBuf> {
 /// Replays bytes on the CPU backend.
 pub fn replay(bytes: &[u8], precision: Precision) -> anyhow::Result<Report> {
     let golden = Golden::parse(bytes)?;
-    let factory = |network: &Network| Ok(reference::backend(network, precision));
+    let factory = |network: &Network| Device::Cpu.backend(network, precision);
     parity::replay(&golden, &factory, &Tolerances::of(precision))
 }
 

@@ -23,7 +23,7 @@ impl Replay<'_> {
         for optimizer in found {
             // Others, `x` and `y` apart, are reported as unknown tensors.
             if let Some(config) = self.config(&optimizer)? {
-                for form in [NudgedPhase::Direct, NudgedPhase::SumDifference] {
+                for &form in self.tolerances.forms {
                     self.train(&optimizer, config, form)?;
                 }
             }
@@ -68,7 +68,7 @@ impl Replay<'_> {
         if self.any(&format!("{prefix}.after{steps}.")) {
             let quantity = format!("{prefix}.after{steps}");
             self.compare_trained(&quantity, config, &rates, form)?;
-        } else if form == NudgedPhase::Direct {
+        } else if form == self.tolerances.forms[0] {
             let message =
                 format!("{prefix}.after{steps}.* is missing: parameters after {steps} steps");
             self.report.problem(&message);
@@ -99,7 +99,7 @@ impl Replay<'_> {
         let norm = self.backend.estimate_gradient()?.norm;
         self.backend.step(rates)?;
         // Only what the form of the nudged phases has an influence on is told twice.
-        if form == NudgedPhase::Direct {
+        if form == self.tolerances.forms[0] {
             for (what, ours) in [("cost", &outcome.cost), ("energy", &outcome.energy)] {
                 let name = format!("{prefix}.{what}.{i}");
                 if self.golden.has(&name) {

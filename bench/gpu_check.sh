@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, from binaries built elsewhere: parity, memory checking, both benchmarks, and the
+# PyTorch opponent. Ends with a short table. Exit status 1 when a check failed.
+#
+#   bench/gpu_check.sh DIR        DIR holds what `cargo build --release` and `cargo bench --no-run` made: eqprop-cuda, and
+#                                 the benchmarks as kernels and step; default: what is found under target/release
+#   OUT=folder                    where the logs go (default: a temporary folder)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+bin=${1:-target/release}
+out=${OUT:-$(mktemp -d)}
+failed=0
+declare -a table
+
+# The newest executable of a name: cargo puts benchmarks into deps/ with a hash.
+find_binary() {
+  if [ -x "$bin/$1" ]; then echo "$bin/$1"; return; fi
+  find "$bin/deps" -maxdepth 1 -type f -executable -name "$1-*" -printf '%T@ %p\n' 2>/dev/null | sort -rn | head -1 | cut -d' ' -f2
+}
+
+# run NAME COMMAND..: logs, remembers the verdict, and goes on.
+run() {
+  local name=$1 status=0 start=$SECONDS
+  shift
+  echo "== $name"
+  "$@" >"$out/$name.log" 2>&1 || status=$?
+  tail -n 40 "$out/$name.log"
+  if [ "$status" = 0 ]; then table+=("$name|passed|$((SECONDS - start)) s"); else
+    table+=("$name|FAILED ($status)|$((SECONDS - start)) s")
+    failed=1
+  fi
+}
+
+skip() { echo "== $1: skipped, $2"; table+=("$1|skipped|$2"); }
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "nvidia-smi was not found"
+program=$(find_binary eqprop-cuda)
+kernels=$(find_binary kernels)
+step=$(find_binary step)
+[ -n "$program" ] || { echo "gpu_check.sh: no eqprop-cuda in $bin: build it, or name the folder" >&2; exit 2; }
+
+for precision in fp32 fp16; do
+  run "parity-$precision" "$program" parity tests/golden/*.safetensors --device cuda --precision "$precision"
+done
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck synccheck; do
+    run "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$program" parity tests/golden/resnet13_relu6_mse.safetensors --device cuda --precision fp16
+  done
+else
+  skip sanitizer "compute-sanitizer was not found"
+fi
+if [ -n "$kernels" ]; then run bench-kernels "$kernels"; else skip bench-kernels "not built: cargo bench --no-run"; fi
+if [ -n "$step" ]; then run bench-step "$step"; else skip bench-step "not built: cargo bench --no-run"; fi
+if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+  run pytorch python3 bench/pytorch_step.py --device cuda
+else
+  skip pytorch "no PyTorch with CUDA"
+fi
+
+echo
+printf '%s\n' "${table[@]}" | awk -F'|' '{ printf "%-20s %-14s %s\n", $1, $2, $3 }'
+echo "logs: $out"
+exit "$failed"

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""Registers, spills, shared memory and tensor-core instructions of every kernel, from the compiled fat binary.
+
+    kernels/resources.py [kernels.fatbin] [--cuobjdump PATH] [--loop KERNEL]
+
+Without a file: the newest one that cargo built. Fails when a hot kernel spills, or when a tensor-core kernel has no tensor-
+core instruction. --loop prints the instruction mix of the longest loop with HMMA of one kernel.
+"""
+import argparse
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+
+# Kernels that run once per iteration or over the whole gradient: a spill costs time in each of them.
+HOT = ("relax_", "weight_grad_")
+TENSOR_CORE = "_mma_"
+
+
+def find_tool(given):
+    nvcc = os.environ.get("NVCC") or shutil.which("nvcc") or ""
+    beside = os.path.join(os.path.dirname(nvcc), "cuobjdump")
+    for tool in (given, shutil.which("cuobjdump"), beside):
+        if tool and os.path.exists(tool):
+            return tool
+    sys.exit("resources.py: cuobjdump was not found (pip install nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm)")
+
+
+def newest_fat_binary():
+    root = os.environ.get("CARGO_TARGET_DIR") or os.path.join(os.path.dirname(__file__), "..", "target")
+    found = glob.glob(os.path.join(root, "*", "build", "eqprop-cuda-*", "out", "kernels.fatbin"))
+    if not found:
+        sys.exit("resources.py: no kernels.fatbin under " + root + "; build with nvcc first")
+    return max(found, key=os.path.getmtime)
+
+
+def usage(tool, binary):
+    """{(arch, kernel): {REG, STACK, SHARED, LOCAL}}"""
+    text = subprocess.run([tool, "-res-usage", binary], check=True, capture_output=True, text=True)
+    result, arch = {}, None
+    for line in (text.stdout + text.stderr).splitlines():
+        if match := re.search(r"arch = (sm_\w+)", line):
+            arch = match[1]
+        elif match := re.search(r"Function (\w+):", line):
+            kernel = match[1]
+        elif "REG:" in line:
+            result[arch, kernel] = {k: int(v) for k, v in re.findall(r"(\w+):(\d+)", line)}
+    return result
+
+
+def instructions(tool, binary):
+    """{(arch, kernel): [(address, opcode, line)]}"""
+    text = subprocess.run([tool, "-sass", binary], check=True, capture_output=True, text=True).stdout
+    result, arch, body = {}, None, None
+    for line in text.splitlines():
+        if match := re.search(r"arch = (sm_\w+)", line):
+            arch = match[1]
+        elif match := re.search(r"Function : (\w+)", line):
+            body = result.setdefault((arch, match[1]), [])
+        elif match := re.match(r"\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_]*)([^;]*)", line):
+            body.append((int(match[1], 16), match[2], match[3]))
+    return result
+
+
+def hot_loop(body):
+    """Mix of the backward branch's body that holds most HMMA."""
+    best = []
+    for address, opcode, rest in body:
+        target = re.search(r"0x([0-9a-f]+)", rest) if opcode == "BRA" else None
+        if target and (start := int(target[1], 16)) < address:
+            loop = [o for a, o, _ in body if start <= a <= address]
+            # The shortest loop around the most tensor-core work.
+            key = (loop.count("HMMA"), -len(loop))
+            if not best or key > (best.count("HMMA"), -len(best)):
+                best = loop
+    return Counter(best)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary", nargs="?")
+    parser.add_argument("--cuobjdump")
+    parser.add_argument("--loop", metavar="KERNEL")
+    options = parser.parse_args()
+    tool, binary = find_tool(options.cuobjdump), options.binary or newest_fat_binary()
+    used, code = usage(tool, binary), instructions(tool, binary)
+    if options.loop:
+        for (arch, kernel), body in sorted(code.items()):
+            if kernel == options.loop:
+                print(arch, kernel, dict(hot_loop(body).most_common(16)))
+        return
+    problems = []
+    print(f"{'arch':8} {'kernel':26} {'registers':>9} {'stack':>6} {'spills':>6} {'HMMA':>6} {'LDSM':>6} {'LDGSTS':>6} {'all':>6}")
+    for (arch, kernel), counts in sorted(used.items()):
+        opcodes = Counter(opcode for _, opcode, _ in code.get((arch, kernel), []))
+        spills = opcodes["LDL"] + opcodes["STL"]
+        print(f"{arch:8} {kernel:26} {counts['REG']:9} {counts['STACK']:6} {spills:6} {opcodes['HMMA']:6} "
+              f"{opcodes['LDSM']:6} {opcodes['LDGSTS']:6} {sum(opcodes.values()):6}")
+        if kernel.startswith(HOT) and (spills or counts["STACK"]):
+            problems.append(f"{kernel} spills on {arch}")
+        if TENSOR_CORE in kernel and not opcodes["HMMA"]:
+            problems.append(f"{kernel} has no tensor-core instruction on {arch}")
+    if not used:
+        problems.append("no kernels in " + binary)
+    for problem in problems:
+        print("error:", problem, file=sys.stderr)
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+//! Timing of kernels on their own, for `cargo bench --bench kernels`.
+
+use super::abi::*;
+use super::backend::CudaBackend;
+use super::batch::Kind;
+use super::device::{Buffer, Device};
+use super::geometry::{Geometry, classes, taps_down, taps_up};
+use super::kernels;
+use super::layout::padded;
+use super::{Precision, batch::Setup};
+use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::network::{Mode, Network, parameters};
+use crate::optim::OptimizerConfig;
+use anyhow::Result;
+use ndarray::Array4;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    pub kernel: &'static str,
+    pub shape: String,
+    pub seconds: f64,
+    /// two per multiply-add of live channels; zero padding of images counts, because it is multiplied
+    pub operations: f64,
+    /// what must move at least once: states read and written, constants, weights
+    pub bytes: f64,
+}
+
+/// What the device can do at most, measured in the same run.
+#[derive(Debug, Clone, Copy)]
+pub struct Roofline {
+    /// of `mma.sync` in registers
+    pub operations_per_second: f64,
+    /// of a device-to-device copy, read and written
+    pub bytes_per_second: f64,
+}
+
+/// How long each measurement repeats.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    pub repeats: usize,
+    /// bytes of the copy that measures bandwidth
+    pub copy_bytes: usize,
+    /// blocks of the product that measures the tensor cores
+    pub blocks: usize,
+}
+
+fn time(device: &dyn Device, repeats: usize, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
+    body()?;
+    device.synchronize()?;
+    let start = Instant::now();
+    (0..repeats).try_for_each(|_| body())?;
+    device.synchronize()?;
+    Ok(start.elapsed().as_secs_f64() / repeats as f64)
+}
+
+pub fn roofline(device: &Arc<dyn Device>, effort: Effort) -> Result<Roofline> {
+    let (from, to) = (
+        Buffer::<u8>::zeros(device, effort.copy_bytes)?,
+        Buffer::<u8>::zeros(device, effort.copy_bytes)?,
+    );
+    let copy = time(&**device, effort.repeats, || {
+        to.copy_from(0, &from, 0, effort.copy_bytes)
+    })?;
+    let args = EqPackArgs {
+        packed: to.ptr(),
+        ..EqPackArgs::default()
+    };
+    let product = time(&**device, effort.repeats, || {
+        kernels::roofline_mma(&**device, effort.blocks, &args)
+    })?;
+    Ok(Roofline {
+        operations_per_second: 2.0 * kernels::ROOFLINE_PRODUCTS * effort.blocks as f64 / product,
+        bytes_per_second: 2.0 * effort.copy_bytes as f64 / copy,
+    })
+}
+
+/// Multiply-adds of one image's update of layer `l`.
+fn products(setup: &Setup, l: usize) -> f64 {
+    let network = &setup.network;
+    let channels = |l: usize| network.layers()[l].shape.channels;
+    let mut depth = 0;
+    for class in classes(network, l) {
+        let pixels = class.size[0] * class.size[1];
+        for (e, edge) in network.edges_into(l) {
+            let g = Geometry::of(network, e);
+            if edge.pre != 0 && !g.pooled {
+                depth += pixels * taps_up(e, &g, &class).len() * channels(edge.pre);
+            }
+        }
+        for (e, edge) in network.edges_out_of(l) {
+            let g = Geometry::of(network, e);
+            depth += pixels * taps_down(e, &g, &class).len() * channels(edge.post);
+        }
+    }
+    (depth * channels(l)) as f64
+}
+
+/// Every kernel of a training step on the layers of `network`. The batch is synthetic.
+pub fn kernels(
+    network: &Network,
+    device: &Arc<dyn Device>,
+    precision: Precision,
+    images: usize,
+    effort: Effort,
+) -> Result<Vec<Measurement>> {
+    let mut backend = CudaBackend::new(network, device.clone(), precision)?;
+    backend.set_parameters(&parameters::initialise(network, 0))?;
+    backend.set_optimizer(OptimizerConfig::Sgd {
+        momentum: 0.9,
+        weight_decay: 0.0,
+    })?;
+    let shape = network.input().shape;
+    let wave =
+        |(n, c, y, x): (usize, usize, usize, usize)| ((n + 3 * c + 5 * y + 7 * x) as f32).sin();
+    let input = Array4::from_shape_fn((images, shape.channels, shape.height, shape.width), wave);
+    let labels: Vec<usize> = (0..images).map(|n| n % network.classes()).collect();
+    backend.load_batch(&input, &labels, Start::Zero)?;
+    // A few iterations, so that states look like states: the power a GPU draws depends on the data.
+    let relaxation = Relaxation {
+        mode: Mode::Asynchronous,
+        iterations: 2,
+        omega: 1.0,
+        tolerance: None,
+    };
+    backend.free_phase(&relaxation)?;
+    let nudging = Nudging {
+        beta: 0.1,
+        variant: Variant::Centered,
+        form: NudgedPhase::SumDifference,
+    };
+    backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
+    backend.estimate_gradient()?;
+
+    let mut table = Vec::new();
+    let setup = backend.setup();
+    let batch = backend.batch()?;
+    let format_bytes = setup.format.bytes() as f64;
+    let phase = Buffer::from_slice(
+        device,
+        &[EqPhase {
+            omega: 1.0,
+            ..EqPhase::default()
+        }],
+    )?;
+    for kind in [Kind::Free, Kind::Pair] {
+        for l in network.free_layers() {
+            let sweep = batch.layer_sweep(setup, l, kind)?;
+            let changes = Buffer::<EqChange>::new(device, sweep.tiles())?;
+            let args = EqRelaxArgs {
+                weights: backend.weights(),
+                phase: phase.ptr(),
+                changes: changes.ptr(),
+                form: kind.form().code(),
+                ..EqRelaxArgs::default()
+            };
+            let seconds = time(&**device, effort.repeats, || sweep.launch(&**device, args))?;
+            let layer = network.layers()[l].shape;
+            let rows = images * kind.components();
+            let units = (rows * setup.units(l)) as f64;
+            let neighbours: f64 = (network.edges().iter().enumerate())
+                .filter(|(_, e)| (e.post == l && e.pre != 0) || e.pre == l)
+                .map(|(e, edge)| {
+                    let other = if edge.post == l { edge.pre } else { edge.post };
+                    let weight = setup.layout.length(setup.layout.weight(e));
+                    ((rows * setup.units(other)) + weight) as f64 * format_bytes
+                })
+                .sum();
+            // Own state in and out, and the constant part in fp32 (of the pair's mean only).
+            let own = 2.0 * units * format_bytes + 4.0 * (images * setup.units(l)) as f64;
+            table.push(Measurement {
+                kernel: if kind == Kind::Free {
+                    "relax, free"
+                } else {
+                    "relax, pair"
+                },
+                shape: format!("{} {layer} x {rows}", network.layers()[l].name),
+                seconds,
+                operations: 2.0 * rows as f64 * products(setup, l),
+                bytes: neighbours + own,
+            });
+        }
+    }
+    let plan = batch.gradient.as_ref().expect("the gradient was estimated");
+    let gradient = Buffer::<f32>::new(device, setup.layout.len())?;
+    let seconds = time(&**device, effort.repeats, || {
+        plan.run(setup, images, 1.0, &gradient)
+    })?;
+    let (mut operations, mut bytes) = (0.0, 4.0 * setup.layout.len() as f64);
+    for (e, edge) in network.edges().iter().enumerate() {
+        let g = Geometry::of(network, e);
+        let products = if edge.pre == 0 { 1.0 } else { 2.0 };
+        let per_pixel = g.taps() * g.full.channels * g.pre.channels;
+        operations += 2.0 * products * (images * g.full.pixels() * per_pixel) as f64;
+        let states =
+            g.full.pixels() * padded(g.full.channels) + g.pre.pixels() * padded(g.pre.channels);
+        bytes += 2.0 * (images * states) as f64 * format_bytes;
+    }
+    table.push(Measurement {
+        kernel: "gradient, all",
+        shape: format!("{} edges x {images}", network.edges().len()),
+        seconds,
+        operations,
+        bytes,
+    });
+    let parameters = setup.layout.len() as f64;
+    let rates = vec![0.0; network.parameter_count()];
+    let seconds = time(&**device, effort.repeats, || backend.step(&rates))?;
+    table.push(Measurement {
+        kernel: "optimizer, SGD",
+        shape: format!("{parameters:.0} parameters"),
+        seconds,
+        operations: 0.0,
+        // weight and momentum in and out, gradient in, 16-bit copy out
+        bytes: parameters * (5.0 * 4.0 + 2.0),
+    });
+    Ok(table)
+}
