@@ -359,6 +359,33 @@ fn a_full_disk() {
     eqprop(folder.path(), more).assert().success();
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_on_the_size_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let binary = assert_cmd::cargo::cargo_bin("eqprop-cuda");
+    // Enough for the first checkpoint, which has no moments of the optimizer yet, not for the next.
+    let script = format!(
+        "ulimit -f 20; exec {} train {TINY} --output run",
+        binary.display()
+    );
+    let mut shell = std::process::Command::new("bash");
+    let output = shell
+        .current_dir(folder.path())
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(FAILURE), "{stderr}");
+    assert!(
+        stderr.contains("File too large") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    eqprop(folder.path(), "train --resume run")
+        .assert()
+        .success();
+}
+
 #[test]
 fn corrupt_checkpoints() {
     let folder = tempfile::tempdir().unwrap();

@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Three epochs of eight batches; with 30 + 10 iterations long enough to be interrupted.
+/// Three epochs of eight batches; with 15 + 5 iterations long enough to be interrupted.
 const RUN: &str = "--dataset FashionMNIST-mini --channels 4,4,8,8 --limit-train 124 --limit-test 40 --batch-size 16 \
-                   --num-iterations-inference 30 --num-iterations-training 10 --epochs 3 --save-every 1";
+                   --num-iterations-inference 15 --num-iterations-training 5 --epochs 3 --save-every 1";
 
 fn start(folder: &Path, arguments: &str) -> Child {
     Command::new(cargo_bin("eqprop-cuda"))
@@ -116,7 +116,13 @@ fn ctrl_c_saves_and_says_how_to_resume() {
         ),
     ] {
         let (whole, stopped) = (format!("{name}-whole"), format!("{name}-stopped"));
-        let settings = format!("{RUN} {more}").replace("--save-every 1", "--save-every 5");
+        // Long enough that the signal comes before the end on any machine.
+        let settings = format!("{RUN} {more}")
+            .replace("--save-every 1", "--save-every 5")
+            .replace(
+                "--num-iterations-inference 15",
+                "--num-iterations-inference 60",
+            );
         train(folder.path(), &format!("{settings} --output {whole}"));
         let mut child = start(folder.path(), &format!("{settings} --output {stopped}"));
         wait_for_batches(&mut child, &folder.path().join(&stopped), 10);

@@ -35,6 +35,25 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    // A panic is a mistake in this program; whoever meets it gets a line to report, not a backtrace.
+    std::panic::set_hook(Box::new(|panic| {
+        let text = one_line(&panic.to_string());
+        eprintln!("error: internal error, please report it: {text}");
+    }));
+    ignore_file_size_signal();
+    std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE))
+}
+
+/// A limit on the size of files (`ulimit -f`) then is an error of the write, as a full disk is, not the end of the process.
+fn ignore_file_size_signal() {
+    #[cfg(unix)]
+    // SAFETY: no handler is installed, and no other thread runs yet.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+fn dispatch() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return explain_usage(&error),

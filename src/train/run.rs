@@ -26,7 +26,7 @@ pub enum Ending {
 }
 
 /// A training run under way. `run` is the checkpoint that it goes on from, and that it keeps up to date but for what
-/// only the backend knows (parameters, moments, states), which [`Self::save`] fetches.
+/// only the backend knows (parameters, moments, states), which its `save` fetches.
 pub struct Trainer<'a> {
     run: Checkpoint,
     backend: &'a mut dyn Backend,
