@@ -4,6 +4,7 @@
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
 mod eval;
+mod info;
 mod train;
 
 use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
@@ -28,6 +29,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    Info(Box<info::InfoArgs>),
 }
 
 const EXIT_FAILURE: u8 = 1;
@@ -61,6 +63,7 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Info(args) => info::run(*args),
         Command::Parity(args) => parity::run(&args).map(|passed| match passed {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(EXIT_FAILURE),
