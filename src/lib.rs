@@ -3,7 +3,7 @@
 //! Data flows one way through the modules:
 //!
 //! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`ep`] (what a phase is) ->
-//! [`reference`] (a backend that relaxes phases and estimates gradients) -> [`optim`] (what a gradient does
+//! [`mod@reference`] (a backend that relaxes phases and estimates gradients) -> [`optim`] (what a gradient does
 //! to a parameter) -> [`train`] (epochs, metrics, checkpoints). [`parity`] replays golden files against a
 //! backend, and [`cli`] is the command line over all of it.
 

@@ -1,9 +1,9 @@
 //! Replays golden files against a backend.
 //!
 //! A golden file (`tests/golden/README.md` describes the format) holds a configuration, inputs, and the numbers that
-//! the published implementation computed from them. [`golden`] reads it, [`ep`], [`schedule`] and [`augment`]
-//! recompute one kind each, [`compare`] measures the differences, [`tolerance`] says which are small enough and
-//! why, and [`report`] prints the verdict. Nothing is passed over: whatever a file holds beyond what was
+//! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `schedule.rs` and `augment.rs`
+//! recompute one kind each, `compare.rs` measures the differences, `tolerance.rs` says which are small enough and
+//! why, and `report.rs` prints the verdict. Nothing is passed over: whatever a file holds beyond what was
 //! recomputed is reported and counts as a failure.
 
 mod augment;
