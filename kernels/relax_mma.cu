@@ -216,7 +216,15 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 
 } // namespace mma
 
-EQ_KERNEL_RESIDENT(relax_mma_wide_1, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
-EQ_KERNEL_RESIDENT(relax_mma_wide_2, mma::Wide::THREADS, 2, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
+// Blocks of Wide that share a multiprocessor. Desktop parts (sm_86, sm_89, sm_120) have 100 KB of shared memory, which holds
+// one: there the compiler need not squeeze registers for two.
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
+#define EQ_WIDE_RESIDENT 1
+#else
+#define EQ_WIDE_RESIDENT 2
+#endif
+
+EQ_KERNEL_RESIDENT(relax_mma_wide_1, mma::Wide::THREADS, EQ_WIDE_RESIDENT, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
+EQ_KERNEL_RESIDENT(relax_mma_wide_2, mma::Wide::THREADS, EQ_WIDE_RESIDENT, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
 EQ_KERNEL(relax_mma_narrow_1, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 1>(args); }
 EQ_KERNEL(relax_mma_narrow_2, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 2>(args); }

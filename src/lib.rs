@@ -2,10 +2,10 @@
 //!
 //! Data flows one way through the modules:
 //!
-//! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`ep`] (what a phase is) ->
-//! [`mod@reference`] (a backend that relaxes phases and estimates gradients) -> [`optim`] (what a gradient does
-//! to a parameter) -> [`train`] (epochs, metrics, checkpoints). [`parity`] replays golden files against a
-//! backend, and [`cli`] is the command line over all of it.
+//! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`ep`] (what a phase is, and what a backend
+//! does) -> [`mod@reference`] and [`cuda`] (the backends that relax phases and estimate gradients, made by [`device`]) ->
+//! [`optim`] (what a gradient does to a parameter) -> [`train`] (epochs, metrics, checkpoints). [`parity`] replays golden
+//! files against a backend, and [`cli`] is the command line over all of it. `docs/maths.md` has the formulas.
 
 pub mod cli;
 pub mod cuda;
