@@ -9,7 +9,7 @@ use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which,
+    Relaxation, Start, Which, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
@@ -408,24 +408,8 @@ impl Backend for CudaBackend {
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
         let network = &self.setup.network;
-        let shape = network.input().shape;
-        let (n, c, h, w) = images.dim();
-        ensure!(
-            n > 0 && n == labels.len(),
-            "{n} images, but {} labels",
-            labels.len()
-        );
-        ensure!(
-            (c, h, w) == (shape.channels, shape.height, shape.width),
-            "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
-            network.name()
-        );
-        if let Some(label) = labels.iter().find(|&&label| label >= network.classes()) {
-            anyhow::bail!(
-                "label {label} is out of range: the output has {} classes",
-                network.classes()
-            );
-        }
+        check_batch(network, images, labels)?;
+        let (n, shape) = (labels.len(), network.input().shape);
         self.keep_second_state()?;
         let mut from_kept = false;
         if let (Start::Kept, Some(kept)) = (start, &mut self.kept) {

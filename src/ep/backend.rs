@@ -1,9 +1,9 @@
 //! The interface between training and the machine that computes.
 
 use super::{CostFunction, Nudging, Relaxation};
-use crate::network::ParameterSet;
+use crate::network::{Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use ndarray::{Array4, ArrayD};
 
 /// Where a free phase starts from.
@@ -109,4 +109,26 @@ pub trait Backend {
     /// when it would start from zero.
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>>;
     fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()>;
+}
+
+/// Whether images `(N, C, H, W)` and labels are a batch for this network: the check that every backend's
+/// [`Backend::load_batch`] starts with.
+pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
+    let shape = network.input().shape;
+    let (n, c, h, w) = images.dim();
+    ensure!(
+        n > 0 && n == labels.len(),
+        "{n} images, but {} labels",
+        labels.len()
+    );
+    ensure!(
+        (c, h, w) == (shape.channels, shape.height, shape.width),
+        "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
+        network.name()
+    );
+    let classes = network.classes();
+    match labels.iter().find(|&&label| label >= classes) {
+        Some(label) => bail!("label {label} is out of range: the output has {classes} classes"),
+        None => Ok(()),
+    }
 }

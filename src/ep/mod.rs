@@ -15,7 +15,7 @@
 mod backend;
 mod cost;
 
-pub use backend::{Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which};
+pub use backend::{Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which, check_batch};
 pub use cost::CostFunction;
 
 pub use crate::network::Mode;

@@ -7,7 +7,7 @@ use super::stack::{Clamped, Form, Nudge, Stack, drive};
 use super::wiring::Wiring;
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which,
+    Relaxation, Start, Which, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
@@ -157,24 +157,8 @@ impl<T: Real> Backend for CpuBackend<T> {
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
         let network = &self.wiring.network;
-        let shape = network.input().shape;
-        let (n, c, h, w) = images.dim();
-        ensure!(
-            n > 0 && n == labels.len(),
-            "{n} images, but {} labels",
-            labels.len()
-        );
-        ensure!(
-            (c, h, w) == (shape.channels, shape.height, shape.width),
-            "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
-            network.name()
-        );
-        if let Some(label) = labels.iter().find(|&&label| label >= network.classes()) {
-            anyhow::bail!(
-                "label {label} is out of range: the output has {} classes",
-                network.classes()
-            );
-        }
+        check_batch(network, images, labels)?;
+        let n = labels.len();
         if let Some(kept) = self.kept_layers() {
             self.kept = Some(kept);
         }
