@@ -7,7 +7,7 @@
 //! own argmax. Where both agree, which is nearly everywhere, the window is linear in `m` and `d` and nothing is
 //! subtracted; where they differ, the pooled values are formed from `s+` and `s-`.
 
-use super::real::Real;
+use super::real::{Real, vectorised};
 use crate::network::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
@@ -40,13 +40,19 @@ impl Windows {
 
     /// Positions (0..4) of the maxima of `full` into `argmax`, one per pooled unit.
     pub fn argmax<T: Real>(&self, full: ArrayView2<T>, argmax: &mut [u8]) {
+        let full = full.to_slice().expect("states are contiguous");
         let channels = self.full.channels;
-        for (row, argmax) in argmax.chunks_exact_mut(channels).enumerate() {
-            let window = self.sources(row).map(|r| full.row(r));
-            for (c, best) in argmax.iter_mut().enumerate() {
-                *best = first_maximum(window.map(|w| w[c]));
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (row, argmax) in argmax.chunks_exact_mut(channels).enumerate() {
+                    let window = self.sources(row).map(|r| &full[r * channels..][..channels]);
+                    for (c, best) in argmax.iter_mut().enumerate() {
+                        *best = first_maximum(window.map(|w| w[c]));
+                    }
+                }
+            },
+        );
     }
 
     /// Adds the values at `argmax` to `pooled`.
@@ -56,11 +62,16 @@ impl Windows {
         argmax: &[u8],
         mut pooled: ArrayViewMut2<T>,
     ) {
+        let full = full.to_slice().expect("states are contiguous");
+        let pooled = pooled.as_slice_mut().expect("states are contiguous");
         let channels = self.full.channels;
-        for (row, argmax) in argmax.chunks_exact(channels).enumerate() {
-            let sources = self.sources(row);
-            for (c, &a) in argmax.iter().enumerate() {
-                pooled[(row, c)] += full[(sources[usize::from(a)], c)];
+        let rows = argmax
+            .chunks_exact(channels)
+            .zip(pooled.chunks_exact_mut(channels));
+        for (row, (argmax, pooled)) in rows.enumerate() {
+            let window = self.sources(row).map(|r| &full[r * channels..][..channels]);
+            for (c, (p, &a)) in pooled.iter_mut().zip(argmax).enumerate() {
+                *p += window[usize::from(a)][c];
             }
         }
     }
@@ -68,11 +79,16 @@ impl Windows {
     /// Writes `post` to the positions `argmax` of `full`, and zero elsewhere.
     pub fn unpool<T: Real>(&self, post: ArrayView2<T>, argmax: &[u8], mut full: ArrayViewMut2<T>) {
         full.fill(T::zero());
+        let full = full.as_slice_mut().expect("states are contiguous");
+        let post = post.to_slice().expect("states are contiguous");
         let channels = self.full.channels;
-        for (row, argmax) in argmax.chunks_exact(channels).enumerate() {
-            let sources = self.sources(row);
-            for (c, &a) in argmax.iter().enumerate() {
-                full[(sources[usize::from(a)], c)] = post[(row, c)];
+        let rows = argmax
+            .chunks_exact(channels)
+            .zip(post.chunks_exact(channels));
+        for (row, (argmax, post)) in rows.enumerate() {
+            let starts = self.sources(row).map(|r| r * channels);
+            for (c, (&v, &a)) in post.iter().zip(argmax).enumerate() {
+                full[starts[usize::from(a)] + c] = v;
             }
         }
     }
@@ -161,12 +177,13 @@ impl Windows {
 }
 
 /// Index of the largest value; the first one of equals.
+#[inline(always)]
 fn first_maximum<T: Real>(window: [T; 4]) -> u8 {
-    let mut best = 0;
-    for i in 1..4 {
-        if window[i] > window[best] {
-            best = i;
-        }
+    let (mut best, mut value) = (0, window[0]);
+    for (i, &candidate) in (1..).zip(&window[1..]) {
+        let larger = candidate > value;
+        best = if larger { i } else { best };
+        value = if larger { candidate } else { value };
     }
-    best as u8
+    best
 }
