@@ -9,10 +9,12 @@ use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which, check_batch,
+    Relaxation, Start, Which, as_images, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
-use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::optim::{
+    ADAM_EPSILON, BETA1, BETA2, MAX_NORM, NORM_EPSILON, OptimizerConfig, OptimizerState,
+};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use ndarray::{Array4, ArrayD, IxDyn};
@@ -21,13 +23,6 @@ use std::sync::Arc;
 
 /// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
 const KEPT_SIZES: usize = 3;
-
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const ADAM_EPSILON: f64 = 1e-8;
-/// Gradient clipping: see [`crate::optim::clip_scale`].
-const MAX_NORM: f64 = 1.0;
-const NORM_EPSILON: f64 = 1e-6;
 
 struct Optimizer {
     config: OptimizerConfig,
@@ -254,15 +249,8 @@ impl CudaBackend {
     /// The inverse of [`Self::export`].
     fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Vec<f64>> {
         let shape = self.setup.shape(l);
-        let images = state.shape().first().copied().unwrap_or(0);
-        ensure!(
-            state.len() == images * shape.units(),
-            "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
-            state.shape()
-        );
-        let state = state
-            .to_shape((images, shape.channels, shape.height, shape.width))
-            .context("a kept state is not contiguous")?;
+        let state = as_images(l, shape, state)?;
+        let images = state.dim().0;
         let mut values = vec![0.0; images * padded_units(shape)];
         for_each_unit(shape, images, |index, at| values[at] = state[index]);
         Ok(values)

@@ -1,10 +1,10 @@
 //! The interface between training and the machine that computes.
 
 use super::{CostFunction, Nudging, Relaxation};
-use crate::network::{Network, ParameterSet};
+use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use anyhow::{Result, bail, ensure};
-use ndarray::{Array4, ArrayD};
+use anyhow::{Context, Result, bail, ensure};
+use ndarray::{Array4, ArrayD, CowArray, Ix4};
 
 /// Where a free phase starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,4 +131,17 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
         Some(label) => bail!("label {label} is out of range: the output has {classes} classes"),
         None => Ok(()),
     }
+}
+
+/// A layer's state as it comes through [`Backend::set_kept_state`], checked, in the shape `(N, C, H, W)`.
+pub fn as_images(l: usize, shape: Shape, state: &ArrayD<f64>) -> Result<CowArray<'_, f64, Ix4>> {
+    let images = state.shape().first().copied().unwrap_or(0);
+    ensure!(
+        state.len() == images * shape.units(),
+        "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
+        state.shape()
+    );
+    state
+        .to_shape((images, shape.channels, shape.height, shape.width))
+        .context("a kept state is not contiguous")
 }

@@ -15,7 +15,9 @@
 mod backend;
 mod cost;
 
-pub use backend::{Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which, check_batch};
+pub use backend::{
+    Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which, as_images, check_batch,
+};
 pub use cost::CostFunction;
 
 pub use crate::network::Mode;

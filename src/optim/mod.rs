@@ -4,6 +4,6 @@ mod clip;
 mod schedule;
 mod update;
 
-pub use clip::clip_scale;
+pub use clip::{MAX_NORM, NORM_EPSILON, clip_scale};
 pub use schedule::{ETA_MIN, RESTART_PERIOD, Schedule};
-pub use update::{Optimizer, OptimizerConfig, OptimizerState};
+pub use update::{ADAM_EPSILON, BETA1, BETA2, Optimizer, OptimizerConfig, OptimizerState};

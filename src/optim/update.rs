@@ -16,9 +16,12 @@ pub enum OptimizerConfig {
     AdamW { weight_decay: f64 },
 }
 
-const BETA1: f64 = 0.9;
-const BETA2: f64 = 0.999;
-const EPSILON: f64 = 1e-8;
+/// Decay of AdamW's first moment.
+pub const BETA1: f64 = 0.9;
+/// Decay of AdamW's second moment.
+pub const BETA2: f64 = 0.999;
+/// Added to the root of AdamW's second moment.
+pub const ADAM_EPSILON: f64 = 1e-8;
 
 /// The optimizer's memory: what a checkpoint has to keep.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -146,7 +149,7 @@ fn adamw<T: Float + Send + Sync>(
         BETA2,
         rate / (1.0 - BETA1.powf(t)),
         1.0 / (1.0 - BETA2.powf(t)).sqrt(),
-        EPSILON,
+        ADAM_EPSILON,
     ]);
     let one = T::one();
     Zip::from(w)

@@ -7,7 +7,7 @@ use super::stack::{Clamped, Form, Nudge, Stack, drive};
 use super::wiring::Wiring;
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which, check_batch,
+    Relaxation, Start, Which, as_images, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
@@ -105,15 +105,7 @@ impl<T: Real> CpuBackend<T> {
     /// The inverse of [`Self::export`].
     fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Array2<T>> {
         let shape = self.layer_shape(l);
-        let images = state.shape().first().copied().unwrap_or(0);
-        ensure!(
-            state.len() == images * shape.units(),
-            "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
-            state.shape()
-        );
-        let image = state
-            .to_shape((images, shape.channels, shape.height, shape.width))
-            .context("a kept state is not contiguous")?;
+        let image = as_images(l, shape, state)?;
         Ok(rows(image.view(), T::of))
     }
 }
