@@ -56,9 +56,11 @@ struct Registration {
     const char* name;
     Kernel kernel;
     unsigned threads;
+    size_t args_bytes;
     Registration* next;
-    Registration(const char* name, Kernel kernel, unsigned threads);
+    Registration(const char* name, Kernel kernel, unsigned threads, size_t args_bytes);
 };
+const Registration* find_kernel(const char* name);
 
 constexpr int LANES = 32;
 
@@ -71,7 +73,7 @@ constexpr int LANES = 32;
 #define EQ_KERNEL(name, threads, Args)                                                                     \
     static void name(const Args& args);                                                                    \
     static emulation::Registration name##_registration(                                                    \
-        #name, [](const void* args) { name(*static_cast<const Args*>(args)); }, threads);                  \
+        #name, [](const void* args) { name(*static_cast<const Args*>(args)); }, threads, sizeof(Args));    \
     static void name(const Args& args)
 
 #define EQ_KERNEL_RESIDENT(name, threads, blocks, Args) EQ_KERNEL(name, threads, Args)

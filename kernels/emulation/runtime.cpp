@@ -271,9 +271,15 @@ Helpers& helpers() {
 
 } // namespace
 
-Registration::Registration(const char* name, Kernel kernel, unsigned threads)
-    : name(name), kernel(kernel), threads(threads), next(kernels()) {
+Registration::Registration(const char* name, Kernel kernel, unsigned threads, size_t args_bytes)
+    : name(name), kernel(kernel), threads(threads), args_bytes(args_bytes), next(kernels()) {
     kernels() = this;
+}
+
+const Registration* find_kernel(const char* name) {
+    const Registration* found = kernels();
+    while (found && strcmp(found->name, name) != 0) found = found->next;
+    return found;
 }
 
 int mutation() { return active_mutation.load(std::memory_order_relaxed); }
@@ -450,8 +456,7 @@ void eqprop_emulation_keep_kernels();
 
 int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, size_t shared, const void* args) {
     eqprop_emulation_keep_kernels();
-    const Registration* found = kernels();
-    while (found && strcmp(found->name, name) != 0) found = found->next;
+    const Registration* found = find_kernel(name);
     if (!found) return 1;
     if (found->threads != threads || threads > MAX_THREADS || threads % LANES != 0) return 2;
     if (shared > MAX_SHARED_BYTES) return 4;

@@ -1,0 +1,327 @@
+// The part of the CUDA driver's interface that src/cuda/driver.rs uses, over the emulation: a libcuda.so for machines
+// without a GPU, so that the host side of a GPU run (streams, graphs, copies, errors) is tested as it will run. It is
+// stricter than a driver. Work in a stream is put off until somebody has to wait for it, so a result that is read, or
+// memory that is reused, too early is seen; what a driver forbids while a stream is recorded is an error here too; and a
+// call can be made to fail:
+//
+//   EQPROP_DRIVER_FAILS=cuLaunchKernel:40:719   the 40th and later calls of cuLaunchKernel return CUDA error 719
+//   EQPROP_DRIVER_MEMORY=1000000                bytes of device memory
+//   EQPROP_DRIVER_LOG=FILE                      one line per call that a test may count, when the library is unloaded
+#include "device.h"
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string>
+#include <vector>
+
+extern "C" {
+uint64_t eqprop_emulation_alloc(size_t bytes);
+void eqprop_emulation_free(uint64_t address);
+int eqprop_emulation_overrun(uint64_t address);
+int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, size_t shared, const void* args);
+}
+
+namespace {
+
+using Result = int;
+using Address = unsigned long long;
+using Work = std::function<Result()>;
+
+// Codes of CUresult.
+constexpr Result SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
+                 LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900;
+constexpr unsigned DEFAULT_SHARED_BYTES = 48 << 10, LARGEST_SHARED_BYTES = 227 << 10;
+
+struct Function {
+    const emulation::Registration* kernel;
+    unsigned largest_shared = DEFAULT_SHARED_BYTES;
+};
+
+struct Graph {
+    std::vector<Work> work;
+};
+
+struct Stream {
+    std::vector<Work> pending;
+    Graph* recording = nullptr;
+};
+
+std::mutex lock;
+std::map<std::string, unsigned> calls;
+std::map<Address, size_t> allocations;
+std::map<std::string, Function> functions;
+std::vector<Stream*> streams;
+size_t in_use = 0;
+Result lost = SUCCESS; // a kernel that failed takes the context with it, as on a GPU
+thread_local void* context = nullptr;
+int the_context;
+
+size_t capacity() {
+    const char* set = getenv("EQPROP_DRIVER_MEMORY");
+    return set ? strtoull(set, nullptr, 10) : size_t{64} << 30;
+}
+
+struct Log {
+    ~Log() {
+        const char* path = getenv("EQPROP_DRIVER_LOG");
+        FILE* file = path ? fopen(path, "w") : nullptr;
+        if (!file) return;
+        for (const auto& [name, count] : calls) fprintf(file, "%s %u\n", name.c_str(), count);
+        fprintf(file, "leaked %zu\n", allocations.size());
+        fclose(file);
+    }
+} log_at_exit;
+
+// Counts a call, and makes it fail if EQPROP_DRIVER_FAILS says so.
+Result begin(const char* name, bool needs_context = true) {
+    const unsigned count = ++calls[name];
+    if (needs_context && !context) return INVALID_CONTEXT;
+    if (lost) return lost;
+    const char* set = getenv("EQPROP_DRIVER_FAILS");
+    if (!set) return SUCCESS;
+    const std::string text = set;
+    const size_t first = text.find(':'), second = text.find(':', first + 1);
+    if (second == std::string::npos || text.substr(0, first) != name) return SUCCESS;
+    return count >= strtoul(text.c_str() + first + 1, nullptr, 10) ? atoi(text.c_str() + second + 1) : SUCCESS;
+}
+
+#define BEGIN(...)                                 \
+    std::lock_guard<std::mutex> guard(lock);       \
+    if (const Result failure = begin(__VA_ARGS__)) return failure
+
+Result wait_for(Stream& stream) {
+    if (stream.recording) return CAPTURE_UNSUPPORTED;
+    std::vector<Work> work;
+    work.swap(stream.pending);
+    for (const Work& item : work)
+        if (const Result failure = item()) return lost = failure;
+    for (const auto& [address, bytes] : allocations)
+        if (eqprop_emulation_overrun(address)) return lost = ILLEGAL_ADDRESS;
+    return SUCCESS;
+}
+
+Result wait_for_all() {
+    for (Stream* stream : streams)
+        if (const Result failure = wait_for(*stream)) return failure;
+    return SUCCESS;
+}
+
+Result submit(void* handle, Work work) {
+    auto& stream = *static_cast<Stream*>(handle);
+    (stream.recording ? stream.recording->work : stream.pending).push_back(std::move(work));
+    return SUCCESS;
+}
+
+// Whether `bytes` from `address` on lie in one allocation.
+bool inside(Address address, size_t bytes) {
+    auto next = allocations.upper_bound(address);
+    if (next == allocations.begin()) return false;
+    --next;
+    return address + bytes <= next->first + next->second;
+}
+
+} // namespace
+
+extern "C" {
+
+Result cuInit(unsigned) {
+    BEGIN("cuInit", false);
+    return SUCCESS;
+}
+Result cuDriverGetVersion(int* version) {
+    BEGIN("cuDriverGetVersion", false);
+    *version = 13000;
+    return SUCCESS;
+}
+Result cuDeviceGetCount(int* count) {
+    BEGIN("cuDeviceGetCount", false);
+    *count = 1;
+    return SUCCESS;
+}
+Result cuDeviceGet(int* device, int ordinal) {
+    BEGIN("cuDeviceGet", false);
+    *device = ordinal;
+    return ordinal == 0 ? SUCCESS : 101;
+}
+Result cuDeviceGetName(char* name, int length, int) {
+    BEGIN("cuDeviceGetName", false);
+    snprintf(name, length, "emulated driver");
+    return SUCCESS;
+}
+Result cuDeviceTotalMem_v2(size_t* bytes, int) {
+    BEGIN("cuDeviceTotalMem_v2", false);
+    *bytes = capacity();
+    return SUCCESS;
+}
+Result cuDeviceGetAttribute(int* value, int attribute, int) {
+    BEGIN("cuDeviceGetAttribute", false);
+    switch (attribute) {
+    case 16: *value = 132; return SUCCESS; // multiprocessors
+    case 75: *value = 9; return SUCCESS;   // compute capability
+    case 76: *value = 0; return SUCCESS;
+    default: return INVALID_VALUE;
+    }
+}
+Result cuDevicePrimaryCtxRetain(void** out, int) {
+    BEGIN("cuDevicePrimaryCtxRetain", false);
+    *out = &the_context;
+    return SUCCESS;
+}
+Result cuDevicePrimaryCtxRelease_v2(int) {
+    BEGIN("cuDevicePrimaryCtxRelease_v2", false);
+    return SUCCESS;
+}
+Result cuCtxSetCurrent(void* chosen) {
+    BEGIN("cuCtxSetCurrent", false);
+    context = chosen;
+    return SUCCESS;
+}
+Result cuModuleLoadData(void** module, const void* image) {
+    BEGIN("cuModuleLoadData");
+    // A fat binary begins with this word; what it holds is not looked at: the kernels are those of the emulation.
+    uint32_t magic;
+    memcpy(&magic, image, sizeof magic);
+    if (magic != 0xba55ed50) return 200;
+    *module = &functions;
+    return SUCCESS;
+}
+Result cuModuleUnload(void*) {
+    BEGIN("cuModuleUnload");
+    return SUCCESS;
+}
+Result cuModuleGetFunction(void** function, void*, const char* name) {
+    BEGIN("cuModuleGetFunction");
+    const emulation::Registration* kernel = emulation::find_kernel(name);
+    if (!kernel) return NOT_FOUND;
+    *function = &functions.emplace(name, Function{kernel}).first->second;
+    return SUCCESS;
+}
+Result cuFuncSetAttribute(void* function, int attribute, int value) {
+    BEGIN("cuFuncSetAttribute");
+    if (attribute != 8 || value < 0 || unsigned(value) > LARGEST_SHARED_BYTES) return INVALID_VALUE;
+    static_cast<Function*>(function)->largest_shared = value;
+    return SUCCESS;
+}
+Result cuStreamCreate(void** stream, unsigned) {
+    BEGIN("cuStreamCreate");
+    streams.push_back(new Stream);
+    *stream = streams.back();
+    return SUCCESS;
+}
+Result cuStreamDestroy_v2(void* stream) {
+    BEGIN("cuStreamDestroy_v2");
+    std::erase(streams, static_cast<Stream*>(stream));
+    delete static_cast<Stream*>(stream);
+    return SUCCESS;
+}
+Result cuStreamSynchronize(void* stream) {
+    BEGIN("cuStreamSynchronize");
+    return wait_for(*static_cast<Stream*>(stream));
+}
+Result cuStreamBeginCapture_v2(void* handle, int) {
+    BEGIN("cuStreamBeginCapture_v2");
+    auto& stream = *static_cast<Stream*>(handle);
+    if (stream.recording) return INVALID_VALUE;
+    stream.recording = new Graph;
+    return SUCCESS;
+}
+Result cuStreamEndCapture(void* handle, void** graph) {
+    BEGIN("cuStreamEndCapture");
+    auto& stream = *static_cast<Stream*>(handle);
+    if (!stream.recording) return INVALID_VALUE;
+    *graph = stream.recording;
+    stream.recording = nullptr;
+    return SUCCESS;
+}
+Result cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+    BEGIN("cuGraphInstantiateWithFlags");
+    *executable = new Graph(*static_cast<Graph*>(graph));
+    return SUCCESS;
+}
+Result cuGraphLaunch(void* executable, void* stream) {
+    BEGIN("cuGraphLaunch");
+    for (const Work& work : static_cast<Graph*>(executable)->work) submit(stream, work);
+    return SUCCESS;
+}
+Result cuGraphDestroy(void* graph) {
+    BEGIN("cuGraphDestroy");
+    delete static_cast<Graph*>(graph);
+    return SUCCESS;
+}
+Result cuGraphExecDestroy(void* executable) {
+    BEGIN("cuGraphExecDestroy");
+    delete static_cast<Graph*>(executable);
+    return SUCCESS;
+}
+Result cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
+    BEGIN("cuMemGetInfo_v2");
+    *total = capacity();
+    *free_bytes = *total - in_use;
+    return SUCCESS;
+}
+Result cuMemAlloc_v2(Address* address, size_t bytes) {
+    BEGIN("cuMemAlloc_v2");
+    for (const Stream* stream : streams)
+        if (stream->recording) return CAPTURE_UNSUPPORTED;
+    if (bytes == 0) return INVALID_VALUE;
+    if (bytes > capacity() - in_use) return OUT_OF_MEMORY;
+    if (!(*address = eqprop_emulation_alloc(bytes))) return OUT_OF_MEMORY;
+    allocations[*address] = bytes;
+    in_use += bytes;
+    return SUCCESS;
+}
+Result cuMemFree_v2(Address address) {
+    BEGIN("cuMemFree_v2");
+    if (const Result failure = wait_for_all()) return failure;
+    const auto found = allocations.find(address);
+    if (found == allocations.end()) return INVALID_VALUE;
+    in_use -= found->second;
+    allocations.erase(found);
+    eqprop_emulation_free(address);
+    return SUCCESS;
+}
+Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
+    BEGIN("cuMemcpyHtoDAsync_v2");
+    if (!inside(to, bytes)) return INVALID_VALUE;
+    return submit(stream, [=] { return memcpy(reinterpret_cast<void*>(to), from, bytes), SUCCESS; });
+}
+Result cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void* stream) {
+    BEGIN("cuMemcpyDtoHAsync_v2");
+    if (!inside(from, bytes)) return INVALID_VALUE;
+    return submit(stream, [=] { return memcpy(to, reinterpret_cast<const void*>(from), bytes), SUCCESS; });
+}
+Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void* stream) {
+    BEGIN("cuMemcpyDtoDAsync_v2");
+    if (!inside(to, bytes) || !inside(from, bytes)) return INVALID_VALUE;
+    return submit(stream, [=] {
+        return memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes), SUCCESS;
+    });
+}
+Result cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void* stream) {
+    BEGIN("cuMemsetD8Async");
+    if (!inside(to, bytes)) return INVALID_VALUE;
+    return submit(stream, [=] { return memset(reinterpret_cast<void*>(to), value, bytes), SUCCESS; });
+}
+Result cuLaunchKernel(void* handle, unsigned blocks, unsigned blocks_y, unsigned blocks_z, unsigned threads, unsigned threads_y,
+                      unsigned threads_z, unsigned shared, void* stream, void** parameters, void** extra) {
+    BEGIN("cuLaunchKernel");
+    const auto& function = *static_cast<Function*>(handle);
+    const bool flat = blocks_y == 1 && blocks_z == 1 && threads_y == 1 && threads_z == 1;
+    if (!flat || blocks == 0 || threads == 0 || extra || shared > function.largest_shared) return INVALID_VALUE;
+    // A driver copies the parameters before it returns.
+    const auto* bytes = static_cast<const unsigned char*>(parameters[0]);
+    std::vector<unsigned char> args(bytes, bytes + function.kernel->args_bytes);
+    const char* name = function.kernel->name;
+    return submit(stream, [=] {
+        alignas(16) unsigned char aligned[4096];
+        if (args.size() > sizeof aligned) return INVALID_VALUE;
+        memcpy(aligned, args.data(), args.size());
+        const int problem = eqprop_emulation_launch(name, blocks, threads, shared, aligned);
+        if (problem) fprintf(stderr, "kernel %s: code %d of eqprop_emulation_launch\n", name, problem);
+        return problem ? LAUNCH_FAILED : SUCCESS;
+    });
+}
+}

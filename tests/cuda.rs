@@ -1,0 +1,293 @@
+//! `--device cuda` as a user runs it.
+//!
+//! On a machine with a GPU, the golden files pass on it. Without one these tests are counted as ignored.
+//!
+//! On any machine whose build has kernels, the same program runs against `kernels/emulation/driver.cpp`, a libcuda.so that
+//! executes kernels on the CPU and is stricter than a driver: this tests the host side (streams, recorded graphs, copies,
+//! and what is said when a GPU fails). Those tests need nvcc at build time and a C++ compiler.
+
+use eqprop_cuda::cuda;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_eqprop-cuda");
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const TEMPORARY: &str = env!("CARGO_TARGET_TMPDIR");
+
+type Outcome = Result<(), Failed>;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let has_gpu = cuda::list_gpus().is_ok_and(|gpus| !gpus.is_empty());
+    if !has_gpu {
+        println!("skipped: no CUDA device");
+    }
+    let has_kernels = cuda::kernel_architectures().is_some();
+    if !has_kernels {
+        println!("skipped: this build has no CUDA kernels (nvcc was not found)");
+    }
+    let gpu = |name: &str, test: fn() -> Outcome| {
+        Trial::test(format!("gpu::{name}"), test).with_ignored_flag(!has_gpu)
+    };
+    let driver = |name: &str, test: fn() -> Outcome| {
+        Trial::test(format!("driver::{name}"), test).with_ignored_flag(!has_kernels)
+    };
+    let trials = vec![
+        gpu("golden_files_pass_in_fp32", || {
+            golden_files_on_the_gpu("fp32")
+        }),
+        gpu("golden_files_pass_in_fp16", || {
+            golden_files_on_the_gpu("fp16")
+        }),
+        driver("golden_files_pass", golden_files_through_the_driver),
+        driver("phases_are_replayed_graphs", phases_are_replayed_graphs),
+        driver("a_run_resumes_after_the_gpu_was_lost", a_lost_gpu),
+        driver("out_of_memory_is_one_clear_error", out_of_memory),
+        driver(
+            "a_gpu_without_a_matching_image_is_one_clear_error",
+            no_image,
+        ),
+        driver("a_driver_that_is_too_old_is_one_clear_error", old_driver),
+    ];
+    if has_kernels
+        && arguments
+            .filter
+            .as_deref()
+            .is_none_or(|f| "driver::".contains(f) || f.contains("driver"))
+    {
+        build_driver();
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What the tests share: the folder of the library, made before any of them starts.
+fn driver_folder() -> PathBuf {
+    Path::new(TEMPORARY).join("driver")
+}
+
+fn build_driver() {
+    let folder = driver_folder();
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    let compiler = std::env::var("CXX").unwrap_or("c++".into());
+    let sources = [
+        "kernels.cu",
+        "emulation/runtime.cpp",
+        "emulation/driver.cpp",
+    ];
+    let status = Command::new(&compiler)
+        .current_dir(Path::new(ROOT).join("kernels"))
+        .args([
+            "-std=c++20",
+            "-O2",
+            "-shared",
+            "-fPIC",
+            "-DEQPROP_EMULATION",
+            "-xc++",
+        ])
+        .args(sources)
+        .args(["-pthread", "-o"])
+        .arg(folder.join("libcuda.so"))
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        other => panic!("{compiler} could not build the emulated driver: {other:?}"),
+    }
+}
+
+/// The program with the emulated driver in place of a GPU's, and the file that counts the calls.
+fn with_driver(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Output, String) {
+    let log = driver_folder().join(format!("{name}.log"));
+    let output = Command::new(PROGRAM)
+        .current_dir(ROOT)
+        .args(arguments)
+        .env("LD_LIBRARY_PATH", driver_folder())
+        .env("EQPROP_DRIVER_LOG", &log)
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the program starts");
+    (output, std::fs::read_to_string(log).unwrap_or_default())
+}
+
+/// How often the driver's function was called.
+fn calls(log: &str, function: &str) -> usize {
+    let line = log
+        .lines()
+        .find_map(|line| line.strip_prefix(function)?.strip_prefix(' '));
+    line.map_or(0, |count| count.parse().expect("a count"))
+}
+
+fn text(output: &Output) -> String {
+    let [out, error] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    format!("{}\n{out}{error}", output.status)
+}
+
+fn ensure(holds: bool, explanation: &str) -> Outcome {
+    if holds {
+        Ok(())
+    } else {
+        Err(explanation.into())
+    }
+}
+
+fn golden_files_on_the_gpu(precision: &str) -> Outcome {
+    let files = std::fs::read_dir(Path::new(ROOT).join("tests/golden"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    let output = Command::new(PROGRAM)
+        .args(["parity", "--device", "cuda", "--precision", precision])
+        .args(files)
+        .output()?;
+    ensure(output.status.success(), &text(&output))
+}
+
+fn golden_files_through_the_driver() -> Outcome {
+    for (precision, file) in [
+        ("fp16", "tests/golden/resnet13_relu6_mse.safetensors"),
+        ("fp32", "tests/golden/vgg5_relu6_ce_1ch.safetensors"),
+    ] {
+        let arguments = ["parity", "--device", "cuda", "--precision", precision, file];
+        let (output, log) = with_driver(&format!("golden-{precision}"), &arguments, &[]);
+        ensure(output.status.success(), &text(&output))?;
+        ensure(calls(&log, "cuLaunchKernel") > 0, "the driver was not used")?;
+        ensure(
+            log.contains("leaked 0"),
+            &format!("device memory was not released:\n{log}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// A training run of a moment, on the first images of the data inside the program.
+fn training<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![
+        "train",
+        "--dataset",
+        "FashionMNIST-mini",
+        "--offline",
+        "--network",
+        "vgg5",
+        "--channels",
+        "4,4,4,4",
+        "--limit-train",
+        "12",
+        "--limit-test",
+        "4",
+        "--batch-size",
+        "4",
+        "--epochs",
+        "1",
+        "--save-every",
+        "1",
+        "--num-iterations-inference",
+        "18",
+        "--num-iterations-training",
+        "9",
+        "--device",
+        "cuda",
+        "--output",
+        folder,
+    ];
+    arguments.extend(more);
+    arguments
+}
+
+/// A path of its own for a run, which does not exist yet.
+fn fresh(name: &str) -> Result<String, Failed> {
+    let folder = driver_folder().join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    Ok(folder.to_string_lossy().into_owned())
+}
+
+fn phases_are_replayed_graphs() -> Outcome {
+    let folder = fresh("graphs")?;
+    let (output, log) = with_driver("graphs", &training(&folder, &[]), &[]);
+    ensure(output.status.success(), &text(&output))?;
+    // Three training batches with a free phase of 1 + 2x8 + 1 iterations and nudged ones of 1 + 8, and one test batch.
+    let (launches, graphs) = (
+        calls(&log, "cuGraphLaunch"),
+        calls(&log, "cuGraphInstantiateWithFlags"),
+    );
+    ensure(
+        graphs > 0 && launches == 3 * (2 + 1) + 2,
+        &format!("{launches} launches of {graphs} graphs\n{log}"),
+    )?;
+    ensure(
+        calls(&log, "cuGraphExecDestroy") == graphs,
+        &format!("graphs were not released:\n{log}"),
+    )
+}
+
+fn a_lost_gpu() -> Outcome {
+    let folder = fresh("lost")?;
+    let (output, log) = with_driver("lost-count", &training(&folder, &[]), &[]);
+    ensure(output.status.success(), &text(&output))?;
+    let in_the_middle = format!("cuLaunchKernel:{}:719", calls(&log, "cuLaunchKernel") / 2);
+    let folder = fresh("lost")?;
+    let (output, _) = with_driver(
+        "lost",
+        &training(&folder, &[]),
+        &[("EQPROP_DRIVER_FAILS", &in_the_middle)],
+    );
+    let said = text(&output);
+    ensure(output.status.code() == Some(1), &said)?;
+    let error: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
+    ensure(
+        error.len() == 1 && error[0].contains("resume from the last checkpoint"),
+        &said,
+    )?;
+    ensure(
+        !said.contains("panicked") && !said.contains("internal error"),
+        &said,
+    )?;
+    let (output, _) = with_driver("resumed", &["train", "--resume", &folder, "--offline"], &[]);
+    ensure(
+        output.status.success() && text(&output).contains("going on after"),
+        &text(&output),
+    )
+}
+
+/// The error of a program that fails with status 1, and whose message has `part`.
+fn fails_with(name: &str, environment: (&str, &str), part: &str) -> Outcome {
+    let folder = fresh(name)?;
+    let (output, _) = with_driver(name, &training(&folder, &[]), &[environment]);
+    let said = text(&output);
+    let error: Vec<&str> = said
+        .lines()
+        .filter(|line| line.starts_with("error:"))
+        .collect();
+    ensure(
+        output.status.code() == Some(1) && error.len() == 1 && error[0].contains(part),
+        &said,
+    )
+}
+
+fn out_of_memory() -> Outcome {
+    fails_with(
+        "memory",
+        ("EQPROP_DRIVER_MEMORY", "100000"),
+        "out of GPU memory",
+    )
+}
+
+fn no_image() -> Outcome {
+    fails_with(
+        "image",
+        ("EQPROP_DRIVER_FAILS", "cuModuleLoadData:1:209"),
+        "has no kernels for this GPU",
+    )
+}
+
+fn old_driver() -> Outcome {
+    fails_with(
+        "old",
+        ("EQPROP_DRIVER_FAILS", "cuInit:1:803"),
+        "driver is too old",
+    )
+}
