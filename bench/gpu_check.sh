@@ -42,6 +42,12 @@ step=$(find_binary step)
 for precision in fp32 fp16; do
   run "parity-$precision" "$program" parity tests/golden/*.safetensors --device cuda --precision "$precision"
 done
+# The kernel suites, if they were built (`cargo test --release --features emulation --no-run`): random networks, stopping,
+# precision. All but the mutations, which only the emulation has.
+for suite in golden phases half precision stopping statistics; do
+  tests=$(find_binary "kernels_$suite")
+  if [ -n "$tests" ]; then run "suite-$suite" env EQPROP_TEST_DEVICE=cuda "$tests"; fi
+done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do
     run "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \

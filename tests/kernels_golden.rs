@@ -1,7 +1,9 @@
 //! The golden files pass through the fp32 kernels, with the tolerances of the CPU backend in fp32.
 #![cfg(feature = "emulation")]
 
-use eqprop_cuda::device::{Device, Precision};
+mod kernels_support;
+
+use eqprop_cuda::device::Precision;
 use eqprop_cuda::parity::{self, Golden, Tolerances};
 use std::path::Path;
 
@@ -12,7 +14,7 @@ fn check(name: &str) {
     let golden = Golden::read(&path).unwrap();
     let tolerances = Tolerances::of(Precision::Fp32);
     let factory = |network: &eqprop_cuda::network::Network| {
-        Device::Emulated.backend(network, Precision::Fp32)
+        kernels_support::kernels(network, Precision::Fp32)
     };
     let report = parity::replay(&golden, &factory, &tolerances).unwrap();
     assert!(report.passed(), "{name}:\n{report}");

@@ -8,7 +8,7 @@
 
 mod kernels_support;
 
-use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::device::Precision;
 use eqprop_cuda::ep::{CostFunction, NudgedPhase, Variant};
 use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
 use eqprop_cuda::reference;
@@ -20,7 +20,7 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let parameters = random_parameters(network, seed);
     let batches = [random_images(network, n, seed)];
     let mut truth = reference::backend(network, reference::Precision::Fp64);
-    let mut kernels = emulated_backend(network, Precision::Fp16).unwrap();
+    let mut kernels = kernels(network, Precision::Fp16).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, recipe).unwrap();
@@ -115,7 +115,7 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
         backend.gradient().unwrap()
     };
     let want = gradient(reference::backend(&network, reference::Precision::Fp64));
-    let got = gradient(emulated_backend(&network, Precision::Fp16).unwrap());
+    let got = gradient(kernels(&network, Precision::Fp16).unwrap());
     let cosine = cosine(&got, &want);
     assert!(cosine > 0.995, "cosine {cosine}");
 }

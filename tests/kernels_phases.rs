@@ -8,7 +8,7 @@
 
 mod kernels_support;
 
-use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::device::Precision;
 use eqprop_cuda::ep::{CostFunction, NudgedPhase, Variant};
 use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
 use eqprop_cuda::optim::OptimizerConfig;
@@ -24,7 +24,7 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
         random_images(network, n, seed + 1),
     ];
     let mut truth = reference::backend(network, reference::Precision::Fp64);
-    let mut kernels = emulated_backend(network, Precision::Fp32).unwrap();
+    let mut kernels = kernels(network, Precision::Fp32).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, recipe).unwrap();

@@ -6,11 +6,11 @@
 
 mod kernels_support;
 
-use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::device::Precision;
 use eqprop_cuda::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use eqprop_cuda::network::presets::ActivationKind;
 use eqprop_cuda::network::{Mode, ParameterSet};
-use kernels_support::{cosine, preset};
+use kernels_support::{cosine, kernels, preset};
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -58,7 +58,7 @@ fn cosines(precision: Precision, form: NudgedPhase) -> (f64, f64) {
         .into_dimensionality()
         .unwrap();
     let labels: Vec<usize> = tensor(&file, "y").iter().map(|&y| y as usize).collect();
-    let mut backend = emulated_backend(&network, precision).unwrap();
+    let mut backend = kernels(&network, precision).unwrap();
     backend.set_parameters(&read("")).unwrap();
     backend.load_batch(&images, &labels, Start::Zero).unwrap();
     let relaxation = |iterations| Relaxation {

@@ -4,7 +4,7 @@
 
 mod kernels_support;
 
-use eqprop_cuda::cuda::{Precision, emulated_backend};
+use eqprop_cuda::device::Precision;
 use eqprop_cuda::ep::{
     Backend, CostFunction, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
 };
@@ -58,7 +58,7 @@ fn compare(free: Relaxation, nudged: Relaxation, form: NudgedPhase) -> [PhaseRep
         form,
     );
     let got = phases(
-        &mut *emulated_backend(&network(), Precision::Fp32).unwrap(),
+        &mut *kernels(&network(), Precision::Fp32).unwrap(),
         free,
         nudged,
         form,
@@ -113,7 +113,7 @@ fn runs_are_repeatable_bit_for_bit() {
     let batches = [random_images(&network, 3, 1), random_images(&network, 3, 2)];
     for precision in [Precision::Fp32, Precision::Fp16] {
         let run = || {
-            let mut backend = emulated_backend(&network, precision).unwrap();
+            let mut backend = kernels(&network, precision).unwrap();
             backend
                 .set_parameters(&random_parameters(&network, 1))
                 .unwrap();
@@ -133,7 +133,7 @@ fn runs_are_repeatable_bit_for_bit() {
 fn a_kept_state_survives_evaluation_and_a_checkpoint() {
     let network = network();
     let (train, eval) = (random_images(&network, 3, 1), random_images(&network, 2, 2));
-    let mut backend = emulated_backend(&network, Precision::Fp16).unwrap();
+    let mut backend = kernels(&network, Precision::Fp16).unwrap();
     backend
         .set_parameters(&random_parameters(&network, 1))
         .unwrap();
@@ -153,7 +153,7 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
         .unwrap();
     backend.free_phase(&relaxation).unwrap();
     assert_eq!(backend.kept_state().unwrap(), kept);
-    let mut other = emulated_backend(&network, Precision::Fp16).unwrap();
+    let mut other = kernels(&network, Precision::Fp16).unwrap();
     other.set_kept_state(kept.clone()).unwrap();
     assert_eq!(other.kept_state().unwrap(), kept);
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each suite uses a part
 
 use anyhow::Result;
+use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::ep::{
     Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
 };
@@ -13,6 +14,17 @@ use eqprop_cuda::optim::OptimizerConfig;
 use ndarray::{Array4, ArrayD};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// The machine that these suites test: the emulation, unless EQPROP_TEST_DEVICE names another one, `cuda` for instance.
+pub fn device() -> Device {
+    let name = std::env::var("EQPROP_TEST_DEVICE").unwrap_or("emulated".into());
+    name.parse().expect("EQPROP_TEST_DEVICE is a device")
+}
+
+/// The kernels on [`device`], with all parameters at zero.
+pub fn kernels(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+    device().backend(network, precision)
+}
 
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
