@@ -48,13 +48,14 @@ __device__ __forceinline__ void mma_m16n8k16(float (&c)[4], const uint32_t (&a)[
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// A warp's whole tile: M x N of the above. One call, so that the emulation meets once per tile.
+// A warp's whole tile: M x N of the above, with b as one ldmatrix brings it, two column fragments at a time. One call, so
+// that the emulation meets once per tile.
 template <int M, int N>
-__device__ __forceinline__ void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+__device__ __forceinline__ void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N / 2][4]) {
 #pragma unroll
     for (int i = 0; i < M; ++i)
 #pragma unroll
-        for (int j = 0; j < N; ++j) mma_m16n8k16(c[i][j], a[i], b[j][0], b[j][1]);
+        for (int j = 0; j < N; ++j) mma_m16n8k16(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
 }
 
 // Sixteen bytes from global to shared memory, or sixteen zeros.

@@ -42,13 +42,18 @@ struct Tile {
     static constexpr int STAGE_BYTES = A_BYTES + B_BYTES;
     static constexpr int A_PIECES = ROWS * PIECES / THREADS; // to fetch per thread
     static constexpr int B_PIECES = COLUMNS * PIECES / THREADS;
+    static constexpr int PER_ROW = COLUMNS / PIECE;      // pieces of a row of b, downwards
+    static constexpr int ROWS_APART = THREADS / PIECES;  // rows from one of a thread's pieces to the next
+    static constexpr int K_APART = THREADS / PER_ROW;    // the same downwards
     static_assert(A_PIECES * THREADS == ROWS * PIECES, "threads share a's pieces evenly");
     static_assert(B_PIECES * THREADS == COLUMNS * PIECES, "threads share b's pieces evenly");
-    static_assert(N % 2 == 0, "ldmatrix.x4 brings two column fragments at once");
+    static_assert(N % 2 == 0 && (N & (N - 1)) == 0, "ldmatrix.x4 brings two column fragments at once, found by exclusive or");
+    static_assert(STAGE_BYTES % 128 == 0 && A_BYTES % 128 == 0, "stages begin at the first bank");
 };
 
-// 128 x 128 for wide layers: 8 warps of 64 x 32, 64 accumulators per thread, two blocks per multiprocessor.
-using Wide = Tile<128, 2, 4>;
+// 128 x 128 for wide layers: 4 warps of 64 x 64, 128 accumulators per thread, two blocks per multiprocessor. Larger tiles of a
+// warp read less from shared memory per product: 64 x 64 needs 16 ldmatrix for 64 mma, 64 x 32 would need 24.
+using Wide = Tile<128, 2, 2>;
 // 128 x 32 for narrow networks.
 using Narrow = Tile<32, 4, 1>;
 
@@ -68,71 +73,80 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         pixels[row] = class_pixel(target, args.images, tile.first_pixel + row / 16 * PER_FRAGMENT + row % PER_FRAGMENT);
     __syncthreads();
 
-    // This thread fetches the same piece of every ROWS_APART-th row of a, in each of them of the same component.
-    constexpr int ROWS_APART = T::THREADS / PIECES;
-    static_assert(ROWS_APART % 16 == 0, "a thread's rows have the same place in their fragments");
+    // A thread fetches pieces of a and of b that lie THREADS pieces apart in a stage, so that each has the same place in its
+    // row, the same permutation, and (of a) the same component: only rows differ from one to the next.
+    static_assert(T::ROWS_APART % 16 == 0 && T::K_APART % 8 == 0, "rows apart have the same permutation");
     const int a_piece = thread % PIECES, a_row = thread / PIECES;
+    const int a_to = deep_offset(a_row, a_piece);
     const int component = a_row % 16 / PER_FRAGMENT;
+    // Output channels from this tile's first one on.
+    const int channels = static_cast<int>(target.channels - tile.first_channel);
     const uint32_t end_tap = target.first_tap + target.taps;
     uint32_t next_tap = target.first_tap;
 
-    // Of the tap being fetched, renewed by begin_tap: where this thread's pieces come from, and how many channels are left.
+    // Of the tap being fetched, renewed by begin_tap: where this thread's pieces come from and go to, a bit for each piece that
+    // is inside of the image or of the tile's channels, and how many channels of K are left.
     const Fp16* a_from = nullptr;
-    int a_units[T::A_PIECES]; // -1: outside of the image
+    int a_units[T::A_PIECES];
+    uint32_t a_inside = 0, b_inside = 0;
     const Fp16* b_from = nullptr;
-    uint32_t b_advance = 0, b_apart = 0; // elements from one K step to the next, and between this thread's pieces of b
-    uint32_t left = 0;
+    int b_to = 0, b_k = 0, b_k_apart = 0;    // within the stage; K of the first piece, and from one piece to the next
+    uint32_t b_advance = 0, b_apart = 0;     // elements from one K step to the next, and from one piece to the next
+    int left = 0;
     bool downwards = false;
     auto begin_tap = [&] {
         const EqTap& tap = args.taps[next_tap];
         const EqSource& source = args.sources[tap.source];
-        left = source.channels;
+        left = static_cast<int>(source.channels);
         a_from = static_cast<const Fp16*>(present_side(source, args.phase)) + component * source.component_stride +
                  a_piece * PIECE;
+        a_inside = 0;
 #pragma unroll
-        for (int i = 0; i < T::A_PIECES; ++i) a_units[i] = source_unit(source, tap, pixels[a_row + i * ROWS_APART]);
+        for (int i = 0; i < T::A_PIECES; ++i) {
+            a_units[i] = source_unit(source, tap, pixels[a_row + i * T::ROWS_APART]);
+            a_inside |= (a_units[i] >= 0 ? 1u : 0u) << i;
+        }
         b_from = static_cast<const Fp16*>(args.weights) + tap.weight;
         downwards = tap.downwards;
+        b_inside = 0;
         if (downwards) {
-            constexpr int PER_ROW = T::COLUMNS / PIECE;
-            b_from += static_cast<size_t>(thread / PER_ROW) * tap.pitch + tile.first_channel + thread % PER_ROW * PIECE;
-            b_apart = T::THREADS / PER_ROW * tap.pitch;
+            const int row = thread / T::PER_ROW, piece = thread % T::PER_ROW;
+            b_from += static_cast<size_t>(row) * tap.pitch + tile.first_channel + piece * PIECE;
+            b_to = T::A_BYTES + flat_offset<T::COLUMNS>(row, piece);
+            b_k = row;
+            b_k_apart = T::K_APART;
+            b_apart = T::K_APART * tap.pitch;
             b_advance = DEPTH * tap.pitch;
+            if (piece * PIECE < channels) b_inside = ~0u;
         } else {
-            b_from += static_cast<size_t>(tile.first_channel + thread / PIECES) * tap.pitch + thread % PIECES * PIECE;
-            b_apart = T::THREADS / PIECES * tap.pitch;
+            b_from += static_cast<size_t>(tile.first_channel + a_row) * tap.pitch + a_piece * PIECE;
+            b_to = T::A_BYTES + a_to;
+            b_k = a_piece * PIECE;
+            b_k_apart = 0;
+            b_apart = T::ROWS_APART * tap.pitch;
             b_advance = DEPTH;
+#pragma unroll
+            for (int i = 0; i < T::B_PIECES; ++i) b_inside |= (a_row + i * T::ROWS_APART < channels ? 1u : 0u) << i;
         }
     };
 
     // Which stages hold slabs to be read downwards (a bit each), and how many K steps were fetched but not used.
     uint32_t downwards_stages = 0, waiting = 0;
-    // Output channels from this tile's first one on.
-    const int channels = static_cast<int>(target.channels - tile.first_channel);
 
-    // Brings the next K step into a stage; past the last one only the (empty) group counts.
-    auto fetch = [&](int stage) {
+    // Brings the next K step into a stage; past the last one only the (empty) group counts. Of an absent piece nothing is
+    // read, wherever its address points.
+    auto fetch = [&](uint32_t stage) {
         if (next_tap != end_tap) {
             if (left == 0) begin_tap();
-            const SharedAddress a = arena + stage * T::STAGE_BYTES;
-            const SharedAddress b = a + T::A_BYTES;
+            const SharedAddress to = arena + stage * T::STAGE_BYTES;
+            const uint32_t a_present = a_piece * PIECE < left ? a_inside : 0;
 #pragma unroll
-            for (int i = 0; i < T::A_PIECES; ++i) {
-                const bool present = a_units[i] >= 0 && a_piece * PIECE < static_cast<int>(left);
-                // An absent piece is not read, but its address must be one.
-                cp_async_16(a + deep_offset(a_row + i * ROWS_APART, a_piece), present ? a_from + a_units[i] : args.weights,
-                            present);
-            }
+            for (int i = 0; i < T::A_PIECES; ++i)
+                cp_async_16(to + a_to + i * T::THREADS * 16, a_from + a_units[i], a_present >> i & 1);
 #pragma unroll
-            for (int i = 0; i < T::B_PIECES; ++i) {
-                const int index = thread + i * T::THREADS;
-                constexpr int PER_ROW = T::COLUMNS / PIECE;
-                const int k = downwards ? index / PER_ROW : index % PIECES * PIECE;
-                const int c = downwards ? index % PER_ROW * PIECE : index / PIECES;
-                const bool present = k < static_cast<int>(left) && c < channels;
-                const int offset = downwards ? flat_offset<T::COLUMNS>(k, index % PER_ROW) : deep_offset(c, index % PIECES);
-                cp_async_16(b + offset, present ? b_from + i * b_apart : args.weights, present);
-            }
+            for (int i = 0; i < T::B_PIECES; ++i)
+                cp_async_16(to + b_to + i * T::THREADS * 16, b_from + i * b_apart,
+                            (b_inside >> i & 1) && b_k + i * b_k_apart < left);
             const uint32_t bit = 1u << stage;
             downwards_stages = downwards ? downwards_stages | bit : downwards_stages & ~bit;
             ++waiting;
@@ -144,46 +158,42 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         cp_async_commit();
     };
 
+    // What this lane hands to ldmatrix, from the start of a stage: the row and piece that it addresses in the first fragment.
+    // The next fragments are whole rows (or, downwards, pieces) further on, and K steps of 16 two pieces: where pieces are
+    // permuted by exclusive or, so is the distance.
+    const int a_lane = deep_offset(warp_m * T::M * 16 + lane % 16, lane / 16);
+    const int b_lane_up = T::A_BYTES + deep_offset(warp_n * T::N * 8 + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    const int b_lane_down = T::A_BYTES + flat_offset<T::COLUMNS>(lane % 16, warp_n * T::N + lane / 16);
+
     float sum[T::M][T::N][4] = {};
 #pragma unroll
-    for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage);
+    for (uint32_t stage = 0; stage < STAGES - 1; ++stage) fetch(stage);
 
-    for (int stage = 0; waiting > 0; stage = (stage + 1) % STAGES) {
+    for (uint32_t stage = 0; waiting > 0; stage = (stage + 1) % STAGES) {
         // This step's slices have arrived for every thread, and every thread is done with those of the step before: their
         // stage is free for the fetch below.
         if (!EQ_MUTATION(7)) cp_async_wait<STAGES - 2>();
         if (!EQ_MUTATION(6)) __syncthreads();
-        const SharedAddress a = arena + stage * T::STAGE_BYTES;
-        const SharedAddress b = a + T::A_BYTES;
+        const SharedAddress from = arena + stage * T::STAGE_BYTES;
         const bool transposed = downwards_stages >> stage & 1u;
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
-            uint32_t fa[T::M][4], fb[T::N][2];
+            uint32_t fa[T::M][4], fb[T::N / 2][4];
+            const SharedAddress a = (from + a_lane) ^ (k * 2 * 16);
 #pragma unroll
-            for (int i = 0; i < T::M; ++i) {
-                const int row = (warp_m * T::M + i) * 16 + lane % 16;
-                ldmatrix_x4(fa[i], a + deep_offset(row, 2 * k + lane / 16));
-            }
+            for (int i = 0; i < T::M; ++i) ldmatrix_x4(fa[i], a + i * 16 * DEPTH * 2);
+            if (transposed) { // matrices: K 0..7 and 8..15 of one column fragment, then of the next
+                const SharedAddress b = from + b_lane_down + k * STEP * T::COLUMNS * 2;
 #pragma unroll
-            for (int j = 0; j < T::N; j += 2) {
-                const int column = (warp_n * T::N + j) * 8;
-                uint32_t four[4];
-                if (transposed) { // matrices: K 0..7 and 8..15 of fragment j, then of j + 1
-                    const int row = k * STEP + lane % 16;
-                    ldmatrix_x4_trans(four, b + flat_offset<T::COLUMNS>(row, column / PIECE + lane / 16));
-                } else {
-                    const int row = column + lane % 8 + lane / 16 * 8;
-                    ldmatrix_x4(four, b + deep_offset(row, 2 * k + lane / 8 % 2));
-                }
-                fb[j][0] = four[0];
-                fb[j][1] = four[1];
-                fb[j + 1][0] = four[2];
-                fb[j + 1][1] = four[3];
+                for (int j = 0; j < T::N; j += 2) ldmatrix_x4_trans(fb[j / 2], b ^ (j * 16));
+            } else {
+                const SharedAddress b = (from + b_lane_up) ^ (k * 2 * 16);
+#pragma unroll
+                for (int j = 0; j < T::N; j += 2) ldmatrix_x4(fb[j / 2], b + j * 8 * DEPTH * 2);
             }
             mma_tile(sum, fa, fb);
         }
         --waiting;
-        // Last, because addresses and fragments together would not fit into 128 registers.
         fetch((stage + STAGES - 1) % STAGES);
     }
 
@@ -216,15 +226,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 
 } // namespace mma
 
-// Blocks of Wide that share a multiprocessor. Desktop parts (sm_86, sm_89, sm_120) have 100 KB of shared memory, which holds
-// one: there the compiler need not squeeze registers for two.
-#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
-#define EQ_WIDE_RESIDENT 1
-#else
-#define EQ_WIDE_RESIDENT 2
-#endif
-
-EQ_KERNEL_RESIDENT(relax_mma_wide_1, mma::Wide::THREADS, EQ_WIDE_RESIDENT, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
-EQ_KERNEL_RESIDENT(relax_mma_wide_2, mma::Wide::THREADS, EQ_WIDE_RESIDENT, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
+EQ_KERNEL(relax_mma_wide_1, mma::Wide::THREADS, EqRelaxArgs) { mma::relax<mma::Wide, 1>(args); }
+EQ_KERNEL(relax_mma_wide_2, mma::Wide::THREADS, EqRelaxArgs) { mma::relax<mma::Wide, 2>(args); }
 EQ_KERNEL(relax_mma_narrow_1, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 1>(args); }
 EQ_KERNEL(relax_mma_narrow_2, mma::Narrow::THREADS, EqRelaxArgs) { mma::relax<mma::Narrow, 2>(args); }

@@ -14,7 +14,7 @@ constexpr int STEPS = 1024; // K steps per launch
 
 EQ_KERNEL_RESIDENT(roofline_mma, roofline::THREADS, 2, EqPackArgs) {
     using namespace roofline;
-    uint32_t a[M][4], b[N][2];
+    uint32_t a[M][4], b[N / 2][4];
     float sum[M][N][4] = {};
     // 0x3c00: one in fp16, so that no product is trivial.
     for (auto& fragment : a)

@@ -36,13 +36,13 @@ struct Tile {
     static_assert(N % 2 == 0, "ldmatrix.x4 brings two column fragments at once");
 };
 
-using Wide = Tile<128, 128, 2, 4>;
+using Wide = Tile<128, 128, 2, 2>;
 using Narrow = Tile<32, 32, 2, 2>;
 
 template <class T>
 __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
     const EqGradTile tile = args.tiles[blockIdx.x];
-    const EqGradEdge& edge = args.edges[tile.edge];
+    const EqGradEdge edge = args.edges[tile.edge]; // a copy: no load in the loop
     const SharedAddress arena = shared_address(shared_arena());
     const int thread = threadIdx.x, warp = thread / WARP, lane = thread % WARP;
     const int warp_m = warp / T::WARPS_N, warp_n = warp % T::WARPS_N;
@@ -98,7 +98,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
         const SharedAddress b = a + T::A_BYTES;
 #pragma unroll
         for (int k = 0; k < DEPTH; k += STEP) {
-            uint32_t fa[T::M][4], fb[T::N][2];
+            uint32_t fa[T::M][4], fb[T::N / 2][4];
 #pragma unroll
             for (int i = 0; i < T::M; ++i) { // matrices: rows 0..7 and 8..15 of K 0..7, then of K 8..15
                 const int piece = (warp_m * T::M + i) * 2 + lane / 8 % 2;
@@ -107,12 +107,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
 #pragma unroll
             for (int j = 0; j < T::N; j += 2) { // matrices: K 0..7 and 8..15 of fragment j, then of j + 1
                 const int piece = warp_n * T::N + j + lane / 16;
-                uint32_t four[4];
-                ldmatrix_x4_trans(four, b + mma::flat_offset<T::PRE>(k + lane % 16, piece));
-                fb[j][0] = four[0];
-                fb[j][1] = four[1];
-                fb[j + 1][0] = four[2];
-                fb[j + 1][1] = four[3];
+                ldmatrix_x4_trans(fb[j / 2], b + mma::flat_offset<T::PRE>(k + lane % 16, piece));
             }
             mma_tile(sum, fa, fb);
         }
@@ -135,9 +130,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
 
 } // namespace grad_mma
 
-EQ_KERNEL_RESIDENT(weight_grad_mma_wide, grad_mma::Wide::THREADS, 2, EqGradArgs) {
-    grad_mma::weight_grad<grad_mma::Wide>(args);
-}
+EQ_KERNEL(weight_grad_mma_wide, grad_mma::Wide::THREADS, EqGradArgs) { grad_mma::weight_grad<grad_mma::Wide>(args); }
 EQ_KERNEL(weight_grad_mma_narrow, grad_mma::Narrow::THREADS, EqGradArgs) {
     grad_mma::weight_grad<grad_mma::Narrow>(args);
 }

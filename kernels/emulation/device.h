@@ -184,7 +184,7 @@ inline void ldmatrix_x4_trans(uint32_t (&out)[4], SharedAddress row) {
 }
 
 template <int M, int N>
-inline void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+inline void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N / 2][4]) {
     emulation::MmaLane lane{&c[0][0][0], &a[0][0], &b[0][0]};
     emulation::meet(&lane, [](void** lanes) { emulation::mma_act(lanes, M, N); });
 }

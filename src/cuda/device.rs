@@ -11,6 +11,9 @@ pub trait Device: Send + Sync {
     /// For logs, for instance `NVIDIA H200`.
     fn describe(&self) -> String;
 
+    /// How many blocks of a large kernel run at once, at least.
+    fn multiprocessors(&self) -> usize;
+
     /// Device memory, not initialised.
     fn allocate(&self, bytes: usize) -> Result<u64>;
     fn release(&self, address: u64);
@@ -163,6 +166,10 @@ impl CountingDevice {
 impl Device for CountingDevice {
     fn describe(&self) -> String {
         "no device".to_string()
+    }
+
+    fn multiprocessors(&self) -> usize {
+        1
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

@@ -282,6 +282,10 @@ impl Device for Gpu {
         self.info.name.clone()
     }
 
+    fn multiprocessors(&self) -> usize {
+        self.info.multiprocessors as usize
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.enter()?;
         // SAFETY: released by `release`.

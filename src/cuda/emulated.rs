@@ -55,6 +55,10 @@ impl Device for EmulatedDevice {
         "emulated GPU".to_string()
     }
 
+    fn multiprocessors(&self) -> usize {
+        1
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // SAFETY: no preconditions.
         let address = unsafe { eqprop_emulation_alloc(bytes) };

@@ -96,8 +96,8 @@ const fn slices(rows: u32) -> u32 {
 /// The pixels of a tile's rows: three integers each.
 const PIXELS: u32 = 128 * 12;
 
-const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 256, slices(128 + 128) + PIXELS);
-const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 256, slices(128 + 128) + PIXELS);
+const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 128, slices(128 + 128) + PIXELS);
+const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 128, slices(128 + 128) + PIXELS);
 const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32) + PIXELS);
 const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32) + PIXELS);
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
@@ -130,6 +130,14 @@ impl Relax {
                 rows: 128,
                 channels: 32,
             },
+        }
+    }
+
+    /// The version with smaller tiles, which computes the same bits.
+    pub fn finer(self) -> Self {
+        match self {
+            Self::Simt => Self::Simt,
+            Self::MmaWide | Self::MmaNarrow => Self::MmaNarrow,
         }
     }
 
@@ -252,7 +260,7 @@ pub enum WeightGrad {
 }
 
 const WEIGHT_GRAD_SIMT: KernelSpec = spec("weight_grad_simt", 128, 6656);
-const WEIGHT_GRAD_MMA_WIDE: KernelSpec = spec("weight_grad_mma_wide", 256, slices(128 + 128));
+const WEIGHT_GRAD_MMA_WIDE: KernelSpec = spec("weight_grad_mma_wide", 128, slices(128 + 128));
 const WEIGHT_GRAD_MMA_NARROW: KernelSpec = spec("weight_grad_mma_narrow", 128, slices(32 + 32));
 
 impl WeightGrad {

@@ -5,7 +5,7 @@
 use super::abi::*;
 use super::device::{Buffer, Device};
 use super::geometry::{Class, Tap};
-use super::kernels::Relax;
+use super::kernels::{Relax, TileShape};
 use super::layout::{Layout, padded};
 use crate::network::Shape;
 use anyhow::Result;
@@ -72,8 +72,22 @@ pub struct SweepBuilder<'a> {
     sources: Vec<EqSource>,
     targets: Vec<EqTarget>,
     taps: Vec<EqTap>,
-    /// with its cost: products per output channel
-    tiles: Vec<(usize, EqTile)>,
+    extents: Vec<Extent>,
+}
+
+/// What a target has to be divided into tiles.
+struct Extent {
+    /// of all images
+    pixels: usize,
+    channels: usize,
+    /// cost of an output unit: products
+    depth: usize,
+}
+
+impl Extent {
+    fn tiles(&self, shape: TileShape, components: usize) -> usize {
+        self.pixels.div_ceil(shape.rows / components) * self.channels.div_ceil(shape.channels)
+    }
 }
 
 impl<'a> SweepBuilder<'a> {
@@ -86,7 +100,7 @@ impl<'a> SweepBuilder<'a> {
             sources: Vec::new(),
             targets: Vec::new(),
             taps: Vec::new(),
-            tiles: Vec::new(),
+            extents: Vec::new(),
         }
     }
 
@@ -110,7 +124,6 @@ impl<'a> SweepBuilder<'a> {
                 offset_x: tap.offset[1],
             });
         }
-        let index = self.targets.len() as u32;
         self.targets.push(EqTarget {
             bias: target.bias,
             drive: target.drive,
@@ -135,20 +148,11 @@ impl<'a> SweepBuilder<'a> {
             low: target.bounds.0,
             high: target.bounds.1,
         });
-        let shape = self.relax.tile();
-        let pixels = shape.rows / self.components;
-        for first_pixel in (0..self.images * class.size[0] * class.size[1]).step_by(pixels) {
-            for first_channel in (0..channels).step_by(shape.channels) {
-                self.tiles.push((
-                    depth,
-                    EqTile {
-                        target: index,
-                        first_pixel: first_pixel as u32,
-                        first_channel: first_channel as u32,
-                    },
-                ));
-            }
-        }
+        self.extents.push(Extent {
+            pixels: self.images * class.size[0] * class.size[1],
+            channels,
+            depth,
+        });
     }
 
     /// Index of a source, which many taps share.
@@ -163,10 +167,18 @@ impl<'a> SweepBuilder<'a> {
     }
 
     pub fn build(mut self, device: &Arc<dyn Device>) -> Result<Sweep> {
+        let tiles = |shape| -> usize {
+            let each = self.extents.iter().map(|e| e.tiles(shape, self.components));
+            each.sum()
+        };
+        // A launch of few large tiles leaves multiprocessors idle: small layers take smaller ones.
+        if tiles(self.relax.tile()) < device.multiprocessors() {
+            self.relax = self.relax.finer();
+        }
         // The heaviest first: small tiles then fill the gaps that large ones leave at the end.
-        self.tiles
-            .sort_by_key(|&(depth, _)| std::cmp::Reverse(depth));
-        let tiles: Vec<EqTile> = self.tiles.iter().map(|&(_, tile)| tile).collect();
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by_key(|&target| std::cmp::Reverse(self.extents[target].depth));
+        let tiles: Vec<EqTile> = order.into_iter().flat_map(|t| self.divide(t)).collect();
         Ok(Sweep {
             relax: self.relax,
             components: self.components,
@@ -177,6 +189,24 @@ impl<'a> SweepBuilder<'a> {
             taps: Buffer::from_slice(device, &self.taps)?,
             sources: Buffer::from_slice(device, &self.sources)?,
         })
+    }
+}
+
+impl SweepBuilder<'_> {
+    /// The tiles of a target, those of the same pixels next to each other.
+    fn divide(&self, target: usize) -> impl Iterator<Item = EqTile> {
+        let TileShape { rows, channels } = self.relax.tile();
+        let extent = &self.extents[target];
+        let columns = (0..extent.channels).step_by(channels);
+        (0..extent.pixels)
+            .step_by(rows / self.components)
+            .flat_map(move |first_pixel| {
+                columns.clone().map(move |first_channel| EqTile {
+                    target: target as u32,
+                    first_pixel: first_pixel as u32,
+                    first_channel: first_channel as u32,
+                })
+            })
     }
 }
 
