@@ -4,17 +4,16 @@ use super::Precision;
 use super::abi::*;
 use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
 use super::device::{Buffer, Device};
-use super::gradient::GradientPlan;
+use super::gradient::{GradientPlan, ep_parts};
 use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
+use super::parameters::Parameters;
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
     Relaxation, Start, Which, as_images, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
-use crate::optim::{
-    ADAM_EPSILON, BETA1, BETA2, MAX_NORM, NORM_EPSILON, OptimizerConfig, OptimizerState,
-};
+use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use ndarray::{Array4, ArrayD, IxDyn};
@@ -23,12 +22,6 @@ use std::sync::Arc;
 
 /// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
 const KEPT_SIZES: usize = 3;
-
-struct Optimizer {
-    config: OptimizerConfig,
-    steps: u64,
-    moments: Vec<Buffer<f32>>,
-}
 
 /// A state that the next batch starts from, in the operand format. The buffers outlive what they hold: allocating them
 /// for each batch would make the GPU wait.
@@ -55,13 +48,7 @@ struct Progress {
 pub struct CudaBackend {
     setup: Setup,
     precision: Precision,
-    parameters: Buffer<f32>,
-    /// the 16-bit copy that tensor-core kernels read
-    packed: Option<Buffer<u8>>,
-    gradient: Buffer<f32>,
-    tensor_of_block: Buffer<u32>,
-    rates: Buffer<f32>,
-    optimizer: Option<Optimizer>,
+    parameters: Parameters,
     /// the present one last
     batches: Vec<Batch>,
     progress: Progress,
@@ -71,7 +58,7 @@ pub struct CudaBackend {
 impl CudaBackend {
     /// All parameters are zero.
     pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
-        let layout = Layout::new(network);
+        let layout = Arc::new(Layout::new(network));
         let format = match precision {
             Precision::Fp32 => Format::F32,
             Precision::Fp16 => Format::F16,
@@ -80,17 +67,8 @@ impl CudaBackend {
             .free_layers()
             .map(|l| padded(network.layers()[l].shape.channels));
         let relax = Relax::choose(format, widest.max().unwrap_or(0));
-        let packed = match format {
-            Format::F32 => None,
-            Format::F16 => Some(Buffer::zeros(&device, 2 * layout.len())?),
-        };
         Ok(Self {
-            parameters: Buffer::zeros(&device, layout.len())?,
-            packed,
-            gradient: Buffer::zeros(&device, layout.len())?,
-            tensor_of_block: Buffer::from_slice(&device, &layout.tensor_of_block())?,
-            rates: Buffer::zeros(&device, layout.tensors())?,
-            optimizer: None,
+            parameters: Parameters::new(&device, &layout, format)?,
             batches: Vec::new(),
             progress: Progress::default(),
             kept: None,
@@ -116,10 +94,7 @@ impl CudaBackend {
 
     /// Weights as the relaxation reads them.
     pub(super) fn weights(&self) -> *const c_void {
-        match &self.packed {
-            Some(packed) => packed.ptr::<c_void>().cast_const(),
-            None => self.parameters.ptr::<c_void>().cast_const(),
-        }
+        self.parameters.operands()
     }
 
     /// Makes the buffers for a batch size the present ones.
@@ -326,72 +301,27 @@ impl Backend for CudaBackend {
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {
-        Ok(self.setup.layout.unpack(&self.parameters.read()?))
+        self.parameters.read()
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
         let tensors = parameters.tensors().to_vec();
         let parameters = ParameterSet::from_tensors(&self.setup.network, tensors)?;
-        self.parameters
-            .write(&self.setup.layout.pack(&parameters))?;
-        if let Some(packed) = &self.packed {
-            let args = EqPackArgs {
-                parameters: self.parameters.ptr(),
-                packed: packed.ptr(),
-                count: self.setup.layout.len() as u64,
-            };
-            kernels::pack_parameters(&*self.setup.device, &args)?;
-        }
+        self.parameters.write(&parameters)?;
         self.progress.measured = false;
         Ok(())
     }
 
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
-        let moments = match config {
-            OptimizerConfig::Sgd { .. } => 1,
-            OptimizerConfig::AdamW { .. } => 2,
-        };
-        let zeros = || Buffer::zeros(&self.setup.device, self.setup.layout.len());
-        self.optimizer = Some(Optimizer {
-            config,
-            steps: 0,
-            moments: (0..moments).map(|_| zeros()).collect::<Result<_>>()?,
-        });
-        Ok(())
+        self.parameters.set_optimizer(config)
     }
 
     fn optimizer_state(&self) -> Result<OptimizerState> {
-        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
-        let mut state = OptimizerState {
-            steps: optimizer.steps,
-            moments: Vec::new(),
-        };
-        if optimizer.steps > 0 {
-            for moment in &optimizer.moments {
-                state
-                    .moments
-                    .push(self.setup.layout.unpack(&moment.read()?));
-            }
-        }
-        Ok(state)
+        self.parameters.optimizer_state()
     }
 
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
-        ensure!(
-            state.moments.is_empty() || state.moments.len() == optimizer.moments.len(),
-            "the optimizer's state has {} moments, but this optimizer keeps {}",
-            state.moments.len(),
-            optimizer.moments.len()
-        );
-        optimizer.steps = state.steps;
-        for (i, buffer) in optimizer.moments.iter().enumerate() {
-            match state.moments.get(i) {
-                Some(moment) => buffer.write(&self.setup.layout.pack(moment))?,
-                None => buffer.zero()?,
-            }
-        }
-        Ok(())
+        self.parameters.set_optimizer_state(&state)
     }
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
@@ -406,7 +336,7 @@ impl Backend for CudaBackend {
         }
         self.progress = Progress::default();
         self.select_batch(n)?;
-        let parameters = self.parameters.ptr::<c_void>().cast_const();
+        let parameters = self.parameters.master();
         let batch = self.batches.last_mut().expect("it was just selected");
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         batch.labels.write(&labels)?;
@@ -544,10 +474,15 @@ impl Backend for CudaBackend {
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
         let batch = self.batches.last_mut().expect("a batch is loaded");
         if batch.gradient.is_none() {
-            batch.gradient = Some(GradientPlan::new(&self.setup, batch)?);
+            let setup = &self.setup;
+            let arithmetic = (setup.format, setup.relax);
+            let parts = ep_parts(setup, batch);
+            let plan =
+                GradientPlan::new(&setup.device, &setup.layout, arithmetic, examples, &parts)?;
+            batch.gradient = Some(plan);
         }
         let plan = batch.gradient.as_ref().expect("it was just made");
-        plan.run(&self.setup, examples, scale as f32, &self.gradient)?;
+        plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
         self.progress.gradient = true;
         Ok(GradientReport {
             norm: plan.norm.read()?[0],
@@ -556,64 +491,17 @@ impl Backend for CudaBackend {
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
         ensure!(self.progress.gradient, "no gradient was estimated");
-        Ok(self.setup.layout.unpack(&self.gradient.read()?))
+        self.parameters.read_gradient()
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
         ensure!(self.progress.gradient, "no gradient was estimated");
-        let layout = &self.setup.layout;
-        ensure!(
-            learning_rates.len() == layout.tensors(),
-            "{} learning rates for {} parameter tensors",
-            learning_rates.len(),
-            layout.tensors()
-        );
         let batch = self.batches.last().context("no batch is loaded")?;
-        let norm = &batch
+        let plan = batch
             .gradient
             .as_ref()
-            .context("no gradient was estimated")?
-            .norm;
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
-        optimizer.steps += 1;
-        let rates: Vec<f32> = learning_rates.iter().map(|&rate| rate as f32).collect();
-        self.rates.write(&rates)?;
-        let (kind, momentum, weight_decay) = match optimizer.config {
-            OptimizerConfig::Sgd {
-                momentum,
-                weight_decay,
-            } => (EQ_OPTIMIZER_SGD, momentum, weight_decay),
-            OptimizerConfig::AdamW { weight_decay } => (EQ_OPTIMIZER_ADAMW, 0.0, weight_decay),
-        };
-        let t = optimizer.steps as f64;
-        let args = EqOptimizerArgs {
-            parameters: self.parameters.ptr(),
-            packed: self
-                .packed
-                .as_ref()
-                .map_or(std::ptr::null_mut(), Buffer::ptr),
-            gradient: self.gradient.ptr(),
-            first: optimizer.moments[0].ptr(),
-            second: optimizer
-                .moments
-                .get(1)
-                .map_or(std::ptr::null_mut(), Buffer::ptr),
-            norm: norm.ptr(),
-            rates: self.rates.ptr(),
-            tensor_of_block: self.tensor_of_block.ptr(),
-            kind,
-            momentum: momentum as f32,
-            weight_decay: weight_decay as f32,
-            beta1: BETA1 as f32,
-            beta2: BETA2 as f32,
-            epsilon: ADAM_EPSILON as f32,
-            correction1: (1.0 / (1.0 - BETA1.powf(t))) as f32,
-            correction2: (1.0 / (1.0 - BETA2.powf(t)).sqrt()) as f32,
-            max_norm: MAX_NORM,
-            norm_epsilon: NORM_EPSILON,
-        };
-        kernels::optimizer_step(&*self.setup.device, layout.blocks(), &args)?;
-        Ok(())
+            .context("no gradient was estimated")?;
+        self.parameters.step(learning_rates, &plan.norm)
     }
 
     fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {

@@ -23,7 +23,7 @@ pub const SAFEGUARD_SETTLING: u32 = 3;
 pub struct Setup {
     pub device: Arc<dyn Device>,
     pub network: Network,
-    pub layout: Layout,
+    pub layout: Arc<Layout>,
     pub format: Format,
     pub relax: Relax,
 }
@@ -31,6 +31,11 @@ pub struct Setup {
 impl Setup {
     pub fn shape(&self, l: usize) -> Shape {
         self.network.layers()[l].shape
+    }
+
+    /// Tensor of free layer `l`'s bias.
+    pub fn bias(&self, l: usize) -> usize {
+        l - 1
     }
 
     /// Units of a layer per image, with the padding of channels.
@@ -270,13 +275,13 @@ impl Batch {
     }
 
     /// Drive of all layers: `b_l + sum Op_e(input)`.
-    pub fn compute_drive(&mut self, setup: &Setup, parameters: *const c_void) -> Result<()> {
+    pub fn compute_drive(&mut self, setup: &Setup, parameters: *const f32) -> Result<()> {
         if self.drive_sweep.is_none() {
             self.drive_sweep = Some(self.plan_drive(setup, parameters)?);
         }
         let (sweep, pools) = self.drive_sweep.as_ref().expect("it was just made");
         let args = EqRelaxArgs {
-            weights: parameters,
+            weights: parameters.cast(),
             ..raw_args()
         };
         sweep.launch(&*setup.device, args)?;
@@ -284,16 +289,16 @@ impl Batch {
     }
 
     /// Input edges are computed in fp32 whatever the format of states: once per batch it costs little.
-    fn plan_drive(&self, setup: &Setup, parameters: *const c_void) -> Result<(Sweep, Vec<PoolUp>)> {
+    fn plan_drive(&self, setup: &Setup, parameters: *const f32) -> Result<(Sweep, Vec<PoolUp>)> {
         let network = &setup.network;
         let builder = || SweepBuilder::new(&setup.layout, Relax::Simt, self.images, 1);
         let input = self.input_source(setup);
         let mut sweep = builder();
         let mut pools = Vec::new();
         for l in network.free_layers() {
-            let bias = setup.layout.start(setup.layout.bias(l));
+            let bias = setup.layout.start(setup.bias(l));
             let target = Target {
-                bias: (parameters as *const f32).wrapping_add(bias),
+                bias: parameters.wrapping_add(bias),
                 raw: self.drive[l].ptr(),
                 ..Target::new(setup.shape(l))
             };

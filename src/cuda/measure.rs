@@ -186,7 +186,7 @@ pub fn kernels(
     let plan = batch.gradient.as_ref().expect("the gradient was estimated");
     let gradient = Buffer::<f32>::new(device, setup.layout.len())?;
     let seconds = time(&**device, effort.repeats, || {
-        plan.run(setup, images, 1.0, &gradient)
+        plan.run(&**device, 1.0, &gradient)
     })?;
     let (mut operations, mut bytes) = (0.0, 4.0 * setup.layout.len() as f64);
     for (e, edge) in network.edges().iter().enumerate() {

@@ -20,6 +20,7 @@ mod gradient;
 mod kernels;
 mod layout;
 pub mod measure;
+mod parameters;
 mod sweep;
 
 pub use backend::CudaBackend;
