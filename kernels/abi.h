@@ -243,6 +243,40 @@ typedef struct EqNormArgs {
     uint32_t padding;
 } EqNormArgs;
 
+/* A convolution of a feed-forward network with its batch normalisation; pointers are to the first channel. */
+typedef struct EqBatchNorm {
+    const float *convolved;     /* z: [image][y][x][channel] */
+    const float *scale, *shift; /* gamma, beta */
+    float *mean, *inverse;      /* of z, and 1/sqrt(variance + epsilon) */
+    float *running_mean, *running_variance;
+    float *partials;                          /* [split][2][channel] */
+    float *scale_gradient, *shift_gradient;   /* dL/dgamma, dL/dbeta */
+    void *difference;                         /* dL/dz, in the operand format */
+} EqBatchNorm;
+
+/* All that meet in one layer: state = pool(relu(sum of the normalised convolutions)). */
+typedef struct EqBatchNormArgs {
+    const EqBatchNorm *edges;
+    void *state;           /* in the operand format */
+    uint8_t *argmax;       /* per unit of the state, or null: no 2x2 max pooling */
+    const float *gradient; /* dL/dstate */
+    uint32_t edge_count;
+    uint32_t images, height, width, channels; /* of the convolutions; channels are padded */
+    uint32_t splits, rows_per_split;
+    uint32_t evaluate; /* 1: by the running statistics, which stay as they are */
+    float epsilon, momentum;
+} EqBatchNormArgs;
+
+/* scale dC/dlogit of the cross-entropy, in the operand format. */
+typedef struct EqLossArgs {
+    const float *logits; /* [image][channel] */
+    const int32_t *labels;
+    void *difference;
+    uint32_t images;
+    uint32_t channels, classes; /* with and without padding */
+    float scale;
+} EqLossArgs;
+
 #define EQ_OPTIMIZER_SGD 0
 #define EQ_OPTIMIZER_ADAMW 1
 

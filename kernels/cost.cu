@@ -65,7 +65,25 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
     }
 }
 
+// Of a feed-forward network: where its backward pass begins.
+template <class S>
+__device__ __forceinline__ void loss_gradient(const EqLossArgs& args) {
+    const int classes = args.classes, label = args.labels[blockIdx.x];
+    const float* logits = args.logits + static_cast<size_t>(blockIdx.x) * args.channels;
+    S* out = static_cast<S*>(args.difference) + static_cast<size_t>(blockIdx.x) * args.channels;
+    for (int c = 2 * threadIdx.x; c < static_cast<int>(args.channels); c += 2 * THREADS) {
+        float two[2];
+        for (int v = 0; v < 2; ++v) {
+            const auto logit = [&](int i) { return logits[i]; };
+            two[v] = c + v < classes ? args.scale * gradient(EQ_COST_CE, c + v, classes, label, logit) : 0.0f;
+        }
+        store(out + c, two);
+    }
+}
+
 } // namespace cost
 
 EQ_KERNEL(nudge_f32, cost::THREADS, EqNudgeArgs) { cost::nudge<float>(args); }
 EQ_KERNEL(nudge_f16, cost::THREADS, EqNudgeArgs) { cost::nudge<Fp16>(args); }
+EQ_KERNEL(loss_gradient_f32, cost::THREADS, EqLossArgs) { cost::loss_gradient<float>(args); }
+EQ_KERNEL(loss_gradient_f16, cost::THREADS, EqLossArgs) { cost::loss_gradient<Fp16>(args); }

@@ -9,6 +9,7 @@
 #include "weight_grad_simt.cu"
 #include "weight_grad_mma.cu"
 #include "gradient.cu"
+#include "batch_norm.cu"
 #include "optimizer.cu"
 #include "roofline.cu"
 

@@ -32,6 +32,7 @@ __device__ __forceinline__ Unit unit_of_thread(const EqPoolArgs& args) {
     const uint32_t channel = unit.pooled % args.channels;
     const uint32_t image = pixel / (height * width), within = pixel % (height * width);
     unit.present = image < args.images;
+#pragma unroll
     for (int i = 0; i < WINDOW; ++i) {
         const size_t y = 2 * (within / width) + i / 2, x = 2 * (within % width) + i % 2;
         unit.full[i] = ((image * args.height + y) * args.width + x) * args.channels + channel;
@@ -50,6 +51,7 @@ __device__ __forceinline__ size_t full_units(const EqPoolArgs& args) {
 __device__ __forceinline__ int first_maximum(const float (&window)[WINDOW]) {
     int best = 0;
     float most = window[0];
+#pragma unroll
     for (int i = 1; i < WINDOW; ++i)
         if (window[i] > most) {
             best = i;
@@ -60,6 +62,7 @@ __device__ __forceinline__ int first_maximum(const float (&window)[WINDOW]) {
 
 __device__ __forceinline__ float pick(const float (&window)[WINDOW], int position) {
     float value = window[0];
+#pragma unroll
     for (int i = 1; i < WINDOW; ++i)
         if (i == position) value = window[i];
     return value;
@@ -78,6 +81,7 @@ __device__ __forceinline__ void up(const EqPoolArgs& args) {
     if (args.form != EQ_FORM_PAIR) {
         for (uint32_t k = 0; k < args.components; ++k) {
             float window[WINDOW];
+#pragma unroll
             for (int i = 0; i < WINDOW; ++i) window[i] = args.full[k * per_component + unit.full[i]];
             const int best = first_maximum(window);
             args.argmax[k * per_pooled + unit.pooled] = static_cast<uint8_t>(best);
@@ -86,6 +90,7 @@ __device__ __forceinline__ void up(const EqPoolArgs& args) {
         return;
     }
     float q[WINDOW], d[WINDOW], free_window[WINDOW], plus[WINDOW], minus[WINDOW];
+#pragma unroll
     for (int i = 0; i < WINDOW; ++i) {
         q[i] = args.full[unit.full[i]];
         d[i] = args.full[per_component + unit.full[i]];
@@ -131,6 +136,7 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
         for (uint32_t k = 0; k < args.components; ++k) {
             const int best = args.argmax[k * per_pooled + unit.pooled];
             const float value = value_of(post[k * per_pooled + unit.pooled]);
+#pragma unroll
             for (int i = 0; i < WINDOW; ++i)
                 unpooled[k * per_component + unit.full[i]] = as_state<S>(i == best ? value : 0.0f);
         }
@@ -142,6 +148,7 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     const int low = args.argmax[unit.pooled], high = args.argmax[per_pooled + unit.pooled];
     const int free_best = relative && !EQ_MUTATION(11) ? args.argmax_free[unit.pooled] : high;
     const float mean = origin + q;
+#pragma unroll
     for (int i = 0; i < WINDOW; ++i) {
         float to_mean = 0, to_half = 0;
         if (low == high) {

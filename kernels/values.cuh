@@ -40,5 +40,12 @@ __device__ __forceinline__ void store(Fp16* to, const float (&values)[V]) {
 __device__ __forceinline__ float rounded(float value, float) { return value; }
 __device__ __forceinline__ float rounded(float value, Fp16) { return to_float(to_fp16(value)); }
 
+// The nearest value that is finite in the state format; NaN stays NaN.
+__device__ __forceinline__ float bounded(float value, float) { return value; }
+__device__ __forceinline__ float bounded(float value, Fp16) {
+    constexpr float MOST = 65504.0f;
+    return value > MOST ? MOST : (value < -MOST ? -MOST : value);
+}
+
 __device__ __forceinline__ float value_of(float value) { return value; }
 __device__ __forceinline__ float value_of(Fp16 value) { return to_float(value); }

@@ -36,6 +36,9 @@ fn structs_have_the_size_that_the_kernels_expect() {
         EqNormArgs,
         EqOptimizerArgs,
         EqPackArgs,
+        EqBatchNorm,
+        EqBatchNormArgs,
+        EqLossArgs,
     );
 }
 

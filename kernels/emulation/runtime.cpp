@@ -508,6 +508,9 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqNormArgs);
     SIZE(EqOptimizerArgs);
     SIZE(EqPackArgs);
+    SIZE(EqBatchNorm);
+    SIZE(EqBatchNormArgs);
+    SIZE(EqLossArgs);
 #undef SIZE
     return 0;
 }

@@ -759,6 +759,148 @@ impl Default for EqNormArgs {
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct EqBatchNorm {
+    pub convolved: *const f32,
+    pub scale: *const f32,
+    pub shift: *const f32,
+    pub mean: *mut f32,
+    pub inverse: *mut f32,
+    pub running_mean: *mut f32,
+    pub running_variance: *mut f32,
+    pub partials: *mut f32,
+    pub scale_gradient: *mut f32,
+    pub shift_gradient: *mut f32,
+    pub difference: *mut ::std::os::raw::c_void,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqBatchNorm"][::std::mem::size_of::<EqBatchNorm>() - 88usize];
+    ["Alignment of EqBatchNorm"][::std::mem::align_of::<EqBatchNorm>() - 8usize];
+    ["Offset of field: EqBatchNorm::convolved"]
+        [::std::mem::offset_of!(EqBatchNorm, convolved) - 0usize];
+    ["Offset of field: EqBatchNorm::scale"][::std::mem::offset_of!(EqBatchNorm, scale) - 8usize];
+    ["Offset of field: EqBatchNorm::shift"][::std::mem::offset_of!(EqBatchNorm, shift) - 16usize];
+    ["Offset of field: EqBatchNorm::mean"][::std::mem::offset_of!(EqBatchNorm, mean) - 24usize];
+    ["Offset of field: EqBatchNorm::inverse"]
+        [::std::mem::offset_of!(EqBatchNorm, inverse) - 32usize];
+    ["Offset of field: EqBatchNorm::running_mean"]
+        [::std::mem::offset_of!(EqBatchNorm, running_mean) - 40usize];
+    ["Offset of field: EqBatchNorm::running_variance"]
+        [::std::mem::offset_of!(EqBatchNorm, running_variance) - 48usize];
+    ["Offset of field: EqBatchNorm::partials"]
+        [::std::mem::offset_of!(EqBatchNorm, partials) - 56usize];
+    ["Offset of field: EqBatchNorm::scale_gradient"]
+        [::std::mem::offset_of!(EqBatchNorm, scale_gradient) - 64usize];
+    ["Offset of field: EqBatchNorm::shift_gradient"]
+        [::std::mem::offset_of!(EqBatchNorm, shift_gradient) - 72usize];
+    ["Offset of field: EqBatchNorm::difference"]
+        [::std::mem::offset_of!(EqBatchNorm, difference) - 80usize];
+};
+impl Default for EqBatchNorm {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqBatchNormArgs {
+    pub edges: *const EqBatchNorm,
+    pub state: *mut ::std::os::raw::c_void,
+    pub argmax: *mut u8,
+    pub gradient: *const f32,
+    pub edge_count: u32,
+    pub images: u32,
+    pub height: u32,
+    pub width: u32,
+    pub channels: u32,
+    pub splits: u32,
+    pub rows_per_split: u32,
+    pub evaluate: u32,
+    pub epsilon: f32,
+    pub momentum: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqBatchNormArgs"][::std::mem::size_of::<EqBatchNormArgs>() - 72usize];
+    ["Alignment of EqBatchNormArgs"][::std::mem::align_of::<EqBatchNormArgs>() - 8usize];
+    ["Offset of field: EqBatchNormArgs::edges"]
+        [::std::mem::offset_of!(EqBatchNormArgs, edges) - 0usize];
+    ["Offset of field: EqBatchNormArgs::state"]
+        [::std::mem::offset_of!(EqBatchNormArgs, state) - 8usize];
+    ["Offset of field: EqBatchNormArgs::argmax"]
+        [::std::mem::offset_of!(EqBatchNormArgs, argmax) - 16usize];
+    ["Offset of field: EqBatchNormArgs::gradient"]
+        [::std::mem::offset_of!(EqBatchNormArgs, gradient) - 24usize];
+    ["Offset of field: EqBatchNormArgs::edge_count"]
+        [::std::mem::offset_of!(EqBatchNormArgs, edge_count) - 32usize];
+    ["Offset of field: EqBatchNormArgs::images"]
+        [::std::mem::offset_of!(EqBatchNormArgs, images) - 36usize];
+    ["Offset of field: EqBatchNormArgs::height"]
+        [::std::mem::offset_of!(EqBatchNormArgs, height) - 40usize];
+    ["Offset of field: EqBatchNormArgs::width"]
+        [::std::mem::offset_of!(EqBatchNormArgs, width) - 44usize];
+    ["Offset of field: EqBatchNormArgs::channels"]
+        [::std::mem::offset_of!(EqBatchNormArgs, channels) - 48usize];
+    ["Offset of field: EqBatchNormArgs::splits"]
+        [::std::mem::offset_of!(EqBatchNormArgs, splits) - 52usize];
+    ["Offset of field: EqBatchNormArgs::rows_per_split"]
+        [::std::mem::offset_of!(EqBatchNormArgs, rows_per_split) - 56usize];
+    ["Offset of field: EqBatchNormArgs::evaluate"]
+        [::std::mem::offset_of!(EqBatchNormArgs, evaluate) - 60usize];
+    ["Offset of field: EqBatchNormArgs::epsilon"]
+        [::std::mem::offset_of!(EqBatchNormArgs, epsilon) - 64usize];
+    ["Offset of field: EqBatchNormArgs::momentum"]
+        [::std::mem::offset_of!(EqBatchNormArgs, momentum) - 68usize];
+};
+impl Default for EqBatchNormArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqLossArgs {
+    pub logits: *const f32,
+    pub labels: *const i32,
+    pub difference: *mut ::std::os::raw::c_void,
+    pub images: u32,
+    pub channels: u32,
+    pub classes: u32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqLossArgs"][::std::mem::size_of::<EqLossArgs>() - 40usize];
+    ["Alignment of EqLossArgs"][::std::mem::align_of::<EqLossArgs>() - 8usize];
+    ["Offset of field: EqLossArgs::logits"][::std::mem::offset_of!(EqLossArgs, logits) - 0usize];
+    ["Offset of field: EqLossArgs::labels"][::std::mem::offset_of!(EqLossArgs, labels) - 8usize];
+    ["Offset of field: EqLossArgs::difference"]
+        [::std::mem::offset_of!(EqLossArgs, difference) - 16usize];
+    ["Offset of field: EqLossArgs::images"][::std::mem::offset_of!(EqLossArgs, images) - 24usize];
+    ["Offset of field: EqLossArgs::channels"]
+        [::std::mem::offset_of!(EqLossArgs, channels) - 28usize];
+    ["Offset of field: EqLossArgs::classes"][::std::mem::offset_of!(EqLossArgs, classes) - 32usize];
+    ["Offset of field: EqLossArgs::scale"][::std::mem::offset_of!(EqLossArgs, scale) - 36usize];
+};
+impl Default for EqLossArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct EqOptimizerArgs {
     pub parameters: *mut f32,
     pub packed: *mut ::std::os::raw::c_void,

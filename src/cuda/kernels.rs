@@ -19,7 +19,8 @@ plain!(
     EqGradEdge,
     EqGradTile,
     EqBiasTile,
-    EqGatherBlock
+    EqGatherBlock,
+    EqBatchNorm
 );
 plain!(
     EqRelaxArgs,
@@ -33,7 +34,9 @@ plain!(
     EqGatherArgs,
     EqNormArgs,
     EqOptimizerArgs,
-    EqPackArgs
+    EqPackArgs,
+    EqBatchNormArgs,
+    EqLossArgs
 );
 
 /// Format of states and of a product's operands; sums are fp32 in any case.
@@ -313,6 +316,75 @@ pub fn gather_gradient(device: &dyn Device, blocks: usize, args: &EqGatherArgs) 
 pub fn gradient_norm(device: &dyn Device, args: &EqNormArgs) -> Result<()> {
     let kernel = spec("gradient_norm", THREADS as u32, REDUCTION_BYTES);
     launch(device, kernel, 1, args)
+}
+
+/// Channels of a block of the batch normalisation's reductions.
+const BATCH_NORM_COLUMNS: u32 = 32;
+/// Channels that a thread takes in its passes over units.
+const BATCH_NORM_UNITS: usize = 2;
+
+/// Blocks of a reduction over so many splits.
+fn batch_norm_parts(args: &EqBatchNormArgs, splits: u32) -> usize {
+    (args.edge_count * splits * args.channels.div_ceil(BATCH_NORM_COLUMNS)) as usize
+}
+
+/// Mean and standard deviation of each convolution, or those that are kept for evaluation; then the layer's state.
+pub fn batch_norm_forward(
+    device: &dyn Device,
+    format: Format,
+    args: &EqBatchNormArgs,
+) -> Result<()> {
+    const STATISTICS: KernelSpec = spec("batch_norm_statistics", THREADS as u32, REDUCTION_BYTES);
+    if args.evaluate == 0 {
+        let moments = spec("batch_norm_moments", THREADS as u32, REDUCTION_BYTES / 2);
+        launch(device, moments, batch_norm_parts(args, args.splits), args)?;
+    }
+    launch(device, STATISTICS, batch_norm_parts(args, 1), args)?;
+    let apply = format.pick(
+        spec("batch_norm_apply_f32", THREADS as u32, 0),
+        spec("batch_norm_apply_f16", THREADS as u32, 0),
+    );
+    let pool = if args.argmax.is_null() { 1 } else { 2 };
+    let blocks = batch_norm_blocks(args, args.height / pool, args.width / pool);
+    launch(device, apply, blocks, args)
+}
+
+/// The gradient of scale and shift, then that of each convolution.
+pub fn batch_norm_backward(
+    device: &dyn Device,
+    format: Format,
+    args: &EqBatchNormArgs,
+) -> Result<()> {
+    const GATHER: KernelSpec = spec("batch_norm_gather_sums", THREADS as u32, REDUCTION_BYTES);
+    let sums = format.pick(
+        spec("batch_norm_sums_f32", THREADS as u32, REDUCTION_BYTES / 2),
+        spec("batch_norm_sums_f16", THREADS as u32, REDUCTION_BYTES / 2),
+    );
+    launch(device, sums, batch_norm_parts(args, args.splits), args)?;
+    launch(device, GATHER, batch_norm_parts(args, 1), args)?;
+    let difference = format.pick(
+        spec("batch_norm_difference_f32", THREADS as u32, 0),
+        spec("batch_norm_difference_f16", THREADS as u32, 0),
+    );
+    let blocks = batch_norm_blocks(args, args.height, args.width);
+    launch(device, difference, blocks, args)
+}
+
+fn batch_norm_blocks(args: &EqBatchNormArgs, height: u32, width: u32) -> usize {
+    let units: usize = [args.images, height, width, args.channels]
+        .map(|n| n as usize)
+        .iter()
+        .product();
+    units.div_ceil(BATCH_NORM_UNITS * THREADS)
+}
+
+/// One warp per image.
+pub fn loss_gradient(device: &dyn Device, format: Format, args: &EqLossArgs) -> Result<()> {
+    let kernel = format.pick(
+        spec("loss_gradient_f32", 32, 0),
+        spec("loss_gradient_f16", 32, 0),
+    );
+    launch(device, kernel, args.images as usize, args)
 }
 
 pub fn optimizer_step(device: &dyn Device, blocks: usize, args: &EqOptimizerArgs) -> Result<()> {
