@@ -16,4 +16,5 @@ pub mod network;
 pub mod optim;
 pub mod parity;
 pub mod reference;
+pub mod torch;
 pub mod train;

@@ -4,7 +4,10 @@
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
 mod eval;
+mod export;
+mod import;
 mod info;
+mod manual;
 mod train;
 
 use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
@@ -30,6 +33,10 @@ enum Command {
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
     Info(Box<info::InfoArgs>),
+    Import(Box<import::ImportArgs>),
+    Export(export::ExportArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
 }
 
 const EXIT_FAILURE: u8 = 1;
@@ -64,6 +71,10 @@ fn dispatch() -> ExitCode {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
         Command::Info(args) => info::run(*args),
+        Command::Import(args) => import::run(*args),
+        Command::Export(args) => export::run(args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         Command::Parity(args) => parity::run(&args).map(|passed| match passed {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(EXIT_FAILURE),
@@ -80,14 +91,18 @@ fn dispatch() -> ExitCode {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches()?)
+}
+
+/// The program's command line as it is parsed.
+fn command() -> clap::Command {
     let subcommands: Vec<String> = (Cli::command().get_subcommands())
         .map(|command| command.get_name().to_string())
         .collect();
-    let command = subcommands.iter().fold(Cli::command(), |command, name| {
+    subcommands.iter().fold(Cli::command(), |command, name| {
         // Of an option that is given twice the last one counts, as in the published program.
         command.mut_subcommand(name, |sub| accept_snake_case(sub).args_override_self(true))
-    });
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    })
 }
 
 /// The published program spells its options with underscores: `--batch_size` is `--batch-size` too.

@@ -79,6 +79,10 @@ impl<T: Plain> Buffer<T> {
         self.len
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Address of element `index`, for a kernel's argument.
     pub fn at<P>(&self, index: usize) -> *mut P {
         assert!(

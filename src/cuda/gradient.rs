@@ -24,10 +24,6 @@ pub enum Part {
     Products(Products),
     /// a sum over rows of as many channels as the tensor has, in the operand format
     Rows { rows: *const c_void, count: usize },
-    /// a kernel writes it to [`GradientPlan::slot`]
-    Written,
-    /// it is exactly zero
-    Zero,
 }
 
 /// `dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post`, where `d` lies `stride` elements after `m`.
@@ -50,8 +46,6 @@ pub struct GradientPlan {
     row_tiles: Buffer<EqBiasTile>,
     blocks: Buffer<EqGatherBlock>,
     workspace: Buffer<f32>,
-    /// where each tensor's first split starts in the workspace
-    slots: Vec<usize>,
     squares: Buffer<f64>,
     pub norm: Buffer<f64>,
 }
@@ -70,7 +64,6 @@ impl GradientPlan {
         let mut tiles = Vec::new();
         let mut row_tiles = Vec::new();
         let mut blocks = Vec::new();
-        let mut slots = Vec::new();
         let mut workspace = 0;
         assert_eq!(parts.len(), layout.tensors(), "one part for each tensor");
         for (tensor, part) in parts.iter().enumerate() {
@@ -94,8 +87,6 @@ impl GradientPlan {
                     }
                     count.div_ceil(ROWS_PER_SPLIT)
                 }
-                Part::Written => 1,
-                Part::Zero => 0,
             };
             let block = EQ_PARAMETER_BLOCK as usize;
             for first in (0..length).step_by(block) {
@@ -106,7 +97,6 @@ impl GradientPlan {
                     count: block.min(length - first) as u32,
                 });
             }
-            slots.push(workspace);
             workspace += splits * length;
         }
         assert_eq!(blocks.len(), layout.blocks());
@@ -120,14 +110,8 @@ impl GradientPlan {
             squares: Buffer::new(device, blocks.len())?,
             blocks: Buffer::from_slice(device, &blocks)?,
             workspace: Buffer::new(device, workspace)?,
-            slots,
             norm: Buffer::new(device, 1)?,
         })
-    }
-
-    /// Where a kernel puts the gradient of a tensor that is [`Part::Written`], before its scaling.
-    pub fn slot(&self, tensor: usize) -> *mut f32 {
-        self.workspace.at(self.slots[tensor])
     }
 
     /// Writes the gradient, scaled, and its norm.

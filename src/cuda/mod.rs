@@ -17,14 +17,14 @@ mod driver;
 pub mod emulated;
 mod geometry;
 mod gradient;
-mod kernels;
+pub mod kernels;
 mod layout;
 pub mod measure;
 mod parameters;
 mod sweep;
 
 pub use backend::CudaBackend;
-pub use device::{Device, KernelSpec};
+pub use device::{Buffer, Device, KernelSpec};
 pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
 
 use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};

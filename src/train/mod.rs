@@ -3,7 +3,7 @@
 //! [`Settings`] (what was asked for) -> [`Config`] (what that means) -> [`Checkpoint`] (a run at one moment) ->
 //! [`Trainer`] (which takes it through its epochs and keeps it in a [`RunFolder`]).
 
-mod atomic;
+pub mod atomic;
 mod checkpoint;
 mod config;
 mod evaluate;

@@ -1,0 +1,49 @@
+//! `eqprop-cuda export`
+
+use crate::train::{Checkpoint, RunFolder, atomic, say};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use safetensors::tensor::{Dtype, TensorView};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write a network's parameters as plain safetensors, for PyTorch and others
+///
+/// In float32, under the names bias.1 .. and weight.0 ..: convolutions are (C_post, C_pre, k, k), dense weights (C, H, W, classes).
+#[derive(Args)]
+pub struct ExportArgs {
+    /// A checkpoint, or the folder of a run (its best checkpoint)
+    checkpoint: PathBuf,
+    /// File to write, for instance weights.safetensors
+    output: PathBuf,
+}
+
+pub fn run(args: ExportArgs) -> Result<ExitCode> {
+    let run = Checkpoint::load(&RunFolder::best_of(&args.checkpoint))?;
+    ensure!(
+        !args.output.exists(),
+        "{} is there already; move it away or choose another name",
+        args.output.display()
+    );
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = (run.network.parameter_names())
+        .into_iter()
+        .zip(run.parameters.tensors())
+        .map(|(name, tensor)| {
+            let bytes = tensor.iter().flat_map(|&v| (v as f32).to_le_bytes());
+            (name, tensor.shape().to_vec(), bytes.collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+    let views = views.collect::<Result<Vec<_>>>()?;
+    let bytes = safetensors::serialize(views, None).context("cannot encode the parameters")?;
+    atomic::replace(&args.output, &bytes)?;
+    say(format_args!(
+        "{}: {} tensors of {}",
+        args.output.display(),
+        tensors.len(),
+        run.network.name()
+    ));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,58 @@
+//! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
+
+use crate::train::{atomic, say};
+use anyhow::{Context, Result};
+use clap::Args;
+use clap_complete::Shell;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Print the completions of a shell
+///
+/// For bash: eqprop-cuda completions bash > ~/.local/share/bash-completion/completions/eqprop-cuda
+#[derive(Args)]
+pub struct CompletionsArgs {
+    shell: Shell,
+}
+
+pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        args.shell,
+        &mut super::command(),
+        "eqprop-cuda",
+        &mut script,
+    );
+    // A reader that has gone away needs no more.
+    let _ = std::io::stdout().write_all(&script);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Write the manual pages
+#[derive(Args)]
+pub struct ManArgs {
+    /// Folder for eqprop-cuda.1 and a page per command, for instance ~/.local/share/man/man1
+    folder: PathBuf,
+}
+
+pub fn man(args: &ManArgs) -> Result<ExitCode> {
+    let folder = &args.folder;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    let program = super::command();
+    let name = program.get_name().to_string();
+    let mut pages = vec![(name.clone(), program.clone())];
+    for command in program.get_subcommands() {
+        let page = format!("{name}-{}", command.get_name());
+        pages.push((page.clone(), command.clone().name(page)));
+    }
+    let count = pages.len();
+    for (page, command) in pages {
+        let mut text = Vec::new();
+        clap_mangen::Man::new(command).render(&mut text)?;
+        atomic::replace(&folder.join(format!("{page}.1")), &text)?;
+    }
+    say(format_args!("{count} pages in {}", folder.display()));
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,183 @@
+//! Files that `torch.save` wrote: a zip archive with a pickle (`data.pkl`) and one file per storage (`data/0` ..).
+//!
+//! Reads lists of tensors, such as the published program's `model.pt`, and dictionaries of them, such as a module's state.
+
+mod pickle;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use half::{bf16, f16};
+use ndarray::{ArrayD, IxDyn};
+use pickle::{Tensor, Value};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use zip::ZipArchive;
+
+/// The tensors of a file, in its order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tensors {
+    List(Vec<ArrayD<f64>>),
+    Named(Vec<(String, ArrayD<f64>)>),
+}
+
+/// Reads the file at `path`; the error names it.
+pub fn read(path: &Path) -> Result<Tensors> {
+    let file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
+    let read = || {
+        let archive = ZipArchive::new(file).map_err(|_| {
+            anyhow!(
+                "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
+            )
+        })?;
+        Archive::new(archive)?.tensors()
+    };
+    read().with_context(|| format!("{} cannot be used", path.display()))
+}
+
+struct Archive {
+    archive: ZipArchive<File>,
+    /// folder of everything in it: the name under which it was saved
+    root: String,
+    /// bytes of the storages, read when they are needed
+    storages: HashMap<String, Vec<u8>>,
+}
+
+impl Archive {
+    fn new(archive: ZipArchive<File>) -> Result<Self> {
+        let root = (archive.file_names())
+            .find_map(|name| Some(name.ok()?.strip_suffix("/data.pkl")?.to_string()));
+        Ok(Self {
+            root: root
+                .context("it is a zip archive, but not one of torch.save: data.pkl is missing")?,
+            archive,
+            storages: HashMap::new(),
+        })
+    }
+
+    fn file(&mut self, name: &str) -> Result<Vec<u8>> {
+        let name = format!("{}/{name}", self.root);
+        let mut file = (self.archive.by_name(&name))
+            .with_context(|| format!("its part {name} cannot be read"))?;
+        let mut bytes = Vec::new();
+        (file.read_to_end(&mut bytes)).with_context(|| format!("its part {name} is damaged"))?;
+        Ok(bytes)
+    }
+
+    fn tensors(mut self) -> Result<Tensors> {
+        if let Ok(order) = self.file("byteorder") {
+            ensure!(order == b"little", "its numbers are big-endian");
+        }
+        let pickle = self.file("data.pkl")?;
+        match pickle::read(&pickle)? {
+            Value::List(list) => {
+                let tensors = list.borrow();
+                let tensors = tensors.iter().enumerate().map(|(i, value)| match value {
+                    Value::Tensor(tensor) => self.tensor(tensor),
+                    _ => bail!("item {i} of its list is not a tensor"),
+                });
+                Ok(Tensors::List(tensors.collect::<Result<_>>()?))
+            }
+            Value::Dict(dict) => {
+                let entries = dict.borrow();
+                let tensors = entries.iter().map(|entry| match entry {
+                    (Value::Text(name), Value::Tensor(tensor)) => {
+                        Ok((name.clone(), self.tensor(tensor)?))
+                    }
+                    _ => bail!("it is a dictionary, but not of named tensors"),
+                });
+                Ok(Tensors::Named(tensors.collect::<Result<_>>()?))
+            }
+            Value::Object(class) => bail!(
+                "it holds a Python object of class {class}, which only the program that wrote it can read; there, save its tensors \
+                 (of the published networks: torch.load(FILE, weights_only=False).save(\"model.pt\"))"
+            ),
+            _ => bail!("it holds neither a list of tensors nor a dictionary of them"),
+        }
+    }
+
+    fn tensor(&mut self, tensor: &Tensor) -> Result<ArrayD<f64>> {
+        let storage = &tensor.storage;
+        let format = Format::of(&storage.kind)?;
+        if !self.storages.contains_key(&storage.key) {
+            let bytes = self.file(&format!("data/{}", storage.key))?;
+            self.storages.insert(storage.key.clone(), bytes);
+        }
+        let bytes = &self.storages[&storage.key];
+        let available = bytes.len() / format.bytes();
+        let Tensor {
+            offset,
+            shape,
+            strides,
+            ..
+        } = tensor;
+        ensure!(shape.len() == strides.len(), "a tensor of unknown form");
+        // The last element is the one farthest into the storage.
+        let last = (shape.iter().zip(strides)).try_fold(*offset, |at, (&size, &stride)| {
+            at.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+        });
+        let empty = shape.contains(&0);
+        let count = shape
+            .iter()
+            .try_fold(1usize, |n, &size| n.checked_mul(size));
+        ensure!(
+            empty
+                || (last.is_some_and(|last| last < available)
+                    && count.is_some_and(|n| n <= available)),
+            "a tensor of shape {shape:?} lies beyond its {available} stored numbers"
+        );
+        Ok(ArrayD::from_shape_fn(IxDyn(shape), |index| {
+            let at: usize = (0..shape.len())
+                .map(|axis| index[axis] * strides[axis])
+                .sum();
+            format.decode(&bytes[(offset + at) * format.bytes()..])
+        }))
+    }
+}
+
+/// Format of a storage's numbers.
+#[derive(Clone, Copy)]
+enum Format {
+    F64,
+    F32,
+    F16,
+    Bf16,
+    I64,
+}
+
+impl Format {
+    fn of(kind: &str) -> Result<Self> {
+        match kind {
+            "torch.DoubleStorage" => Ok(Self::F64),
+            "torch.FloatStorage" => Ok(Self::F32),
+            "torch.HalfStorage" => Ok(Self::F16),
+            "torch.BFloat16Storage" => Ok(Self::Bf16),
+            "torch.LongStorage" => Ok(Self::I64),
+            _ => bail!("its numbers are a {kind}; float tensors were expected"),
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F64 | Self::I64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The number at the start of `bytes`.
+    fn decode(self, bytes: &[u8]) -> f64 {
+        fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
+            bytes[..N]
+                .try_into()
+                .expect("the number is inside of the storage")
+        }
+        match self {
+            Self::F64 => f64::from_le_bytes(first(bytes)),
+            Self::F32 => f32::from_le_bytes(first(bytes)).into(),
+            Self::F16 => f16::from_le_bytes(first(bytes)).into(),
+            Self::Bf16 => bf16::from_le_bytes(first(bytes)).into(),
+            Self::I64 => i64::from_le_bytes(first(bytes)) as f64,
+        }
+    }
+}
