@@ -3,8 +3,10 @@
 //! Everything that goes wrong ends as one line on stderr, `error: ...`: exit status 2 for an option's value
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
+mod check_gradients;
 mod eval;
 mod info;
+mod plot;
 mod train;
 
 use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
@@ -29,6 +31,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    Plot(plot::PlotArgs),
+    CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
 }
 
@@ -63,6 +67,8 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),
         Command::Parity(args) => parity::run(&args).map(|passed| match passed {
             true => ExitCode::SUCCESS,
