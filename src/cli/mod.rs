@@ -3,11 +3,13 @@
 //! Everything that goes wrong ends as one line on stderr, `error: ...`: exit status 2 for an option's value
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
+mod check_gradients;
 mod eval;
 mod export;
 mod import;
 mod info;
 mod manual;
+mod plot;
 mod train;
 
 use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
@@ -32,6 +34,8 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    Plot(plot::PlotArgs),
+    CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
     Import(Box<import::ImportArgs>),
     Export(export::ExportArgs),
@@ -70,6 +74,8 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Plot(args) => plot::run(args),
+        Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),
         Command::Import(args) => import::run(*args),
         Command::Export(args) => export::run(args),

@@ -192,14 +192,7 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport> {
-        let wiring = &self.wiring;
-        let groups = wiring.network.update_groups(relaxation.mode);
-        Ok(phase(&mut self.chunks, relaxation, |chunk, omega| {
-            let omega = T::of(omega);
-            chunk
-                .free
-                .iterate(wiring, &chunk.clamped, &groups, omega, None)
-        }))
+        Ok(self.observed_free_phase(relaxation, |_, _, _| {}))
     }
 
     fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
@@ -222,35 +215,7 @@ impl<T: Real> Backend for CpuBackend<T> {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<PhaseReport> {
-        let wiring = &self.wiring;
-        let groups = wiring.network.update_groups(relaxation.mode);
-        let (first, second) = nudging.strengths();
-        ensure!(
-            first != second,
-            "beta is 0: the two nudged phases would be the same"
-        );
-        self.nudging_difference = second - first;
-        let nudge = Nudge {
-            first: T::of(first),
-            second: T::of(second),
-            cost,
-        };
-        let form = match nudging.form {
-            NudgedPhase::Direct => Form::Direct,
-            NudgedPhase::SumDifference => Form::Pair,
-        };
-        let edges = wiring.network.edges().len();
-        self.chunks.par_iter_mut().for_each(|chunk| {
-            chunk.nudged = Some(Stack::new(form, chunk.free.layers().to_vec(), edges))
-        });
-        let report = phase(&mut self.chunks, relaxation, |chunk, omega| {
-            let stack = chunk.nudged.as_mut().expect("it was just made");
-            stack.iterate(wiring, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
-        });
-        for chunk in &mut self.chunks {
-            chunk.nudged = chunk.nudged.take().map(Stack::into_pair);
-        }
-        Ok(report)
+        self.observed_nudged_phases(nudging, cost, relaxation, |_, _, _| {})
     }
 
     fn estimate_gradient(&mut self) -> Result<GradientReport> {
@@ -338,6 +303,70 @@ impl<T: Real> Backend for CpuBackend<T> {
 }
 
 impl<T: Real> CpuBackend<T> {
+    /// Something of each chunk, in order.
+    pub(super) fn each_chunk<R>(&self, of: impl Fn(&Chunk<T>) -> R) -> Vec<R> {
+        self.chunks.iter().map(of).collect()
+    }
+
+    /// [`Backend::free_phase`], with a look at the chunks after each iteration.
+    pub(super) fn observed_free_phase(
+        &mut self,
+        relaxation: &Relaxation,
+        mut observe: impl FnMut(&Wiring<T>, &mut [Chunk<T>], &PhaseReport),
+    ) -> PhaseReport {
+        let wiring = &self.wiring;
+        let groups = wiring.network.update_groups(relaxation.mode);
+        let iterate = |chunk: &mut Chunk<T>, omega: f64| {
+            let (clamped, omega) = (&chunk.clamped, T::of(omega));
+            chunk.free.iterate(wiring, clamped, &groups, omega, None)
+        };
+        phase(&mut self.chunks, relaxation, iterate, |chunks, report| {
+            observe(wiring, chunks, report)
+        })
+    }
+
+    /// [`Backend::nudged_phases`], with a look at the chunks after each iteration.
+    pub(super) fn observed_nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+        mut observe: impl FnMut(&Wiring<T>, &mut [Chunk<T>], &PhaseReport),
+    ) -> Result<PhaseReport> {
+        let wiring = &self.wiring;
+        let groups = wiring.network.update_groups(relaxation.mode);
+        let (first, second) = nudging.strengths();
+        ensure!(
+            first != second,
+            "beta is 0: the two nudged phases would be the same"
+        );
+        self.nudging_difference = second - first;
+        let nudge = Nudge {
+            first: T::of(first),
+            second: T::of(second),
+            cost,
+        };
+        let form = match nudging.form {
+            NudgedPhase::Direct => Form::Direct,
+            NudgedPhase::SumDifference => Form::Pair,
+        };
+        let edges = wiring.network.edges().len();
+        self.chunks.par_iter_mut().for_each(|chunk| {
+            chunk.nudged = Some(Stack::new(form, chunk.free.layers().to_vec(), edges))
+        });
+        let iterate = |chunk: &mut Chunk<T>, omega: f64| {
+            let stack = chunk.nudged.as_mut().expect("it was just made");
+            stack.iterate(wiring, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
+        };
+        let observe =
+            |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(wiring, chunks, report);
+        let report = phase(&mut self.chunks, relaxation, iterate, observe);
+        for chunk in &mut self.chunks {
+            chunk.nudged = chunk.nudged.take().map(Stack::into_pair);
+        }
+        Ok(report)
+    }
+
     /// The second nudged state of the present batch, if its nudged phases have run.
     fn kept_layers(&self) -> Option<Vec<Array2<T>>> {
         if self.chunks.is_empty() || self.chunks.iter().any(|c| c.nudged.is_none()) {

@@ -2,6 +2,7 @@
 
 use super::backend::Chunk;
 use super::real::Real;
+use super::stack::{Clamped, Stack};
 use super::wiring::Wiring;
 use crate::ep::{BatchOutcome, CostFunction};
 use ndarray::s;
@@ -12,7 +13,7 @@ const TOP: usize = 5;
 impl<T: Real> Chunk<T> {
     /// Measures the free state of this chunk's examples.
     pub fn outcome(&mut self, wiring: &Wiring<T>, cost: CostFunction) -> BatchOutcome {
-        let energy = self.energies(wiring);
+        let energy = energies(&mut self.free, wiring, &self.clamped);
         let output = &self.free.layers()[wiring.network.output_index()];
         let mut outcome = BatchOutcome {
             energy,
@@ -26,25 +27,29 @@ impl<T: Real> Chunk<T> {
         }
         outcome
     }
+}
 
-    /// `E = - sum_l <s_l, b_l + sum_{e: post = l} Op_e(s_pre)>` per example: each edge's energy is counted at its post
-    /// layer.
-    fn energies(&mut self, wiring: &Wiring<T>) -> Vec<f64> {
-        let mut energies = vec![0.0; self.examples()];
-        for l in wiring.network.free_layers() {
-            let drive = self.free.bottom_up(wiring, &self.clamped, l);
-            let state = &self.free.layers()[l];
-            let pixels = wiring.network.layers()[l].shape.pixels();
-            for (n, energy) in energies.iter_mut().enumerate() {
-                let rows = s![n * pixels..(n + 1) * pixels, ..];
-                let products = state.slice(rows);
-                let drive = drive.slice(rows);
-                let product = products.iter().zip(drive).map(|(&s, &p)| (s * p).wide());
-                *energy -= product.sum::<f64>();
-            }
+/// `E = - sum_l <s_l, b_l + sum_{e: post = l} Op_e(s_pre)>` per example of a free state: each edge's energy is counted at its
+/// post layer.
+pub fn energies<T: Real>(
+    stack: &mut Stack<T>,
+    wiring: &Wiring<T>,
+    clamped: &Clamped<T>,
+) -> Vec<f64> {
+    let mut energies = vec![0.0; clamped.labels.len()];
+    for l in wiring.network.free_layers() {
+        let drive = stack.bottom_up(wiring, clamped, l);
+        let state = &stack.layers()[l];
+        let pixels = wiring.network.layers()[l].shape.pixels();
+        for (n, energy) in energies.iter_mut().enumerate() {
+            let rows = s![n * pixels..(n + 1) * pixels, ..];
+            let products = state.slice(rows);
+            let drive = drive.slice(rows);
+            let product = products.iter().zip(drive).map(|(&s, &p)| (s * p).wide());
+            *energy -= product.sum::<f64>();
         }
-        energies
     }
+    energies
 }
 
 fn argmax<T: Real>(values: &[T]) -> usize {

@@ -2,6 +2,7 @@
 //!
 //! Read `stack.rs` for the relaxation step, `gradient.rs` for the gradient estimate, `conv.rs` and `pool.rs` for the
 //! operators they are made of; `relax.rs` runs a phase over the chunks of a batch and `backend.rs` ties it together.
+//! `trace.rs` looks at a phase while it runs.
 
 mod backend;
 mod conv;
@@ -13,9 +14,11 @@ mod pool;
 mod real;
 mod relax;
 mod stack;
+mod trace;
 mod wiring;
 
 pub use backend::CpuBackend;
+pub use trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend, tracing_backend};
 
 use crate::ep::Backend;
 use crate::network::Network;

@@ -53,11 +53,12 @@ impl Safeguard {
     }
 }
 
-/// Runs a phase. `iterate` does one iteration of one chunk with the given omega.
+/// Runs a phase. `iterate` does one iteration of one chunk with the given omega; `observe` sees the chunks after each.
 pub fn phase<C: Send>(
     chunks: &mut [C],
     relaxation: &Relaxation,
     iterate: impl Fn(&mut C, f64) -> Change + Sync,
+    mut observe: impl FnMut(&mut [C], &PhaseReport),
 ) -> PhaseReport {
     let mut safeguard = Safeguard::new(relaxation.omega);
     let mut report = PhaseReport::default();
@@ -68,6 +69,8 @@ pub fn phase<C: Send>(
         changes.into_iter().for_each(|c| change += c);
         report.iterations = iteration;
         report.change = change.relative();
+        report.omega = omega;
+        observe(chunks, &report);
         if relaxation.tolerance.is_some_and(|t| report.change < t) {
             break;
         }

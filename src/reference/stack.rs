@@ -67,6 +67,7 @@ impl Change {
 
 /// `conv(s_pre)` of a max-pool edge and where its windows are largest, kept until `s_pre` changes: the way down from the
 /// post layer needs the same positions as the way up.
+#[derive(Clone)]
 struct Pooling<T> {
     /// version of the pre layer that this was computed from
     version: u64,
@@ -75,6 +76,7 @@ struct Pooling<T> {
 }
 
 /// The states of `n` examples in one of the [`Form`]s.
+#[derive(Clone)]
 pub struct Stack<T> {
     form: Form,
     /// by layer; entry 0 is empty, the input is [`Clamped`]
@@ -206,6 +208,17 @@ impl<T: Real> Stack<T> {
             self.top_down_add(wiring, e, edge.post, p.view_mut());
         }
         self.pre_activations[l] = p;
+    }
+
+    /// `p_l` at the present state, without nudging; a row per pixel like the state.
+    pub fn pre_activation(
+        &mut self,
+        wiring: &Wiring<T>,
+        clamped: &Clamped<T>,
+        l: usize,
+    ) -> ArrayView2<'_, T> {
+        self.pre_activate(wiring, clamped, l);
+        self.pre_activations[l].view()
     }
 
     /// `b_l + sum_{e: post = l} Op_e(s_pre)`: the part of a free state's pre-activation that comes from below.
@@ -499,7 +512,7 @@ impl<T: Real> Sums<T> {
 }
 
 #[inline(always)]
-fn clip<T: Real>(value: T, low: T, high: T) -> T {
+pub fn clip<T: Real>(value: T, low: T, high: T) -> T {
     // Written so that NaN stays NaN, and a diverged run is noticed.
     if value < low {
         low

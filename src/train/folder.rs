@@ -103,6 +103,18 @@ impl RunFolder {
         Ok((folder.to_path_buf(), path.to_path_buf()))
     }
 
+    /// Whether a folder has anything of a run.
+    pub fn is_one(path: &Path) -> bool {
+        let names = [CONFIG, METRICS, LAST, BEST];
+        names.iter().any(|name| path.join(name).exists())
+    }
+
+    /// What a run recorded: one entry per epoch that is over.
+    pub fn records(path: &Path) -> Result<Vec<Record>> {
+        let lines = metrics_lines(path)?;
+        Ok(lines.into_iter().map(|(record, _)| record).collect())
+    }
+
     /// Opens the folder of a run that has come to the end of epoch `epochs`, forgetting what it recorded beyond.
     pub fn reopen(path: &Path, epochs: usize) -> Result<Self> {
         let mut folder = Self {
@@ -110,24 +122,13 @@ impl RunFolder {
             path: path.to_path_buf(),
             metrics: Vec::new(),
         };
-        let file = path.join(METRICS);
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
-        };
-        for line in text.lines() {
-            let record: Record = serde_json::from_str(line).map_err(|e| {
-                anyhow!(
-                    "{} is corrupt ({e}); repair it or move it away",
-                    file.display()
-                )
-            })?;
-            if record.epoch <= epochs {
-                folder.metrics.push(line.to_string());
-            }
-        }
-        if text.lines().count() != folder.metrics.len() {
+        let lines = metrics_lines(path)?;
+        let all = lines.len();
+        let done = lines
+            .into_iter()
+            .filter(|(record, _)| record.epoch <= epochs);
+        folder.metrics = done.map(|(_, line)| line).collect();
+        if all != folder.metrics.len() {
             folder.write_metrics()?;
         }
         Ok(folder)
@@ -182,6 +183,26 @@ impl RunFolder {
     pub fn last(&self) -> PathBuf {
         self.path.join(LAST)
     }
+}
+
+/// The lines of a run's metrics, read and as they are; none when the file is not there yet.
+fn metrics_lines(folder: &Path) -> Result<Vec<(Record, String)>> {
+    let file = folder.join(METRICS);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
+    };
+    let read = |line: &str| {
+        let record = serde_json::from_str(line).map_err(|e| {
+            anyhow!(
+                "{} is corrupt ({e}); repair it or move it away",
+                file.display()
+            )
+        })?;
+        Ok((record, line.to_string()))
+    };
+    text.lines().map(read).collect()
 }
 
 fn free_name(config: &Config) -> Result<PathBuf> {

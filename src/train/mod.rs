@@ -15,6 +15,7 @@ mod progress;
 mod run;
 pub mod settings;
 
+pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{Config, UsageError};
 pub use evaluate::{Evaluation, evaluate};

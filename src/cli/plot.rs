@@ -1,0 +1,263 @@
+//! `eqprop-cuda plot`
+
+use super::{load_data, loader, use_threads};
+use crate::data::Batch;
+use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
+use crate::ep::Relaxation;
+use crate::plot::{self, MOST_RUNS, RunCurve};
+use crate::reference;
+use crate::train::settings::count;
+use crate::train::{Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Draw learning curves, weight distributions and the relaxation of runs, as PNG and SVG
+///
+/// The relaxation is that of the first test images, computed on the CPU; a table of the iterations at which it reaches
+/// tolerances is printed too.
+#[derive(Args)]
+pub struct PlotArgs {
+    /// Folders of runs; or checkpoints, to draw their weights and relaxation instead of those of the best
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Folder for the pictures [default: plots in the run's folder; of several runs: plots]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Only these figures
+    #[arg(long, value_delimiter = ',', value_name = "FIGURES")]
+    only: Vec<Figures>,
+    /// Iterations of the relaxation that are shown [default: twice those of the run]
+    #[arg(long, value_name = "FREE+NUDGED", help_heading = "Relaxation")]
+    iterations: Option<Iterations>,
+    /// Test images that relax [default: 32, or the run's batch if that is smaller]
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Relaxation")]
+    batch_size: Option<usize>,
+    /// Where to compute: only cpu can be watched iteration by iteration
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"], hide_possible_values = true, help_heading = "Relaxation")]
+    device: String,
+    /// Arithmetic
+    #[arg(long, default_value = "fp64", help_heading = "Relaxation")]
+    precision: reference::Precision,
+    /// Folder that holds the dataset, or that it is downloaded into
+    #[arg(long, value_name = "DIR", help_heading = "Relaxation")]
+    data_dir: Option<PathBuf>,
+    /// Never download
+    #[arg(long, help_heading = "Relaxation")]
+    offline: bool,
+    /// Download from URL/FILE instead of the published addresses
+    #[arg(long, value_name = "URL", help_heading = "Relaxation")]
+    mirror: Option<String>,
+    /// Threads of the CPU
+    #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Relaxation")]
+    threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Figures {
+    /// learning curves
+    Curves,
+    /// histograms of all tensors
+    Weights,
+    /// energy, change and residual by iteration
+    Relaxation,
+}
+
+const DEFAULT_IMAGES: usize = 32;
+
+/// A run that was named on the command line.
+struct Run {
+    name: String,
+    folder: PathBuf,
+    checkpoint: PathBuf,
+}
+
+pub fn run(args: PlotArgs) -> Result<ExitCode> {
+    let wants = |figures| args.only.is_empty() || args.only.contains(&figures);
+    let runs = find_runs(&args.runs)?;
+    let output = match (&args.output, &runs[..]) {
+        (Some(folder), _) => folder.clone(),
+        (None, [run]) => run.folder.join("plots"),
+        (None, _) => "plots".into(),
+    };
+    std::fs::create_dir_all(&output).with_context(|| {
+        format!(
+            "cannot make the folder {}; choose another with --output",
+            output.display()
+        )
+    })?;
+    let save = |figure: plot::Figure, name: &str| -> Result<()> {
+        for path in figure.save(&output, name)? {
+            say(path.display());
+        }
+        Ok(())
+    };
+    if wants(Figures::Curves) {
+        let curves: Result<Vec<_>> = runs.iter().map(learning_curve).collect();
+        save(plot::learning_curves(&curves?)?, "learning_curve")?;
+    }
+    let mut threads_chosen = false;
+    for run in &runs {
+        // Of several runs each has pictures of its own name.
+        let named = |figure: &str| match runs.len() {
+            1 => figure.to_string(),
+            _ => format!("{figure}-{}", run.name.replace(['/', '\\'], "-")),
+        };
+        if !wants(Figures::Weights) && !wants(Figures::Relaxation) {
+            break;
+        }
+        let checkpoint = Checkpoint::load(&run.checkpoint)?;
+        let epochs = checkpoint.position.epoch;
+        if wants(Figures::Weights) {
+            let title = format!("Parameters of {} after {epochs} epochs", run.name);
+            let figure = plot::weights(&title, &checkpoint.network, &checkpoint.parameters)?;
+            save(figure, &named("weights"))?;
+        }
+        if wants(Figures::Relaxation) {
+            let (study, images) = relax(&args, &checkpoint, &mut threads_chosen)?;
+            let config = &checkpoint.config;
+            let mode = config
+                .mode
+                .to_possible_value()
+                .expect("every mode has a name");
+            let title = format!(
+                "Relaxation of {images} test images: {} after {epochs} epochs, {}, ω = {}",
+                run.name,
+                mode.get_name(),
+                config.omega
+            );
+            save(plot::relaxation(&title, &study)?, &named("relaxation"))?;
+            let path = output.join(format!("{}.csv", named("relaxation")));
+            replace_file(&path, study.csv().as_bytes())?;
+            say(path.display());
+            say(format_args!(
+                "\n{}: {images} test images, iterations until the",
+                run.name
+            ));
+            say(study.tables());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find_runs(paths: &[PathBuf]) -> Result<Vec<Run>> {
+    ensure!(
+        paths.len() <= MOST_RUNS,
+        UsageError(format!(
+            "{} runs in one picture cannot be told apart; name at most {MOST_RUNS}",
+            paths.len()
+        ))
+    );
+    let mut runs: Vec<Run> = Vec::new();
+    for path in paths {
+        let mut run = find_run(path)?;
+        if runs.iter().any(|other| other.name == run.name) {
+            run.name = path.display().to_string();
+        }
+        ensure!(
+            runs.iter().all(|other| other.name != run.name),
+            UsageError(format!("{} is named twice", path.display()))
+        );
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+fn find_run(path: &Path) -> Result<Run> {
+    let checkpoint = RunFolder::best_of(path);
+    let folder = if path.is_dir() {
+        ensure!(
+            RunFolder::is_one(path),
+            "{} is not the folder of a run: it has no config.toml, metrics or checkpoint",
+            path.display()
+        );
+        path.to_path_buf()
+    } else {
+        RunFolder::find(path)?.0
+    };
+    // `.` has no name of its own.
+    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+    let name = absolute
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned());
+    Ok(Run {
+        name: name.unwrap_or_else(|| folder.display().to_string()),
+        folder,
+        checkpoint,
+    })
+}
+
+fn learning_curve(run: &Run) -> Result<RunCurve> {
+    let records = RunFolder::records(&run.folder)?;
+    ensure!(
+        !records.is_empty(),
+        "{} has no learning curve yet: its first epoch is not over; wait, or ask with --only for other figures",
+        run.folder.display()
+    );
+    Ok(RunCurve {
+        name: run.name.clone(),
+        records,
+    })
+}
+
+/// Relaxes the first test images as the run would, for more iterations.
+fn relax(
+    args: &PlotArgs,
+    run: &Checkpoint,
+    threads_chosen: &mut bool,
+) -> Result<(RelaxationStudy, usize)> {
+    let images = args
+        .batch_size
+        .unwrap_or(run.config.batch_size.min(DEFAULT_IMAGES));
+    let given = Settings {
+        data_dir: args.data_dir.clone(),
+        offline: args.offline.then_some(true),
+        mirror: args.mirror.clone(),
+        batch_size: Some(images),
+        threads: args.threads,
+        ..Settings::default()
+    };
+    let config = run.config.evaluated(&given, &run.network)?;
+    // There is one pool of threads for the whole process.
+    if !std::mem::replace(threads_chosen, true) {
+        use_threads(&config)?;
+    }
+    let used = (
+        config.num_iterations_inference,
+        config.num_iterations_training,
+    );
+    let (free, nudged) = match args.iterations {
+        None => (2 * used.0, 2 * used.1),
+        Some(Iterations::Count { free, nudged }) => (free, nudged),
+        Some(Iterations::Converged) => {
+            bail!(UsageError(
+                "--iterations converged: expected FREE+NUDGED, such as 240+100".into()
+            ))
+        }
+    };
+    let longer = |relaxation: Relaxation, iterations| Relaxation {
+        iterations,
+        ..relaxation
+    };
+    let batch = first_batch(&config)?;
+    let study = study_relaxation(
+        &run.network,
+        args.precision,
+        &run.parameters,
+        &batch,
+        (
+            &longer(config.free_relaxation(), free),
+            &longer(config.nudged_relaxation(), nudged),
+        ),
+        (&config.nudging(), config.lossfn),
+        used,
+    )?;
+    Ok((study, batch.len()))
+}
+
+fn first_batch(config: &crate::train::Config) -> Result<Batch> {
+    let data = load_data(config)?;
+    let batch = loader(config, data.test, false).epoch(0, 0).next();
+    batch.context("the dataset has no test images")
+}

@@ -1,0 +1,230 @@
+//! Gradient estimates of equilibrium propagation against the true gradient.
+//!
+//! **The true gradient** is that of the cost at the free fixed point, `C(s*(theta))`, found by recurrent backpropagation
+//! (Almeida 1987, Pineda 1987). Let `s(beta)` be the fixed point under nudging `beta`; then, with `D` the diagonal of the
+//! clip's derivative at `p` (1 inside, 0 where clipped) and `H` the symmetric coupling `dp/ds`, differentiating
+//! `s = clip(p(s) - beta dC/ds)` at `beta = 0` gives for `a = ds/dbeta`
+//!
+//! ```text
+//! a = D (H a - dC/ds)
+//! ```
+//!
+//! and, because `1/2 |s|^2 + E + beta C` is stationary at `s(beta)` (Scellier & Bengio 2017, theorem 1),
+//!
+//! ```text
+//! dC/dtheta = d/dbeta dE/dtheta (s(beta))      dC/dW = -(corr(a, s*) + corr(s*, a))      dC/db = -sum_pixels a
+//! ```
+//!
+//! The nudged phases in sum-and-difference form already iterate this equation: where `m + d` and `m - d` are clipped alike, `d`
+//! obeys the linear recursion `d <- D (H d - beta (dC/ds)')`, with its own relative precision however small it is, and without
+//! touching `m`. So with a `beta` so small that no unit (and no window of a max pooling) sees the two states differently,
+//! `d / beta` *is* `a`, up to terms of order `beta^2` from the curvature of cross-entropy, and the estimator forms the two
+//! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
+//! resolution. `tests/diagnose_gradient.rs` compares with finite differences of the cost.
+
+use crate::data::Batch;
+use crate::ep::{
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
+};
+use crate::network::{Network, ParameterSet};
+use crate::reference::{self, Precision};
+use crate::train::UsageError;
+use anyhow::Result;
+use ndarray::ArrayD;
+use std::fmt;
+use std::str::FromStr;
+
+/// Nudging of the linear solve: no state of order 1 comes within this of a clip's end but by chance.
+const INFINITESIMAL: f64 = 1e-9;
+/// A phase that is to converge ends below this relative change, or after so many iterations.
+const CONVERGED: f64 = 1e-13;
+const MOST_ITERATIONS: usize = 10_000;
+
+/// How long the phases of an estimate are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Iterations {
+    Count {
+        free: usize,
+        nudged: usize,
+    },
+    /// until nothing changes any more
+    Converged,
+}
+
+impl Iterations {
+    fn relaxations(self, mode: Mode, omega: f64) -> (Relaxation, Relaxation) {
+        let of = |iterations, tolerance| Relaxation {
+            mode,
+            omega,
+            iterations,
+            tolerance,
+        };
+        match self {
+            Self::Count { free, nudged } => (of(free, None), of(nudged, None)),
+            Self::Converged => {
+                let both = of(MOST_ITERATIONS, Some(CONVERGED));
+                (both, both)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Iterations {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Count { free, nudged } => f.pad(&format!("{free}+{nudged}")),
+            Self::Converged => f.pad("converged"),
+        }
+    }
+}
+
+impl FromStr for Iterations {
+    type Err = UsageError;
+
+    fn from_str(text: &str) -> Result<Self, UsageError> {
+        if text == "converged" {
+            return Ok(Self::Converged);
+        }
+        let count = |part: &str| part.trim().parse().ok().filter(|&n| n > 0);
+        let both = text.split_once('+');
+        let both = both.and_then(|(free, nudged)| Some((count(free)?, count(nudged)?)));
+        let (free, nudged) = both.ok_or_else(|| {
+            UsageError(format!(
+                "{text:?}: expected FREE+NUDGED iterations such as 40+20, or converged"
+            ))
+        })?;
+        Ok(Self::Count { free, nudged })
+    }
+}
+
+/// The gradient of the cost at the free fixed point, mean over the batch.
+pub struct True {
+    pub gradient: ParameterSet<f64>,
+    /// how the free phase and the linear solve ended
+    pub free: PhaseReport,
+    pub solve: PhaseReport,
+}
+
+impl True {
+    /// Whether both solves reached f64's resolution. If not, this is not the true gradient: the relaxation does not converge
+    /// in this order, or very slowly.
+    pub fn has_converged(&self) -> bool {
+        self.free.change < CONVERGED && self.solve.change < CONVERGED
+    }
+}
+
+/// Recurrent backpropagation in f64 from the fixed point that a free phase from zero reaches in this order.
+pub fn true_gradient(
+    network: &Network,
+    parameters: &ParameterSet<f64>,
+    batch: &Batch,
+    cost: CostFunction,
+    (mode, omega): (Mode, f64),
+) -> Result<True> {
+    let (relaxation, _) = Iterations::Converged.relaxations(mode, omega);
+    let nudging = Nudging {
+        beta: INFINITESIMAL,
+        variant: Variant::Centered,
+        form: NudgedPhase::SumDifference,
+    };
+    let mut backend = reference::backend(network, Precision::Fp64);
+    backend.set_parameters(parameters)?;
+    backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    let free = backend.free_phase(&relaxation)?;
+    let solve = backend.nudged_phases(&nudging, cost, &relaxation)?;
+    backend.estimate_gradient()?;
+    Ok(True {
+        gradient: backend.gradient()?,
+        free,
+        solve,
+    })
+}
+
+/// How well an estimate agrees with the truth. Both are NaN where the estimate or the truth is zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Agreement {
+    /// 1 - cosine of the angle between the two
+    pub one_minus_cosine: f64,
+    /// norm of the estimate over that of the truth
+    pub norm_ratio: f64,
+}
+
+/// Of tensors that are taken as one long vector.
+pub fn agreement(estimate: &[ArrayD<f64>], truth: &[ArrayD<f64>]) -> Agreement {
+    let norm = |tensors: &[ArrayD<f64>]| {
+        let squares = tensors.iter().flatten().map(|v| v * v);
+        squares.sum::<f64>().sqrt()
+    };
+    let (a, b) = (norm(estimate), norm(truth));
+    // 1 - cos = |a/|a| - b/|b||^2 / 2, which keeps its digits where the cosine is nearly 1.
+    let pairs = estimate.iter().flatten().zip(truth.iter().flatten());
+    let distance: f64 = pairs.map(|(x, y)| (x / a - y / b).powi(2)).sum();
+    Agreement {
+        one_minus_cosine: 0.5 * distance,
+        norm_ratio: if a == 0.0 { f64::NAN } else { a / b },
+    }
+}
+
+/// One estimate.
+#[derive(Debug, Clone)]
+pub struct Estimate {
+    pub iterations: Iterations,
+    pub beta: f64,
+    pub variant: Variant,
+    /// of the whole gradient
+    pub all: Agreement,
+    /// of each tensor, in the order of [`Network::parameter_names`]
+    pub tensors: Vec<Agreement>,
+}
+
+/// What is compared.
+pub struct GradientStudy<'a> {
+    pub batch: &'a Batch,
+    pub cost: CostFunction,
+    pub order: (Mode, f64),
+    pub form: NudgedPhase,
+    pub iterations: &'a [Iterations],
+    pub betas: &'a [f64],
+    pub variants: &'a [Variant],
+}
+
+/// Estimates on `backend`, which holds the parameters, against the truth; `done` sees each as it comes.
+pub fn compare_gradients(
+    backend: &mut dyn Backend,
+    study: &GradientStudy,
+    truth: &ParameterSet<f64>,
+    mut done: impl FnMut(&Estimate),
+) -> Result<Vec<Estimate>> {
+    let mut estimates = Vec::new();
+    let (mode, omega) = study.order;
+    for &iterations in study.iterations {
+        let (free, nudged) = iterations.relaxations(mode, omega);
+        backend.load_batch(&study.batch.images, &study.batch.labels, Start::Zero)?;
+        backend.free_phase(&free)?;
+        for &beta in study.betas {
+            for &variant in study.variants {
+                let form = study.form;
+                let nudging = Nudging {
+                    beta,
+                    variant,
+                    form,
+                };
+                backend.nudged_phases(&nudging, study.cost, &nudged)?;
+                backend.estimate_gradient()?;
+                let gradient = backend.gradient()?;
+                let pairs = gradient.tensors().iter().zip(truth.tensors());
+                let one = |(a, b)| agreement(std::slice::from_ref(a), std::slice::from_ref(b));
+                let estimate = Estimate {
+                    iterations,
+                    beta,
+                    variant,
+                    all: agreement(gradient.tensors(), truth.tensors()),
+                    tensors: pairs.map(one).collect(),
+                };
+                done(&estimate);
+                estimates.push(estimate);
+            }
+        }
+    }
+    Ok(estimates)
+}

@@ -1,0 +1,160 @@
+//! How many iterations the phases of a batch need.
+
+use crate::data::Batch;
+use crate::ep::{CostFunction, Nudging, Relaxation, Start};
+use crate::network::{Network, ParameterSet};
+use crate::reference::{NudgedTrace, PhaseTrace, Precision, tracing_backend};
+use anyhow::Result;
+use std::fmt::Write;
+
+/// The phases of one batch, watched on the reference backend.
+pub struct RelaxationStudy {
+    /// names of the free layers
+    pub layers: Vec<String>,
+    pub free: PhaseTrace,
+    /// from the last state of the free phase
+    pub nudged: NudgedTrace,
+    /// iterations that the run gives the free and the nudged phases
+    pub used: (usize, usize),
+}
+
+/// Relaxes a batch from zero and then both nudged phases; all iterations of `free` and `nudged` are run, whatever their
+/// tolerance.
+pub fn study_relaxation(
+    network: &Network,
+    precision: Precision,
+    parameters: &ParameterSet<f64>,
+    batch: &Batch,
+    (free, nudged): (&Relaxation, &Relaxation),
+    (nudging, cost): (&Nudging, CostFunction),
+    used: (usize, usize),
+) -> Result<RelaxationStudy> {
+    let whole = |relaxation: &Relaxation| Relaxation {
+        tolerance: None,
+        ..*relaxation
+    };
+    let mut backend = tracing_backend(network, precision);
+    backend.set_parameters(parameters)?;
+    backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    let layers = network
+        .free_layers()
+        .map(|l| network.layers()[l].name.clone());
+    Ok(RelaxationStudy {
+        layers: layers.collect(),
+        free: backend.trace_free_phase(&whole(free)),
+        nudged: backend.trace_nudged_phases(nudging, cost, &whole(nudged))?,
+        used,
+    })
+}
+
+/// The tolerances of the table.
+pub const TOLERANCES: [f64; 6] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
+
+/// The iteration, counted from 1, that a phase with this tolerance ends with, and the one from which on the values stay
+/// below it; the second is `None` when the last value is above.
+pub fn first_below(values: &[f64], tolerance: f64) -> Option<(usize, Option<usize>)> {
+    let first = values.iter().position(|&v| v < tolerance)?;
+    // The last value that is not below; NaN is not.
+    let last_above = values
+        .iter()
+        .rposition(|v| !matches!(v.partial_cmp(&tolerance), Some(std::cmp::Ordering::Less)));
+    let stays = last_above.map_or(1, |i| i + 2);
+    Some((first + 1, (stays <= values.len()).then_some(stays)))
+}
+
+impl RelaxationStudy {
+    /// Two tables: the iteration at which each tolerance is reached, by the relative change (what `--tolerance` asks), and
+    /// by the residual of the slowest layer.
+    pub fn tables(&self) -> String {
+        let nudged = [&self.nudged.first, &self.nudged.second];
+        let names = nudged.map(|phase| format!("beta {:+}", phase.beta));
+        let mut columns = vec![("free", self.free.changes())];
+        columns.extend(
+            names
+                .iter()
+                .zip(nudged)
+                .map(|(n, p)| (n.as_str(), p.changes())),
+        );
+        columns.push(("difference", self.nudged.difference.clone()));
+        let mut text = String::from("relative change of the states in an iteration is below\n");
+        text += &table(&columns);
+
+        let slowest = |phase: &PhaseTrace| -> Vec<f64> {
+            let largest = |residuals: &Vec<f64>| residuals.iter().copied().fold(0.0, f64::max);
+            phase
+                .snapshots
+                .iter()
+                .map(|s| largest(&s.residuals))
+                .collect()
+        };
+        let mut columns = vec![("free", slowest(&self.free))];
+        columns.extend(
+            names
+                .iter()
+                .zip(nudged)
+                .map(|(n, p)| (n.as_str(), slowest(p))),
+        );
+        text += "\nresidual |clip(p) - s| / |s| of the slowest layer is below\n";
+        text += &table(&columns);
+        text += "\n7 = at iteration 7 and from then on; 7..12 = first at 7, but for good only from 12; 7.. = first at 7, but \
+                 above at the end; >30 = not within 30 iterations\n";
+        text
+    }
+
+    /// One line per phase and iteration, comma-separated.
+    pub fn csv(&self) -> String {
+        let mut text = String::from("phase,beta,iteration,energy,change,difference_change");
+        for name in &self.layers {
+            let _ = write!(text, ",residual {name}");
+        }
+        text.push('\n');
+        let phases = [
+            ("free", &self.free),
+            ("first", &self.nudged.first),
+            ("second", &self.nudged.second),
+        ];
+        for (name, phase) in phases {
+            for (i, snapshot) in phase.snapshots.iter().enumerate() {
+                let _ = write!(
+                    text,
+                    "{name},{},{},{},{:e},",
+                    phase.beta,
+                    i + 1,
+                    snapshot.energy,
+                    snapshot.change
+                );
+                if name != "free" {
+                    let _ = write!(text, "{:e}", self.nudged.difference[i]);
+                }
+                for residual in &snapshot.residuals {
+                    let _ = write!(text, ",{residual:e}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+fn table(columns: &[(&str, Vec<f64>)]) -> String {
+    const WIDTH: usize = 14;
+    let mut text = format!("{:<10}", "");
+    for (name, _) in columns {
+        let _ = write!(text, "{name:>WIDTH$}");
+    }
+    text.push('\n');
+    for tolerance in TOLERANCES {
+        let _ = write!(text, "{:<10}", format!("{tolerance:.0e}"));
+        for (_, values) in columns {
+            let cell = match first_below(values, tolerance) {
+                None => format!(">{}", values.len()),
+                Some((first, Some(stays))) if first == stays => first.to_string(),
+                Some((first, Some(stays))) => format!("{first}..{stays}"),
+                Some((first, None)) => format!("{first}.."),
+            };
+            let _ = write!(text, "{cell:>WIDTH$}");
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,242 @@
+//! A chart with its title and axes, and a legend outside of it, where it hides nothing.
+
+use super::axis::Axis;
+use super::canvas::{Area, drawing_error, px, text};
+use super::palette::{GRID, INK};
+use anyhow::Result;
+use plotters::chart::ChartBuilder;
+use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::series::DashedLineSeries;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{Color, FontStyle, RGBColor, ShapeStyle};
+
+const TITLE: i32 = 14;
+const SUBTITLE: i32 = 11;
+const LABEL: i32 = 12;
+const TICK: i32 = 11;
+const LINE_WIDTH: i32 = 2;
+/// Lines with at most this many points show each of them.
+const MOST_DOTS: usize = 30;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dash {
+    Solid,
+    Dashed,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pen {
+    pub colour: RGBColor,
+    pub dash: Dash,
+}
+
+impl Pen {
+    pub fn solid(colour: RGBColor) -> Self {
+        let dash = Dash::Solid;
+        Self { colour, dash }
+    }
+
+    pub fn dashed(colour: RGBColor) -> Self {
+        let dash = Dash::Dashed;
+        Self { colour, dash }
+    }
+
+    fn stroke(&self) -> ShapeStyle {
+        self.colour.stroke_width(px(LINE_WIDTH) as u32)
+    }
+}
+
+/// What is drawn into a panel.
+pub enum Series {
+    /// points joined in order; those that the axes cannot show are gaps
+    Line(Pen, Vec<(f64, f64)>),
+    /// bars from 0 to a height, each over an interval of the horizontal axis
+    Bars(RGBColor, Vec<(f64, f64, f64)>),
+    /// a thin vertical line over the whole height
+    Mark(f64),
+}
+
+/// A chart.
+pub struct Panel {
+    pub title: String,
+    /// a second line, in smaller type; may be empty
+    pub subtitle: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
+}
+
+impl Panel {
+    pub fn draw(&self, area: &Area) -> Result<()> {
+        let (width, _) = area.dim_in_pixel();
+        let mut top = px(6);
+        for (line, style) in [
+            (&self.title, text(TITLE, FontStyle::Bold)),
+            (&self.subtitle, text(SUBTITLE, FontStyle::Normal)),
+        ] {
+            if !line.is_empty() {
+                let style = style.pos(Pos::new(HPos::Center, VPos::Center));
+                let middle = (width as i32 / 2, top + px(8));
+                area.draw_text(line, &style, middle)
+                    .map_err(drawing_error)?;
+                top += px(16);
+            }
+        }
+        let y_space = if self.y.name.is_empty() { 14 } else { 58 };
+        let mut chart = ChartBuilder::on(area)
+            .margin_top(top + px(4))
+            .margin_right(px(14))
+            .margin_bottom(px(4))
+            .x_label_area_size(px(if self.x.name.is_empty() { 24 } else { 42 }))
+            .y_label_area_size(px(y_space))
+            .build_cartesian_2d(self.x.clone(), self.y.clone())
+            .map_err(drawing_error)?;
+        let grid = GRID.stroke_width(px(1) as u32);
+        chart
+            .configure_mesh()
+            .axis_style(INK.stroke_width(px(1) as u32))
+            .bold_line_style(grid)
+            .light_line_style(grid)
+            .label_style(text(TICK, FontStyle::Normal))
+            .axis_desc_style(text(LABEL, FontStyle::Normal))
+            .x_desc(self.x.name.as_str())
+            .y_desc(self.y.name.as_str())
+            .set_all_tick_mark_size(px(4))
+            .draw()
+            .map_err(drawing_error)?;
+        for series in &self.series {
+            match series {
+                Series::Line(pen, points) => {
+                    for part in self.visible(points) {
+                        let dots = points.len() <= MOST_DOTS || part.len() == 1;
+                        match pen.dash {
+                            Dash::Solid => chart
+                                .draw_series([PathElement::new(part.clone(), pen.stroke())])
+                                .map_err(drawing_error)?,
+                            Dash::Dashed => {
+                                let (dash, gap) = (px(6), px(4));
+                                let line = part.iter().copied();
+                                chart
+                                    .draw_series(DashedLineSeries::new(
+                                        line,
+                                        dash,
+                                        gap,
+                                        pen.stroke(),
+                                    ))
+                                    .map_err(drawing_error)?
+                            }
+                        };
+                        if dots {
+                            let dot =
+                                |&at: &(f64, f64)| Circle::new(at, px(3), pen.colour.filled());
+                            chart
+                                .draw_series(part.iter().map(dot))
+                                .map_err(drawing_error)?;
+                        }
+                    }
+                }
+                Series::Bars(colour, bars) => {
+                    let bar = |&(from, to, height): &(f64, f64, f64)| {
+                        Rectangle::new([(from, 0.0), (to, height)], colour.filled())
+                    };
+                    chart
+                        .draw_series(bars.iter().map(bar))
+                        .map_err(drawing_error)?;
+                }
+                Series::Mark(x) => {
+                    let range = self.y.range();
+                    let ends = [(*x, range.start), (*x, range.end)];
+                    let thin = INK.mix(0.6).stroke_width(px(1) as u32);
+                    chart
+                        .draw_series(DashedLineSeries::new(ends, px(2), px(3), thin))
+                        .map_err(drawing_error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The stretches of a line that the axes can show.
+    fn visible(&self, points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
+        let shown = |&(x, y): &(f64, f64)| self.x.shows(x) && self.y.shows(y);
+        let parts = points.split(|point| !shown(point));
+        parts
+            .filter(|part| !part.is_empty())
+            .map(<[_]>::to_vec)
+            .collect()
+    }
+}
+
+/// The lines of a figure and their names, set in rows.
+pub struct Legend(pub Vec<(Pen, String)>);
+
+impl Legend {
+    const ROW: i32 = 22;
+    const SAMPLE: i32 = 30;
+    const GAP: i32 = 22;
+
+    /// Pixels that it needs below panels of this width.
+    pub fn height(&self, area: &Area) -> Result<i32> {
+        Ok(Self::ROW * self.rows(area)?.len() as i32 + 8)
+    }
+
+    /// The entries row by row, with their widths in units.
+    fn rows(&self, area: &Area) -> Result<Vec<Vec<(usize, i32)>>> {
+        let style = text(LABEL, FontStyle::Normal);
+        let room = area.dim_in_pixel().0 as i32 - 2 * px(Self::GAP);
+        let mut rows = vec![Vec::new()];
+        let mut used = 0;
+        for (i, (_, name)) in self.0.iter().enumerate() {
+            let (width, _) = area
+                .estimate_text_size(name, &style)
+                .map_err(drawing_error)?;
+            let width = width as i32 + px(Self::SAMPLE + Self::GAP + 8);
+            if used > 0 && used + width > room {
+                rows.push(Vec::new());
+                used = 0;
+            }
+            used += width;
+            rows.last_mut().expect("there is a row").push((i, width));
+        }
+        Ok(rows)
+    }
+
+    pub fn draw(&self, area: &Area) -> Result<()> {
+        let style = text(LABEL, FontStyle::Normal);
+        let (width, _) = area.dim_in_pixel();
+        for (r, row) in self.rows(area)?.into_iter().enumerate() {
+            let y = px(Self::ROW) * r as i32 + px(Self::ROW / 2);
+            let total: i32 = row.iter().map(|(_, width)| width).sum();
+            let mut x = (width as i32 - total + px(Self::GAP)) / 2;
+            for (i, width) in row {
+                let (pen, name) = &self.0[i];
+                // Two dashes and the gap between them, or a line.
+                let parts: &[(i32, i32)] = match pen.dash {
+                    Dash::Solid => &[(0, Self::SAMPLE)],
+                    Dash::Dashed => &[(0, 12), (18, Self::SAMPLE)],
+                };
+                for &(from, to) in parts {
+                    let ends = [(x + px(from), y), (x + px(to), y)];
+                    area.draw(&PathElement::new(ends, pen.stroke()))
+                        .map_err(drawing_error)?;
+                }
+                area.draw_text(name, &style, (x + px(Self::SAMPLE + 8), y))
+                    .map_err(drawing_error)?;
+                x += width;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Height of [`heading`] in pixels.
+pub const HEADING: i32 = 34;
+
+/// The title of a whole figure, in the middle of `area`.
+pub fn heading(area: &Area, title: &str) -> Result<()> {
+    let (width, height) = area.dim_in_pixel();
+    let style = text(16, FontStyle::Bold).pos(Pos::new(HPos::Center, VPos::Center));
+    area.draw_text(title, &style, (width as i32 / 2, height as i32 / 2))
+        .map_err(drawing_error)
+}

@@ -1,0 +1,117 @@
+//! A relaxation, iteration by iteration: energy, change and residual of the three phases.
+
+use super::axis::Axis;
+use super::canvas::Figure;
+use super::curves::with_heading;
+use super::palette::{CATEGORIES, in_order};
+use super::panel::{Legend, Panel, Pen, Series};
+use crate::diagnose::RelaxationStudy;
+use crate::reference::PhaseTrace;
+use anyhow::Result;
+
+const PANELS: (i32, i32) = (1200, 960);
+/// What rounding leaves in f64 is noise below this; the axes end here.
+const FLOOR: f64 = 1e-14;
+
+/// Three rows (energy, change, residual of each layer) by three columns (free phase, both nudged phases).
+pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
+    let layers = study.layers.len();
+    let phases = [
+        (&study.free, study.used.0),
+        (&study.nudged.first, study.used.1),
+        (&study.nudged.second, study.used.1),
+    ];
+    let state = Pen::solid(CATEGORIES[0]);
+    let difference = Pen::dashed(CATEGORIES[1]);
+    let layer = |i: usize| Pen::solid(in_order(i, layers));
+
+    let energies: Vec<Vec<f64>> = phases.iter().map(|(phase, _)| excess(phase)).collect();
+    let energy = axis(
+        "½‖s‖² + E + βC above its last value",
+        energies.iter().flatten(),
+    );
+    let changes: Vec<Vec<f64>> = phases.iter().map(|(phase, _)| phase.changes()).collect();
+    let all = changes.iter().flatten().chain(&study.nudged.difference);
+    let change = axis("relative change in an iteration", all);
+    let snapshots = phases.iter().flat_map(|(phase, _)| &phase.snapshots);
+    let residual = axis(
+        "residual ‖clip(p) − s‖ / ‖s‖",
+        snapshots.flat_map(|s| &s.residuals),
+    );
+
+    let mut panels = Vec::new();
+    for (c, (phase, used)) in phases.iter().enumerate() {
+        let count = phase.snapshots.len();
+        let x = Axis::counts("iteration", count);
+        let panel = |title: String, y: &Axis, mut lines: Vec<Series>| {
+            if *used < count {
+                lines.push(Series::Mark(*used as f64));
+            }
+            Panel {
+                title,
+                subtitle: String::new(),
+                x: x.clone(),
+                y: if c == 0 { y.clone() } else { y.unlabelled() },
+                series: lines,
+            }
+        };
+        let name = phase_name(phase, c > 0);
+        let energies = vec![Series::Line(state, by_iteration(&energies[c]))];
+        let mut lines = vec![Series::Line(state, by_iteration(&changes[c]))];
+        if c > 0 {
+            let values = by_iteration(&study.nudged.difference);
+            lines.push(Series::Line(difference, values));
+        }
+        let residuals = (0..layers).map(|l| {
+            let values: Vec<f64> = phase.snapshots.iter().map(|s| s.residuals[l]).collect();
+            Series::Line(layer(l), by_iteration(&values))
+        });
+        panels.push((c, panel(format!("{name}: energy"), &energy, energies)));
+        panels.push((3 + c, panel(format!("{name}: change"), &change, lines)));
+        let title = format!("{name}: residual by layer");
+        panels.push((6 + c, panel(title, &residual, residuals.collect())));
+    }
+    let mut legend = vec![
+        (state, "all layers".to_string()),
+        (
+            difference,
+            "difference of the two nudged states".to_string(),
+        ),
+    ];
+    legend.extend(
+        study
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(l, name)| (layer(l), name.clone())),
+    );
+    with_heading(PANELS, title, &Legend(legend), |area| {
+        let parts = area.split_evenly((3, 3));
+        panels
+            .iter()
+            .try_for_each(|(place, panel)| panel.draw(&parts[*place]))
+    })
+}
+
+fn phase_name(phase: &PhaseTrace, nudged: bool) -> String {
+    if nudged {
+        format!("β = {}", phase.beta).replace('-', "−")
+    } else {
+        "Free".into()
+    }
+}
+
+fn axis<'a>(name: &str, values: impl Iterator<Item = &'a f64>) -> Axis {
+    Axis::log(name, values.copied(), FLOOR)
+}
+
+fn by_iteration(values: &[f64]) -> Vec<(f64, f64)> {
+    let points = values.iter().enumerate();
+    points.map(|(i, &v)| ((i + 1) as f64, v)).collect()
+}
+
+/// How far the energy still is above where it ends.
+fn excess(phase: &PhaseTrace) -> Vec<f64> {
+    let last = phase.snapshots.last().map_or(0.0, |s| s.energy);
+    phase.snapshots.iter().map(|s| s.energy - last).collect()
+}
