@@ -13,6 +13,9 @@ const PANELS: (i32, i32) = (1200, 700);
 /// f64 has no digits below this.
 const FLOOR: f64 = 1e-16;
 
+/// What a panel shows of an estimate.
+type Measure = fn(&Estimate) -> f64;
+
 /// Angle and length against beta, a column of panels for each variant, a line for each number of iterations.
 pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
     let mut lengths: Vec<Iterations> = Vec::new();
@@ -26,7 +29,7 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
         }
     }
     let pen = |i: usize| Pen::solid(in_order(i, lengths.len()));
-    let quantities: [(&str, &str, fn(&Estimate) -> f64); 2] = [
+    let quantities: [(&str, &str, Measure); 2] = [
         ("direction", "1 − cosine to the true gradient", |e| {
             e.all.one_minus_cosine
         }),
