@@ -279,6 +279,7 @@ typedef struct EqLossArgs {
 
 #define EQ_OPTIMIZER_SGD 0
 #define EQ_OPTIMIZER_ADAMW 1
+#define EQ_OPTIMIZER_ADAM 2
 
 typedef struct EqOptimizerArgs {
     float *parameters;

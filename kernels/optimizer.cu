@@ -1,8 +1,9 @@
-// One update of all parameters, fused over all tensors: clip the global norm, SGD with Nesterov momentum or AdamW as PyTorch
-// defines them, and write the fp32 master and its 16-bit copy.
+// One update of all parameters, fused over all tensors: clip the global norm, SGD with Nesterov momentum, Adam or AdamW as
+// PyTorch defines them, and write the fp32 master and its 16-bit copy.
 //
-//   g <- g * min(1, 1/(norm + 1e-6))
+//   g <- g * min(1, 1/(norm + 1e-6))                        (an infinite max_norm: g as it is)
 //   SGD:    g += wd w       m <- mu m + g       w <- w - lr (g + mu m)
+//   Adam:   g += wd w             then as AdamW without decay
 //   AdamW:  w <- w (1 - lr wd)    m <- b1 m + (1-b1) g    v <- b2 v + (1-b2) g^2    w <- w - lr c1 m / (sqrt(v) c2 + eps)
 //
 // Tensors start at multiples of EQ_PARAMETER_BLOCK, so that a block has one learning rate. The padding's gradient is zero
@@ -37,13 +38,15 @@ EQ_KERNEL(optimizer_step, optimizer::THREADS, EqOptimizerArgs) {
     } else {
         float v[PER_THREAD];
         load(v, args.second + at);
-        const float decay = 1.0f - rate * args.weight_decay;
+        const bool in_gradient = args.kind == EQ_OPTIMIZER_ADAM;
+        const float l2 = in_gradient ? args.weight_decay : 0.0f;
+        const float keep = in_gradient ? 1.0f : 1.0f - rate * args.weight_decay;
 #pragma unroll
         for (int i = 0; i < PER_THREAD; ++i) {
-            const float step = scale * g[i];
+            const float step = scale * g[i] + l2 * w[i];
             m[i] = args.beta1 * m[i] + (1.0f - args.beta1) * step;
             v[i] = args.beta2 * v[i] + (1.0f - args.beta2) * step * step;
-            w[i] = w[i] * decay - rate * args.correction1 * m[i] / (sqrtf(v[i]) * args.correction2 + args.epsilon);
+            w[i] = w[i] * keep - rate * args.correction1 * m[i] / (sqrtf(v[i]) * args.correction2 + args.epsilon);
         }
         store(args.second + at, v);
     }

@@ -1,5 +1,6 @@
 //! Where a network is computed, and the one place that makes a backend.
 
+use crate::backprop::{self, FeedForward};
 use crate::cuda;
 use crate::ep::{Backend, NudgedPhase};
 use crate::network::Network;
@@ -125,12 +126,7 @@ impl Device {
         let device = self.resolved();
         match device {
             Self::Auto | Self::Cpu => {
-                let precision = match precision {
-                    Precision::Fp32 => reference::Precision::Fp32,
-                    Precision::Fp64 => reference::Precision::Fp64,
-                    Precision::Fp16 => return Err(device.lacks(precision, "fp32 or fp64")),
-                };
-                Ok(reference::backend(network, precision))
+                Ok(reference::backend(network, self.cpu_precision(precision)?))
             }
             Self::Cuda(ordinal) => {
                 cuda::backend(network, ordinal, device.kernel_precision(precision)?)
@@ -142,6 +138,31 @@ impl Device {
             Self::Emulated => Err(anyhow!(
                 "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
             )),
+        }
+    }
+
+    /// Makes the backend of a feed-forward network, with all parameters at zero.
+    pub fn feed_forward(
+        self,
+        model: &FeedForward,
+        precision: Precision,
+    ) -> Result<Box<dyn backprop::Backend>> {
+        match self.resolved() {
+            Self::Auto | Self::Cpu => Ok(reference::feed_forward(
+                model,
+                self.cpu_precision(precision)?,
+            )),
+            Self::Cuda(_) | Self::Emulated => Err(anyhow!(
+                "--device {self}: backpropagation is built for the CPU so far; use --device cpu"
+            )),
+        }
+    }
+
+    fn cpu_precision(self, precision: Precision) -> Result<reference::Precision> {
+        match precision {
+            Precision::Fp32 => Ok(reference::Precision::Fp32),
+            Precision::Fp64 => Ok(reference::Precision::Fp64),
+            Precision::Fp16 => Err(self.resolved().lacks(precision, "fp32 or fp64")),
         }
     }
 

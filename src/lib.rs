@@ -8,6 +8,7 @@
 //! files against a backend, [`diagnose`] asks how good relaxations and gradient estimates are, [`plot`] draws it, and [`cli`] is
 //! the command line over all of it. `docs/maths.md` has the formulas.
 
+pub mod backprop;
 pub mod cli;
 pub mod cuda;
 pub mod data;

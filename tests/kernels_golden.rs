@@ -13,10 +13,8 @@ fn check(name: &str) {
         .join(name);
     let golden = Golden::read(&path).unwrap();
     let tolerances = Tolerances::of(Precision::Fp32);
-    let factory = |network: &eqprop_cuda::network::Network| {
-        kernels_support::kernels(network, Precision::Fp32)
-    };
-    let report = parity::replay(&golden, &factory, &tolerances).unwrap();
+    let device = kernels_support::device();
+    let report = parity::replay(&golden, device, Precision::Fp32, &tolerances).unwrap();
     assert!(report.passed(), "{name}:\n{report}");
 }
 

@@ -7,10 +7,13 @@ use eqprop_cuda::parity::{self, Golden, ParityArgs};
 use parity_support::{File, files, replay};
 
 /// Quantities that the files hold between them; a replay that stopped checking one of them would still pass.
-const QUANTITIES: [&str; 23] = [
+const QUANTITIES: [&str; 28] = [
+    "after3",
+    "after3, running statistics",
     "cosine",
     "crop4edge",
     "energy.k1",
+    "eval.logits",
     "first.layer",
     "flip",
     "fmnistcrop",
@@ -21,6 +24,8 @@ const QUANTITIES: [&str; 23] = [
     "grad.norm",
     "grad.raw",
     "grad.raw, sum-difference",
+    "grad0",
+    "loss.2",
     "mode.backward.k5.layer",
     "normalized.cifar10",
     "op.Rotate",
@@ -62,8 +67,8 @@ fn golden_files_pass_in_fp32() {
 #[test]
 fn fp32_does_not_pass_as_fp64() {
     let golden = Golden::parse(&parity_support::bytes_of("resnet13_relu6_mse")).unwrap();
-    let factory = |network: &_| Device::Cpu.backend(network, Precision::Fp32);
-    let report = parity::replay(&golden, &factory, &parity::Tolerances::FP64).unwrap();
+    let tolerances = parity::Tolerances::FP64;
+    let report = parity::replay(&golden, Device::Cpu, Precision::Fp32, &tolerances).unwrap();
     assert!(!report.passed(), "{report}");
 }
 
@@ -133,6 +138,60 @@ fn a_perturbed_parameter_state_or_clip_fails_in_fp32() {
             report.rows().iter().any(|row| !row.passed()),
             "{name} {tensor}\n{report}"
         );
+    }
+}
+
+#[test]
+fn a_perturbed_value_of_a_feed_forward_network_fails() {
+    for (name, tensor, quantity) in [
+        ("backprop_resnet13", "after3.layers.3_4.0.weight", "after3"),
+        (
+            "backprop_resnet13",
+            "after3.layers.3_4.1.running_var",
+            "after3, running statistics",
+        ),
+        (
+            "backprop_resnet13",
+            "after3.layers.0_2.1.num_batches_tracked",
+            "after3, batches",
+        ),
+        ("backprop_resnet13", "eval.logits", "eval.logits"),
+        ("backprop_resnet13", "grad0.layers.8_9.bias", "grad0"),
+        ("backprop_resnet13", "grad0.layers.0_2.0.weight", "grad0"),
+        ("backprop_resnet13", "logits.1", "logits.1"),
+        ("backprop_vgg5", "after3.classifier.weight", "after3"),
+        ("backprop_vgg5", "grad0.features.4.1.weight", "grad0"),
+        ("backprop_vgg5", "loss.2", "loss.2"),
+    ] {
+        let mut file = File::read(name);
+        file.perturb(tensor, 0.1);
+        for precision in [Precision::Fp64, Precision::Fp32] {
+            let report = replay(&file.bytes(), precision).unwrap();
+            let failed: Vec<&str> = (report.rows().iter())
+                .filter(|row| !row.passed())
+                .map(|row| row.quantity.as_str())
+                .collect();
+            assert_eq!(failed, [quantity], "{name} {tensor}\n{report}");
+        }
+    }
+}
+
+/// An input, a label or an initial value that differs shows in what follows from it.
+#[test]
+fn a_perturbed_initial_value_of_a_feed_forward_network_fails() {
+    for (name, tensor) in [
+        ("backprop_resnet13", "x.0"),
+        ("backprop_resnet13", "y.2"),
+        ("backprop_resnet13", "init.layers.1_2.0.weight"),
+        ("backprop_resnet13", "init.layers.2_4.1.running_var"),
+        ("backprop_vgg5", "init.features.2.1.bias"),
+        ("backprop_vgg5", "init.features.6.1.num_batches_tracked"),
+        ("backprop_vgg5", "init.classifier.bias"),
+    ] {
+        let mut file = File::read(name);
+        file.perturb(tensor, 0.5);
+        let report = replay(&file.bytes(), Precision::Fp64).unwrap();
+        assert!(!report.passed(), "{name} {tensor}\n{report}");
     }
 }
 

@@ -13,6 +13,7 @@ pub const EQ_COST_MSE: u32 = 0;
 pub const EQ_COST_CE: u32 = 1;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
 pub const EQ_OPTIMIZER_ADAMW: u32 = 1;
+pub const EQ_OPTIMIZER_ADAM: u32 = 2;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct EqSource {

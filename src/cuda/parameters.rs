@@ -84,10 +84,7 @@ impl Parameters {
     }
 
     pub fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
-        let moments = match config {
-            OptimizerConfig::Sgd { .. } => 1,
-            OptimizerConfig::AdamW { .. } => 2,
-        };
+        let moments = config.moments();
         let zeros = || Buffer::zeros(&self.device, self.layout.len());
         self.optimizer = Some(Optimizer {
             config,
@@ -147,6 +144,7 @@ impl Parameters {
                 momentum,
                 weight_decay,
             } => (EQ_OPTIMIZER_SGD, momentum, weight_decay),
+            OptimizerConfig::Adam { weight_decay } => (EQ_OPTIMIZER_ADAM, 0.0, weight_decay),
             OptimizerConfig::AdamW { weight_decay } => (EQ_OPTIMIZER_ADAMW, 0.0, weight_decay),
         };
         let t = optimizer.steps as f64;

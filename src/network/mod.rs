@@ -162,6 +162,14 @@ impl Network {
         &self.name
     }
 
+    /// The same under another name.
+    pub fn named(&self, name: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            ..self.clone()
+        }
+    }
+
     /// All layers, the input first and the output last.
     pub fn layers(&self) -> &[Layer] {
         &self.layers

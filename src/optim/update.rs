@@ -1,4 +1,4 @@
-//! SGD with Nesterov momentum and AdamW, as PyTorch defines them, with one learning rate per tensor.
+//! SGD with Nesterov momentum, Adam and AdamW, as PyTorch defines them, with one learning rate per tensor.
 
 use super::clip_scale;
 use crate::network::ParameterSet;
@@ -12,15 +12,27 @@ use serde::{Deserialize, Serialize};
 pub enum OptimizerConfig {
     /// Nesterov momentum, L2 weight decay in the gradient (`torch.optim.SGD`)
     Sgd { momentum: f64, weight_decay: f64 },
+    /// L2 weight decay in the gradient, betas (0.9, 0.999), eps 1e-8 (`torch.optim.Adam`)
+    Adam { weight_decay: f64 },
     /// decoupled weight decay, betas (0.9, 0.999), eps 1e-8 (`torch.optim.AdamW`)
     AdamW { weight_decay: f64 },
 }
 
-/// Decay of AdamW's first moment.
+impl OptimizerConfig {
+    /// Buffers as large as the parameters that it keeps.
+    pub fn moments(self) -> usize {
+        match self {
+            Self::Sgd { .. } => 1,
+            Self::Adam { .. } | Self::AdamW { .. } => 2,
+        }
+    }
+}
+
+/// Decay of Adam's first moment.
 pub const BETA1: f64 = 0.9;
-/// Decay of AdamW's second moment.
+/// Decay of Adam's second moment.
 pub const BETA2: f64 = 0.999;
-/// Added to the root of AdamW's second moment.
+/// Added to the root of Adam's second moment.
 pub const ADAM_EPSILON: f64 = 1e-8;
 
 /// The optimizer's memory: what a checkpoint has to keep.
@@ -28,23 +40,34 @@ pub const ADAM_EPSILON: f64 = 1e-8;
 pub struct OptimizerState {
     /// updates so far
     pub steps: u64,
-    /// SGD: the momentum buffer. AdamW: first, then second moments. Empty before the first update.
+    /// SGD: the momentum buffer. Adam and AdamW: first, then second moments. Empty before the first update.
     pub moments: Vec<ParameterSet<f64>>,
 }
 
 /// Applies an [`OptimizerConfig`] to parameters of type `T`.
 pub struct Optimizer<T> {
     config: OptimizerConfig,
+    clips: bool,
     steps: u64,
     moments: Vec<ParameterSet<T>>,
 }
 
 impl<T: Float + Send + Sync> Optimizer<T> {
+    /// Clips the global norm of each gradient to 1, as equilibrium propagation is trained.
     pub fn new(config: OptimizerConfig) -> Self {
         Self {
             config,
+            clips: true,
             steps: 0,
             moments: Vec::new(),
+        }
+    }
+
+    /// Takes gradients as they are, as backpropagation is trained.
+    pub fn unclipped(config: OptimizerConfig) -> Self {
+        Self {
+            clips: false,
+            ..Self::new(config)
         }
     }
 
@@ -66,7 +89,7 @@ impl<T: Float + Send + Sync> Optimizer<T> {
         self.moments = state.moments.iter().map(import).collect();
     }
 
-    /// One update: clips the gradient's global norm to 1, then moves every tensor by its own learning rate. `updated` is
+    /// One update: clips the gradient's global norm to 1 (see [`Self::unclipped`]), then moves every tensor by its own learning rate. `updated` is
     /// called after each tensor with its index, while it is still in the cache.
     pub fn step(
         &mut self,
@@ -76,11 +99,11 @@ impl<T: Float + Send + Sync> Optimizer<T> {
         mut updated: impl FnMut(&ParameterSet<T>, usize),
     ) {
         assert_eq!(parameters.tensors().len(), learning_rates.len());
-        let scale = clip_scale(gradient.norm());
-        let buffers = match self.config {
-            OptimizerConfig::Sgd { .. } => 1,
-            OptimizerConfig::AdamW { .. } => 2,
+        let scale = match self.clips {
+            true => clip_scale(gradient.norm()),
+            false => 1.0,
         };
+        let buffers = self.config.moments();
         if self.moments.len() != buffers {
             self.moments = vec![gradient.zeros_like(); buffers];
         }
@@ -96,12 +119,17 @@ impl<T: Float + Send + Sync> Optimizer<T> {
                     let m = &mut self.moments[0].tensors_mut()[i];
                     sgd(w, g, m, scale, rate, momentum, weight_decay);
                 }
-                OptimizerConfig::AdamW { weight_decay } => {
+                OptimizerConfig::Adam { weight_decay }
+                | OptimizerConfig::AdamW { weight_decay } => {
                     let [first, second] = &mut self.moments[..] else {
-                        unreachable!("AdamW keeps two moments")
+                        unreachable!("Adam keeps two moments")
                     };
                     let (m, v) = (&mut first.tensors_mut()[i], &mut second.tensors_mut()[i]);
-                    adamw(w, g, m, v, scale, rate, weight_decay, self.steps);
+                    let decay = match self.config {
+                        OptimizerConfig::AdamW { .. } => Decay::Decoupled(weight_decay),
+                        _ => Decay::InGradient(weight_decay),
+                    };
+                    adam(w, g, m, v, scale, rate, decay, self.steps);
                 }
             }
             updated(parameters, i);
@@ -128,23 +156,35 @@ fn sgd<T: Float + Send + Sync>(
     });
 }
 
-/// `w <- w (1 - lr wd)`, `m <- b1 m + (1-b1) g`, `v <- b2 v + (1-b2) g^2`,
+/// How Adam's weights decay.
+#[derive(Clone, Copy)]
+enum Decay {
+    InGradient(f64),
+    Decoupled(f64),
+}
+
+/// AdamW: `w <- w (1 - lr wd)`; Adam: `g <- g + wd w`; then `m <- b1 m + (1-b1) g`, `v <- b2 v + (1-b2) g^2`,
 /// `w <- w - lr m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps)`.
 #[allow(clippy::too_many_arguments)]
-fn adamw<T: Float + Send + Sync>(
+fn adam<T: Float + Send + Sync>(
     w: &mut ArrayD<T>,
     g: &ArrayD<T>,
     m: &mut ArrayD<T>,
     v: &mut ArrayD<T>,
     scale: f64,
     rate: f64,
-    weight_decay: f64,
+    decay: Decay,
     steps: u64,
 ) {
     let t = steps as f64;
-    let [scale, decay, b1, b2, c1, c2, eps]: [T; 7] = real([
+    let (l2, keep) = match decay {
+        Decay::InGradient(weight_decay) => (weight_decay, 1.0),
+        Decay::Decoupled(weight_decay) => (0.0, 1.0 - rate * weight_decay),
+    };
+    let [scale, l2, keep, b1, b2, c1, c2, eps]: [T; 8] = real([
         scale,
-        1.0 - rate * weight_decay,
+        l2,
+        keep,
         BETA1,
         BETA2,
         rate / (1.0 - BETA1.powf(t)),
@@ -157,10 +197,10 @@ fn adamw<T: Float + Send + Sync>(
         .and(m)
         .and(v)
         .par_for_each(|w, &g, m, v| {
-            let g = scale * g;
+            let g = scale * g + l2 * *w;
             *m = b1 * *m + (one - b1) * g;
             *v = b2 * *v + (one - b2) * g * g;
-            *w = *w * decay - c1 * *m / (v.sqrt() * c2 + eps);
+            *w = *w * keep - c1 * *m / (v.sqrt() * c2 + eps);
         });
 }
 

@@ -4,7 +4,6 @@ use super::golden::Golden;
 use super::report::Report;
 use super::tolerance::Tolerances;
 use crate::device::{Device, Precision};
-use crate::network::Network;
 use anyhow::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,11 +33,9 @@ pub fn run_to(args: &ParityArgs, out: &mut dyn Write) -> Result<bool> {
     let precision = args
         .precision
         .unwrap_or_else(|| args.device.default_precision());
-    let tolerances = Tolerances::of(precision);
-    let factory = |network: &Network| args.device.backend(network, precision);
     let (mut passed, mut failed, mut bad_files) = (0, 0, Vec::new());
     for path in &args.files {
-        match replay_file(path, &factory, &tolerances) {
+        match replay_file(path, args.device, precision) {
             Ok(report) => {
                 writeln!(out, "{report}")?;
                 passed += report.rows().iter().filter(|row| row.passed()).count();
@@ -66,10 +63,10 @@ pub fn run_to(args: &ParityArgs, out: &mut dyn Write) -> Result<bool> {
     Ok(failed == 0)
 }
 
-fn replay_file(path: &Path, factory: &super::Factory, tolerances: &Tolerances) -> Result<Report> {
+fn replay_file(path: &Path, device: Device, precision: Precision) -> Result<Report> {
     let golden = Golden::read(path)?;
-    let mut report =
-        super::replay(&golden, factory, tolerances).context("it cannot be replayed")?;
+    let mut report = super::replay(&golden, device, precision, &Tolerances::of(precision))
+        .context("it cannot be replayed")?;
     report.title = format!("{}: {}", path.display(), report.title);
     Ok(report)
 }

@@ -6,11 +6,11 @@
 mod setup;
 mod train;
 
-use super::Factory;
 use super::compare::{Difference, relative};
 use super::golden::Golden;
 use super::report::{Report, Row, SMALL_TENSOR, global};
 use super::tolerance::{Scale, Tolerances};
+use crate::device::{Device, Precision};
 use crate::ep::{Backend, NudgedPhase, Nudging, Relaxation, Start, Variant, Which};
 use crate::network::{Mode, ParameterSet};
 use crate::optim::clip_scale;
@@ -31,12 +31,13 @@ struct Replay<'a> {
 
 pub fn replay(
     golden: &Golden,
-    factory: &Factory,
+    device: Device,
+    precision: Precision,
     tolerances: &Tolerances,
     report: &mut Report,
 ) -> Result<()> {
     let setup = Setup::read(golden)?;
-    let mut backend = factory(&setup.network)?;
+    let mut backend = device.backend(&setup.network, precision)?;
     backend.set_parameters(&setup.parameters)?;
     report.title = format!("{} ({})", setup.title, backend.describe());
     let mut replay = Replay {

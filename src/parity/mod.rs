@@ -1,12 +1,13 @@
 //! Replays golden files against a backend.
 //!
 //! A golden file (`tests/golden/README.md` describes the format) holds a configuration, inputs, and the numbers that
-//! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `schedule.rs` and `augment.rs`
-//! recompute one kind each, `compare.rs` measures the differences, `tolerance.rs` says which are small enough and
+//! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `backprop.rs`, `schedule.rs` and
+//! `augment.rs` recompute one kind each, `compare.rs` measures the differences, `tolerance.rs` says which are small enough and
 //! why, and `report.rs` prints the verdict. Nothing is passed over: whatever a file holds beyond what was
 //! recomputed is reported and counts as a failure.
 
 mod augment;
+mod backprop;
 mod command;
 mod compare;
 mod ep;
@@ -20,28 +21,29 @@ pub use golden::{Golden, GoldenError};
 pub use report::{Report, Row};
 pub use tolerance::{Scale, Tolerances};
 
-use crate::ep::Backend;
-use crate::network::Network;
+use crate::device::{Device, Precision};
 use anyhow::Result;
 
-/// Makes the backend under test for the network of a golden file, with all parameters at zero.
-pub type Factory<'a> = dyn Fn(&Network) -> Result<Box<dyn Backend>> + 'a;
-
-/// Recomputes everything in `golden` and compares. An error means that the file could not be replayed at all.
-pub fn replay(golden: &Golden, factory: &Factory, tolerances: &Tolerances) -> Result<Report> {
+/// Recomputes everything in `golden` on a device and compares. An error means that the file could not be replayed at all.
+pub fn replay(
+    golden: &Golden,
+    device: Device,
+    precision: Precision,
+    tolerances: &Tolerances,
+) -> Result<Report> {
     let kind = golden.text("kind")?;
     let mut report = Report::new(&kind);
     match kind.as_str() {
-        "ep" => ep::replay(golden, factory, tolerances, &mut report)?,
+        "ep" => ep::replay(golden, device, precision, tolerances, &mut report)?,
+        "backprop" => {
+            let tolerances = &tolerances.feed_forward;
+            backprop::replay(golden, device, precision, tolerances, &mut report)?;
+        }
         "schedule" => schedule::replay(golden, &mut report)?,
         "augment" => augment::replay(golden, &mut report)?,
-        "backprop" => {
-            report.problem("kind \"backprop\": the feed-forward baselines are not built yet, so nothing was checked");
-            return Ok(report);
-        }
         other => {
             report.problem(&format!(
-                "kind {other:?} is unknown (known: ep, schedule, augment), so nothing was checked"
+                "kind {other:?} is unknown (known: ep, backprop, schedule, augment), so nothing was checked"
             ));
             return Ok(report);
         }

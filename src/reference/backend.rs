@@ -111,7 +111,7 @@ impl<T: Real> CpuBackend<T> {
 }
 
 /// `(N, C, H, W)` to one row per pixel.
-fn rows<S: Copy, T: Real>(images: ArrayView4<S>, convert: impl Fn(S) -> T) -> Array2<T> {
+pub(super) fn rows<S: Copy, T: Real>(images: ArrayView4<S>, convert: impl Fn(S) -> T) -> Array2<T> {
     let (n, c, h, w) = images.dim();
     let pixels = images.permuted_axes([0, 2, 3, 1]);
     let pixels: Vec<T> = pixels.iter().map(|&v| convert(v)).collect();

@@ -16,14 +16,14 @@ use super::correlate::{Correlation, Scratch};
 use super::real::Real;
 use super::wiring::{Product, Wiring};
 use crate::network::ParameterSet;
-use ndarray::{Array2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayD, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
 /// One product of the gradient: an edge, and for convolutions a row of the kernel.
-struct Task<'a, T> {
-    edge: usize,
-    kernel_row: usize,
-    gradient: ArrayViewMut2<'a, T>,
+pub struct Task<'a, T> {
+    pub edge: usize,
+    pub kernel_row: usize,
+    pub gradient: ArrayViewMut2<'a, T>,
 }
 
 /// Gradient in packed form (see [`Wiring`]) into `gradient`. `nudging_difference` is `second - first`.
@@ -49,7 +49,8 @@ pub fn estimate<T: Real>(
         }
         bias.mapv_inplace(|g| g * scale);
     }
-    tasks(wiring, gradient)
+    let weights = gradient.weights_mut().iter_mut().enumerate();
+    tasks(&wiring.products, weights)
         .into_par_iter()
         .for_each_init(Scratch::new, |scratch, task| {
             let edge = &network.edges()[task.edge];
@@ -87,13 +88,15 @@ pub fn estimate<T: Real>(
         });
 }
 
-/// The products of all edges: small enough to share them out, the heaviest first.
-fn tasks<'a, T: Real>(wiring: &Wiring<T>, gradient: &'a mut ParameterSet<T>) -> Vec<Task<'a, T>> {
+/// The products of all edges, small enough to share them out, the heaviest first. `gradients`: edges with the packed
+/// gradients of their weights.
+pub fn tasks<'a, T: Real>(
+    products: &[Product],
+    gradients: impl Iterator<Item = (usize, &'a mut ArrayD<T>)>,
+) -> Vec<Task<'a, T>> {
     let mut tasks = Vec::new();
-    for (edge, weight) in gradient.weights_mut().iter_mut().enumerate() {
-        let slabs = wiring.products[edge]
-            .geometry()
-            .map_or(1, |g| g.conv.kernel);
+    for (edge, weight) in gradients {
+        let slabs = products[edge].geometry().map_or(1, |g| g.conv.kernel);
         let rows = weight.shape()[0] / slabs;
         let slabs = weight.axis_chunks_iter_mut(Axis(0), rows).enumerate();
         tasks.extend(slabs.map(|(kernel_row, slab)| {
@@ -107,7 +110,7 @@ fn tasks<'a, T: Real>(wiring: &Wiring<T>, gradient: &'a mut ParameterSet<T>) -> 
         }));
     }
     let cost = |task: &Task<T>| {
-        let geometry = wiring.products[task.edge].geometry();
+        let geometry = products[task.edge].geometry();
         std::cmp::Reverse(task.gradient.len() * geometry.map_or(1, |g| g.post.pixels()))
     };
     tasks.sort_by_key(cost);

@@ -5,7 +5,7 @@ use super::real::Real;
 use super::stack::{Clamped, Stack};
 use super::wiring::Wiring;
 use crate::ep::{BatchOutcome, CostFunction};
-use ndarray::s;
+use ndarray::{ArrayView2, s};
 
 /// Outputs that count for the top-5 error.
 const TOP: usize = 5;
@@ -15,18 +15,27 @@ impl<T: Real> Chunk<T> {
     pub fn outcome(&mut self, wiring: &Wiring<T>, cost: CostFunction) -> BatchOutcome {
         let energy = energies(&mut self.free, wiring, &self.clamped);
         let output = &self.free.layers()[wiring.network.output_index()];
-        let mut outcome = BatchOutcome {
+        BatchOutcome {
             energy,
-            ..BatchOutcome::default()
-        };
-        for (row, &label) in output.rows().into_iter().zip(&self.clamped.labels) {
-            let row = row.to_slice().expect("a row is contiguous");
-            outcome.cost.push(cost.value(row, label));
-            outcome.prediction.push(argmax(row));
-            outcome.in_top5.push(rank(row, label) < TOP);
+            ..judge(output.view(), &self.clamped.labels, cost)
         }
-        outcome
     }
+}
+
+/// What outputs, one row per example, say about their labels; the energy is left out.
+pub fn judge<T: Real>(
+    outputs: ArrayView2<T>,
+    labels: &[usize],
+    cost: CostFunction,
+) -> BatchOutcome {
+    let mut outcome = BatchOutcome::default();
+    for (row, &label) in outputs.rows().into_iter().zip(labels) {
+        let row = row.to_slice().expect("a row is contiguous");
+        outcome.cost.push(cost.value(row, label));
+        outcome.prediction.push(argmax(row));
+        outcome.in_top5.push(rank(row, label) < TOP);
+    }
+    outcome
 }
 
 /// `E = - sum_l <s_l, b_l + sum_{e: post = l} Op_e(s_pre)>` per example of a free state: each edge's energy is counted at its

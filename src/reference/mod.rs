@@ -2,11 +2,14 @@
 //!
 //! Read `stack.rs` for the relaxation step, `gradient.rs` for the gradient estimate, `conv.rs` and `pool.rs` for the
 //! operators they are made of; `relax.rs` runs a phase over the chunks of a batch and `backend.rs` ties it together.
-//! `trace.rs` looks at a phase while it runs.
+//! `trace.rs` looks at a phase while it runs. Feed-forward networks share the operators: `feedforward.rs` is their passes,
+//! `batch_norm.rs` what only they have, `tensors.rs` their parameters.
 
 mod backend;
+mod batch_norm;
 mod conv;
 mod correlate;
+mod feedforward;
 mod gradient;
 mod measure;
 mod panels;
@@ -14,12 +17,15 @@ mod pool;
 mod real;
 mod relax;
 mod stack;
+mod tensors;
 mod trace;
 mod wiring;
 
 pub use backend::CpuBackend;
+pub use feedforward::CpuFeedForward;
 pub use trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend, tracing_backend};
 
+use crate::backprop;
 use crate::ep::Backend;
 use crate::network::Network;
 use serde::{Deserialize, Serialize};
@@ -37,5 +43,16 @@ pub fn backend(network: &Network, precision: Precision) -> Box<dyn Backend> {
     match precision {
         Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
         Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
+    }
+}
+
+/// Makes the CPU backend of a feed-forward network, with all parameters at zero.
+pub fn feed_forward(
+    model: &backprop::FeedForward,
+    precision: Precision,
+) -> Box<dyn backprop::Backend> {
+    match precision {
+        Precision::Fp32 => Box::new(CpuFeedForward::<f32>::new(model)),
+        Precision::Fp64 => Box::new(CpuFeedForward::<f64>::new(model)),
     }
 }

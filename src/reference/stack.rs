@@ -605,13 +605,14 @@ fn halves<T>(stack: ArrayView2<T>) -> (ArrayView2<T>, ArrayView2<T>) {
 }
 
 /// One row per image instead of one per pixel: how a dense edge sees its pre layer.
-fn as_images<T>(x: ArrayView2<'_, T>, images: usize) -> ArrayView2<'_, T> {
+/// The units of each image in one row.
+pub(super) fn as_images<T>(x: ArrayView2<'_, T>, images: usize) -> ArrayView2<'_, T> {
     let units = x.len() / images;
     x.into_shape_with_order((images, units))
         .expect("states are contiguous")
 }
 
-fn as_images_mut<T>(x: ArrayViewMut2<'_, T>, images: usize) -> ArrayViewMut2<'_, T> {
+pub(super) fn as_images_mut<T>(x: ArrayViewMut2<'_, T>, images: usize) -> ArrayViewMut2<'_, T> {
     let units = x.len() / images;
     x.into_shape_with_order((images, units))
         .expect("states are contiguous")

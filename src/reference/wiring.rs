@@ -4,7 +4,7 @@ use super::conv::{ConvGeometry, pack, unpack};
 use super::panels::Panels;
 use super::pool::Windows;
 use super::real::Real;
-use crate::network::{Network, NetworkError, Op, ParameterSet};
+use crate::network::{Edge, Network, NetworkError, Op, ParameterSet};
 use crate::optim::Optimizer;
 use ndarray::{ArrayD, ArrayView2, IxDyn};
 
@@ -19,6 +19,19 @@ pub enum Product {
 }
 
 impl Product {
+    pub fn of(network: &Network, edge: &Edge) -> Self {
+        let shape = |l: usize| network.layers()[l].shape;
+        let geometry = |conv| ConvGeometry::new(shape(edge.pre), shape(edge.post).channels, conv);
+        match edge.op {
+            Op::Dense => Self::Dense,
+            Op::Conv(conv) => Self::Conv(geometry(conv)),
+            Op::ConvMaxPool(conv) => {
+                let geometry = geometry(conv);
+                Self::Pooled(geometry, Windows::new(geometry.post))
+            }
+        }
+    }
+
     /// The convolution of a conv edge, pooled or not.
     pub fn geometry(&self) -> Option<ConvGeometry> {
         match *self {
@@ -45,20 +58,9 @@ pub struct Wiring<T> {
 impl<T: Real> Wiring<T> {
     /// All parameters zero.
     pub fn new(network: Network) -> Self {
-        let shape = |l: usize| network.layers()[l].shape;
-        let product = |edge: &crate::network::Edge| match edge.op {
-            Op::Dense => Product::Dense,
-            Op::Conv(conv) => Product::Conv(ConvGeometry::new(
-                shape(edge.pre),
-                shape(edge.post).channels,
-                conv,
-            )),
-            Op::ConvMaxPool(conv) => {
-                let geometry = ConvGeometry::new(shape(edge.pre), shape(edge.post).channels, conv);
-                Product::Pooled(geometry, Windows::new(geometry.post))
-            }
-        };
-        let products = network.edges().iter().map(product).collect();
+        let products = (network.edges().iter())
+            .map(|edge| Product::of(&network, edge))
+            .collect();
         let parameters = pack_all(&network, &ParameterSet::zeros(&network));
         let panels = |e: usize, transposed: bool| {
             let (rows, columns) = matrix(parameters.weight(e)).dim();
@@ -130,15 +132,7 @@ impl<T: Real> Wiring<T> {
         for e in 0..self.network.edges().len() {
             let weight = set.weight_mut(e);
             match self.products[e] {
-                Product::Dense => {
-                    let &[c, h, w, classes] = weight.shape() else {
-                        unreachable!("a dense weight has four axes")
-                    };
-                    let image = packed.weight(e).view();
-                    let image = image.into_shape_with_order((h, w, c, classes));
-                    let image = image.expect("packed weights are contiguous");
-                    weight.assign(&image.permuted_axes([2, 0, 1, 3]));
-                }
+                Product::Dense => unpack_dense(packed.weight(e), weight),
                 _ => unpack(matrix(packed.weight(e)), weight),
             }
         }
@@ -164,17 +158,30 @@ fn pack_all<T: Real>(network: &Network, set: &ParameterSet<T>) -> ParameterSet<T
     let weights = network.edges().iter().enumerate().map(|(e, edge)| {
         let weight = set.weight(e);
         match edge.op {
-            Op::Dense => {
-                let classes = weight.shape()[3];
-                let order = weight.view().permuted_axes(IxDyn(&[1, 2, 0, 3]));
-                let rows = weight.len() / classes;
-                let packed = order.as_standard_layout().into_owned();
-                packed
-                    .into_shape_with_order(IxDyn(&[rows, classes]))
-                    .expect("a standard layout reshapes")
-            }
+            Op::Dense => pack_dense(weight),
             _ => pack(weight).into_dyn(),
         }
     });
     ParameterSet::new(biases.collect(), weights.collect())
+}
+
+/// `(C, H, W, classes)` to rows (`y`, `x`, `c`) and columns (classes).
+pub fn pack_dense<T: Real>(weight: &ArrayD<T>) -> ArrayD<T> {
+    let classes = weight.shape()[3];
+    let order = weight.view().permuted_axes(IxDyn(&[1, 2, 0, 3]));
+    let rows = weight.len() / classes;
+    let packed = order.as_standard_layout().into_owned();
+    packed
+        .into_shape_with_order(IxDyn(&[rows, classes]))
+        .expect("a standard layout reshapes")
+}
+
+/// The inverse of [`pack_dense`], into a tensor of the weight's own shape.
+pub fn unpack_dense<T: Real>(packed: &ArrayD<T>, weight: &mut ArrayD<T>) {
+    let &[c, h, w, classes] = weight.shape() else {
+        unreachable!("a dense weight has four axes")
+    };
+    let image = packed.view().into_shape_with_order((h, w, c, classes));
+    let image = image.expect("packed weights are contiguous");
+    weight.assign(&image.permuted_axes([2, 0, 1, 3]));
 }

@@ -2,7 +2,6 @@
 #![allow(dead_code)]
 
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::network::Network;
 use eqprop_cuda::parity::{self, Golden, Report, Tolerances};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -29,8 +28,7 @@ pub fn files() -> Vec<PathBuf> {
 /// Replays bytes on the CPU backend.
 pub fn replay(bytes: &[u8], precision: Precision) -> anyhow::Result<Report> {
     let golden = Golden::parse(bytes)?;
-    let factory = |network: &Network| Device::Cpu.backend(network, precision);
-    parity::replay(&golden, &factory, &Tolerances::of(precision))
+    parity::replay(&golden, Device::Cpu, precision, &Tolerances::of(precision))
 }
 
 /// A safetensors file taken apart.

@@ -130,7 +130,7 @@ impl Replay<'_> {
                 let tolerance = Some(training.sgd);
                 (self.report).tensors(&quantity, &parts, Scale::LayerNorm, tolerance);
             }
-            OptimizerConfig::AdamW { .. } => {
+            OptimizerConfig::Adam { .. } | OptimizerConfig::AdamW { .. } => {
                 // In units of each tensor's own learning rate, then over all parameters.
                 let in_rates = |d: &Difference, rate: f64| relative(d.rms(), rate.abs());
                 let errors = (parts.iter().zip(rates)).map(|((_, d), &rate)| in_rates(d, rate));

@@ -1,0 +1,61 @@
+//! The interface between training by backpropagation and the machine that computes.
+
+use crate::ep::{BatchOutcome, GradientReport};
+use crate::network::ParameterSet;
+use crate::optim::{OptimizerConfig, OptimizerState};
+use anyhow::Result;
+use ndarray::{Array2, Array4, ArrayD};
+
+/// Which statistics normalise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// those of the batch, which the running ones then follow
+    Train,
+    /// the running ones
+    Evaluate,
+}
+
+/// What a network has learnt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// in the order of [`FeedForward::parameter_names`](super::FeedForward::parameter_names); all of them count as
+    /// weights of the set
+    pub parameters: ParameterSet<f64>,
+    /// running statistics, in the order of [`FeedForward::statistic_names`](super::FeedForward::statistic_names)
+    pub statistics: Vec<ArrayD<f64>>,
+}
+
+/// A machine that computes a feed-forward network. Calls come in this order for a training batch:
+/// [`forward`](Self::forward), [`backward`](Self::backward), [`step`](Self::step). Tensors cross this interface in f64.
+pub trait Backend {
+    /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
+    fn describe(&self) -> String;
+
+    fn state(&self) -> Result<State>;
+    fn set_state(&mut self, state: &State) -> Result<()>;
+
+    /// Prepares the optimizer with a fresh state. The gradient is not clipped.
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;
+    fn optimizer_state(&self) -> Result<OptimizerState>;
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
+
+    /// Computes the logits of images `(N, C, H, W)` with one label per image, and measures them by their cross-entropy.
+    /// The outcome has no energy.
+    fn forward(
+        &mut self,
+        images: &Array4<f32>,
+        labels: &[usize],
+        mode: Mode,
+    ) -> Result<BatchOutcome>;
+
+    /// `(N, classes)`
+    fn logits(&self) -> Result<Array2<f64>>;
+
+    /// The gradient of the batch's mean loss, after a forward pass in [`Mode::Train`].
+    fn backward(&mut self) -> Result<GradientReport>;
+
+    fn gradient(&self) -> Result<ParameterSet<f64>>;
+
+    /// Applies the optimizer with one learning rate per parameter tensor.
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()>;
+}

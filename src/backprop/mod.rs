@@ -1,0 +1,20 @@
+//! The feed-forward networks that the paper compares with, trained by backpropagation.
+//!
+//! [`FeedForward`] is the equivalent of a Hopfield network: the same layers and convolutions, but the input passes
+//! through once. With `BN_e` the batch normalisation of edge `e`,
+//!
+//! ```text
+//! z_l = sum_{e: post = l} BN_e(W_e * a_pre + b_e)      a_l = relu(z_l), max-pooled 2x2 where the edge pools
+//! logits = W flatten(a) + b                            loss = mean cross-entropy
+//! BN(c) = gamma (c - mean) / sqrt(var + 1e-5) + beta
+//! ```
+//!
+//! In training mean and variance are those of the batch (biased), and running statistics follow them with momentum 0.1
+//! (the variance unbiased); in evaluation the running statistics stand in, as PyTorch defines `BatchNorm2d`. The backends
+//! share their convolutions with equilibrium propagation; [`Backend`] is their interface.
+
+mod backend;
+mod model;
+
+pub use backend::{Backend, Mode, State};
+pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};
