@@ -15,6 +15,7 @@
 
 mod backend;
 mod model;
+pub mod recipe;
 
 pub use backend::{Backend, Mode, State};
 pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};

@@ -8,7 +8,9 @@ use crate::diagnose::{
 use crate::ep::Variant;
 use crate::network::Network;
 use crate::plot;
-use crate::train::{Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say};
+use crate::train::{
+    Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say,
+};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::fmt::Write;
@@ -54,6 +56,12 @@ const FIXED: [&str; 4] = ["network", "channels", "activation", "weight-gains"];
 pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let (run, name) = network(&args)?;
     let (config, network) = (&run.config, &run.network);
+    ensure!(
+        config.algorithm == Algorithm::Ep,
+        UsageError(format!(
+            "{name} is trained by backpropagation, whose gradient is no estimate: there is nothing to check"
+        ))
+    );
     for &beta in &args.betas {
         ensure!(
             beta.is_finite() && beta > 0.0,
@@ -68,7 +76,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         device => device.default_precision(),
     });
     let mut backend = device.backend(network, precision)?;
-    backend.set_parameters(&run.parameters)?;
+    backend.set_parameters(&run.learned.parameters)?;
     let data = load_data(config)?;
     let batch = loader(config, data.train, false).epoch(0, 0).next();
     let batch = batch.context("the dataset has no training images")?;
@@ -80,7 +88,13 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     ));
 
     let order = (config.mode, config.omega);
-    let truth = true_gradient(network, &run.parameters, &batch, config.lossfn, order)?;
+    let truth = true_gradient(
+        network,
+        &run.learned.parameters,
+        &batch,
+        config.lossfn,
+        order,
+    )?;
     describe(&truth);
 
     let iterations = args.iterations.clone().unwrap_or_else(|| usual(config));
@@ -134,7 +148,7 @@ fn network(args: &CheckGradientsArgs) -> Result<(Checkpoint, String)> {
         };
         let (config, network) = Config::resolve(preset, file, &args.settings)?;
         let name = format!("{}, fresh, seed {}", network.name(), config.seed);
-        return Ok((with_batch(Checkpoint::fresh(config, network), args), name));
+        return Ok((with_batch(Checkpoint::fresh(config, network)?, args), name));
     };
     let table = args.settings.table();
     let fixed = FIXED.iter().find(|key| table.contains_key(**key));

@@ -5,7 +5,7 @@ use crate::data::DatasetName;
 use crate::device::{Device, Precision};
 use crate::network::Mode;
 use crate::train::{
-    Checkpoint, Evaluation, RunFolder, Settings, UsageError, evaluate, interrupt, say,
+    Checkpoint, Evaluation, Learner, RunFolder, Settings, UsageError, evaluate, interrupt, say,
 };
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -96,8 +96,8 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
 
     use_threads(&config)?;
     let data = load_data(&config)?;
-    let mut backend = config.device.backend(network, config.precision)?;
-    backend.set_parameters(&run.parameters)?;
+    let mut learner = Learner::new(&config, network)?;
+    learner.set_learned(&run.learned)?;
     say(format_args!(
         "{}: {} after {} epochs of {}; {} test images of {dataset}; {}",
         path.display(),
@@ -105,17 +105,15 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         run.position.epoch,
         run.config.dataset,
         data.test.len(),
-        backend.describe()
+        learner.describe()
     ));
     interrupt::install()?;
     let loader = loader(&config, data.test, false);
-    let (cost, relaxation) = (config.lossfn, config.free_relaxation());
     let evaluation = evaluate(
-        &mut *backend,
+        &mut learner,
+        &config,
+        network,
         &loader,
-        network.classes(),
-        cost,
-        &relaxation,
         &interrupt::requested,
     )?;
     let Some(evaluation) = evaluation else {

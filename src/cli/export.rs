@@ -10,6 +10,7 @@ use std::process::ExitCode;
 /// Write a network's parameters as plain safetensors, for PyTorch and others
 ///
 /// In float32, under the names bias.1 .. and weight.0 ..: convolutions are (C_post, C_pre, k, k), dense weights (C, H, W, classes).
+/// A network trained by backpropagation has the names and shapes of the published module's state_dict.
 #[derive(Args)]
 pub struct ExportArgs {
     /// A checkpoint, or the folder of a run (its best checkpoint)
@@ -25,17 +26,23 @@ pub fn run(args: ExportArgs) -> Result<ExitCode> {
         "{} is there already; move it away or choose another name",
         args.output.display()
     );
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = (run.network.parameter_names())
-        .into_iter()
-        .zip(run.parameters.tensors())
+    let (names, statistics) = run.names()?;
+    let parameters = names.iter().zip(run.learned.parameters.tensors());
+    let statistics = statistics.iter().zip(&run.learned.statistics);
+    let tensors: Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> = (parameters.chain(statistics))
         .map(|(name, tensor)| {
+            let shape = tensor.shape().to_vec();
+            if name.ends_with("num_batches_tracked") {
+                let bytes = tensor.iter().flat_map(|&v| (v as i64).to_le_bytes());
+                return (name, Dtype::I64, shape, bytes.collect());
+            }
             let bytes = tensor.iter().flat_map(|&v| (v as f32).to_le_bytes());
-            (name, tensor.shape().to_vec(), bytes.collect())
+            (name, Dtype::F32, shape, bytes.collect())
         })
         .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
+    });
     let views = views.collect::<Result<Vec<_>>>()?;
     let bytes = safetensors::serialize(views, None).context("cannot encode the parameters")?;
     atomic::replace(&args.output, &bytes)?;

@@ -1,23 +1,26 @@
 //! `eqprop-cuda import`
 
+use crate::backprop::{FeedForward, State};
 use crate::network::ParameterSet;
 use crate::network::presets::ActivationKind;
 use crate::torch::{self, Tensors};
 use crate::train::settings::is_network_file;
-use crate::train::{Checkpoint, Config, RunFolder, Settings, UsageError, say};
+use crate::train::{Algorithm, Checkpoint, Config, Learned, RunFolder, Settings, UsageError, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Make a run folder of the published program's model.pt
 ///
+/// Of a feed-forward baseline's state_dict (Resnet13_cifar10wbn.pth) too.
 /// The folder is as if a run had just begun with these parameters: `eval` measures it, `train --resume` trains it further. Network and
 /// widths are taken from the file; everything else that is not given has the default of `train`.
 #[derive(Args)]
 pub struct ImportArgs {
-    /// A list of tensors that torch.save wrote: biases, then weights
+    /// What torch.save wrote: a list of tensors (biases, then weights), or the state_dict of a baseline
     file: PathBuf,
     /// Folder to make
     #[arg(long, value_name = "DIR", help_heading = "Run")]
@@ -36,31 +39,32 @@ pub struct ImportArgs {
 pub fn run(args: ImportArgs) -> Result<ExitCode> {
     let mut settings = args.settings;
     RunFolder::check_unused(&args.output)?;
-    let name = args.file.display();
-    let tensors = match torch::read(&args.file)? {
-        Tensors::List(tensors) => tensors,
-        Tensors::Named(tensors) => bail!(
-            "{name} is a dictionary of {} named tensors; a list was expected, as the published program saves a Hopfield network",
-            tensors.len()
-        ),
-    };
-    if settings.network.is_none()
-        && let Some((network, channels)) = recognise(&tensors)
+    let name = args.file.display().to_string();
+    let tensors = torch::read(&args.file)?;
+    if let Some((network, channels)) = recognise(&tensors)
+        && settings.network.is_none()
     {
         settings.network = Some(network.to_string());
         settings.channels = settings.channels.or(Some(channels));
     }
+    if let Tensors::Named(_) = tensors {
+        settings.algorithm = settings.algorithm.or(Some(Algorithm::Backprop));
+    }
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &settings)?;
-    ensure!(
-        config.activation != ActivationKind::ReluClip || is_network_file(&config.network),
-        UsageError(format!(
-            "--activation reluclip: {name} does not hold the maxima at which its layers are clipped, which were drawn at random; \
-             describe the network with them in a .toml file and give it with --network"
-        ))
-    );
-    let mut run = Checkpoint::fresh(config, network);
-    run.parameters = ParameterSet::from_tensors(&run.network, tensors).with_context(|| {
+    let mut run = Checkpoint::fresh(config, network)?;
+    run.learned = match (tensors, run.config.feed_forward(&run.network)?) {
+        (Tensors::List(tensors), None) => hopfield(tensors, &run, &name),
+        (Tensors::Named(tensors), Some(model)) => feed_forward(tensors, &model, &name),
+        (Tensors::List(_), Some(_)) => bail!(
+            "{name} is a list of tensors, as the published program saves a Hopfield network; leave out --algorithm backprop"
+        ),
+        (Tensors::Named(_), None) => bail!(
+            "{name} is a dictionary of named tensors, as the published program saves a feed-forward network; a Hopfield network is a \
+             list; leave out --algorithm ep"
+        ),
+    }
+    .with_context(|| {
         format!(
             "{name} does not fit --network {} on --dataset {}",
             run.config.network, run.config.dataset
@@ -70,24 +74,86 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     folder.save_config(&run.config, &run.network)?;
     folder.save_last(&run)?;
     let activation = run.config.activation.to_possible_value();
+    let activation = match run.config.algorithm {
+        Algorithm::Ep => activation.map_or(String::new(), |value| {
+            format!(" with activation {}", value.get_name())
+        }),
+        Algorithm::Backprop => String::new(),
+    };
     say(format_args!(
-        "{}: {} for {} with activation {}, {} parameter tensors",
+        "{}: {} for {}{activation}, {} parameter tensors",
         folder.path().display(),
         run.network.name(),
         run.config.dataset,
-        activation.as_ref().map_or("?", |value| value.get_name()),
-        run.parameters.tensors().len()
+        run.learned.parameters.tensors().len()
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The published network that such tensors belong to, and its widths.
-fn recognise(tensors: &[ArrayD<f64>]) -> Option<(&'static str, Vec<usize>)> {
-    // Biases of 9 or 5 layers, then 13 or 5 weights; the layers whose widths are the network's.
-    let (network, layers) = match tensors.len() {
-        22 => ("hopfieldresnet13", [0, 2, 4, 6]),
-        10 => ("vgg5", [0, 1, 2, 3]),
-        _ => return None,
+fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<Learned> {
+    ensure!(
+        run.config.activation != ActivationKind::ReluClip || is_network_file(&run.config.network),
+        UsageError(format!(
+            "--activation reluclip: {name} does not hold the maxima at which its layers are clipped, which were drawn at random; \
+             describe the network with them in a .toml file and give it with --network"
+        ))
+    );
+    Ok(Learned {
+        parameters: ParameterSet::from_tensors(&run.network, tensors)?,
+        statistics: Vec::new(),
+    })
+}
+
+/// Tensors of a `state_dict`, all of them and no others.
+fn feed_forward(
+    tensors: Vec<(String, ArrayD<f64>)>,
+    model: &FeedForward,
+    file: &str,
+) -> Result<Learned> {
+    let mut tensors: HashMap<String, ArrayD<f64>> = tensors.into_iter().collect();
+    let mut take = |names: &[String]| -> Result<Vec<ArrayD<f64>>> {
+        let take = |name: &String| {
+            (tensors.remove(name)).with_context(|| format!("{file} has no tensor {name}"))
+        };
+        names.iter().map(take).collect()
     };
-    Some((network, layers.map(|l| tensors[l].len()).to_vec()))
+    let parameters = take(model.parameter_names())?;
+    let statistics = take(model.statistic_names())?;
+    if let Some(name) = tensors.keys().min() {
+        bail!("{file} holds {name}, which the network does not have");
+    }
+    let State {
+        parameters,
+        statistics,
+    } = model.state(parameters, statistics)?;
+    Ok(Learned {
+        parameters,
+        statistics,
+    })
+}
+
+/// The published network that such tensors belong to, and its widths.
+fn recognise(tensors: &Tensors) -> Option<(&'static str, Vec<usize>)> {
+    match tensors {
+        // Biases of 9 or 5 layers, then 13 or 5 weights; the layers whose widths are the network's.
+        Tensors::List(tensors) => {
+            let (network, layers) = match tensors.len() {
+                22 => ("hopfieldresnet13", [0, 2, 4, 6]),
+                10 => ("vgg5", [0, 1, 2, 3]),
+                _ => return None,
+            };
+            Some((network, layers.map(|l| tensors[l].len()).to_vec()))
+        }
+        Tensors::Named(tensors) => {
+            let width = |name: String| {
+                let (_, tensor) = tensors.iter().find(|(known, _)| *known == name)?;
+                Some(tensor.len())
+            };
+            let resnet13 = ["0_1", "2_3", "4_5", "6_7"].map(|m| format!("layers.{m}.1.bias"));
+            let vgg5 = [0, 2, 4, 6].map(|m| format!("features.{m}.1.bias"));
+            let found = |names: [String; 4]| names.into_iter().map(width).collect::<Option<_>>();
+            let resnet13 = found(resnet13).map(|widths| ("resnet13", widths));
+            resnet13.or_else(|| found(vgg5).map(|widths| ("vgg5", widths)))
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod manual;
 mod plot;
 mod train;
 
-use crate::data::{DatasetName, Loader, LoaderOptions, Splits};
+use crate::data::{Loader, LoaderOptions, Splits};
 use crate::parity::{self, ParityArgs};
 use crate::train::{Config, UsageError};
 use anyhow::{Context, Result};
@@ -181,13 +181,12 @@ const PREFETCH: usize = 4;
 
 /// Batches of a dataset; training batches are shuffled and augmented.
 fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loader {
-    let name: DatasetName = dataset.name;
     let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
     let options = LoaderOptions {
         batch_size: config.batch_size,
         shuffle: training,
-        augment: training.then(|| name.augmentation()),
-        normalization: name.normalization(),
+        augment: training.then(|| config.augmentation()),
+        normalization: config.normalization(),
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,

@@ -7,7 +7,7 @@ use crate::ep::Relaxation;
 use crate::plot::{self, MOST_RUNS, RunCurve};
 use crate::reference;
 use crate::train::settings::count;
-use crate::train::{Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
+use crate::train::{Algorithm, Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -111,10 +111,22 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
         let epochs = checkpoint.position.epoch;
         if wants(Figures::Weights) {
             let title = format!("Parameters of {} after {epochs} epochs", run.name);
-            let figure = plot::weights(&title, &checkpoint.network, &checkpoint.parameters)?;
+            let figure = plot::weights(
+                &title,
+                &checkpoint.titles()?,
+                &checkpoint.learned.parameters,
+            )?;
             save(figure, &named("weights"))?;
         }
-        if wants(Figures::Relaxation) {
+        if wants(Figures::Relaxation) && checkpoint.config.algorithm == Algorithm::Backprop {
+            ensure!(
+                args.only.is_empty(),
+                UsageError(format!(
+                    "--only relaxation: {} is trained by backpropagation; nothing relaxes",
+                    run.name
+                ))
+            );
+        } else if wants(Figures::Relaxation) {
             let (study, images) = relax(&args, &checkpoint, &mut threads_chosen)?;
             let config = &checkpoint.config;
             let mode = config
@@ -244,7 +256,7 @@ fn relax(
     let study = study_relaxation(
         &run.network,
         args.precision,
-        &run.parameters,
+        &run.learned.parameters,
         &batch,
         (
             &longer(config.free_relaxation(), free),

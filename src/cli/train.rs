@@ -2,7 +2,8 @@
 
 use super::{load_data, loader, use_threads};
 use crate::train::{
-    Checkpoint, Config, Ending, RunFolder, Settings, Trainer, UsageError, interrupt, presets, say,
+    Checkpoint, Config, Ending, Learner, RunFolder, Settings, Trainer, UsageError, interrupt,
+    presets, say,
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -63,7 +64,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             if let Some(output) = &args.output {
                 RunFolder::check_unused(output)?;
             }
-            (Checkpoint::fresh(config, network), Place::New(args.output))
+            (Checkpoint::fresh(config, network)?, Place::New(args.output))
         }
     };
     if let (Place::Old(folder), true) = (&place, run.position.epoch >= run.config.epochs) {
@@ -78,22 +79,20 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     use_threads(&run.config)?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
-    let mut backend = run
-        .config
-        .device
-        .backend(&run.network, run.config.precision)?;
+    let mut learner = Learner::new(&run.config, &run.network)?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
         run.network.name(),
         run.config.dataset,
         data.train.len(),
         data.test.len(),
-        run.parameters
+        run.learned
+            .parameters
             .tensors()
             .iter()
             .map(|t| t.len())
             .sum::<usize>(),
-        backend.describe()
+        learner.describe()
     ));
     // Nothing is written before everything else is known to work.
     let folder = match place {
@@ -115,7 +114,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.test, false),
     );
     interrupt::install()?;
-    let trainer = Trainer::new(run, &mut *backend, loaders, folder, &interrupt::requested)?;
+    let trainer = Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?;
     Ok(match trainer.run()? {
         Ending::Finished(best) => {
             let best = best.map_or(String::new(), |best| {

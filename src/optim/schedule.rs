@@ -12,6 +12,8 @@ pub const RESTART_PERIOD: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
+    /// the same in every epoch
+    Constant,
     /// `CosineAnnealingLR(T_max = epochs, eta_min = 2e-6)`
     Cosine { epochs: usize },
     /// `CosineAnnealingWarmRestarts(T_0 = 5, T_mult = 1, eta_min = 2e-6)`
@@ -20,14 +22,15 @@ pub enum Schedule {
 
 impl Schedule {
     /// Learning rate during epoch `epoch` (from 0) of a parameter whose initial one is `initial`:
-    /// `eta_min + (initial - eta_min) (1 + cos(pi t / T)) / 2`.
+    /// `eta_min + (initial - eta_min) (1 + cos(pi t / T)) / 2`, with the published program's `eta_min`.
     pub fn rate(self, initial: f64, epoch: usize) -> f64 {
         self.rate_between(initial, ETA_MIN, epoch)
     }
 
-    /// The same with another final learning rate.
+    /// The same with another learning rate at the end of an annealing.
     pub fn rate_between(self, initial: f64, eta_min: f64, epoch: usize) -> f64 {
         let (t, period) = match self {
+            Self::Constant => return initial,
             Self::Cosine { epochs } => (epoch, epochs),
             Self::WarmRestarts { period } => (epoch % period, period),
         };

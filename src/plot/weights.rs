@@ -5,7 +5,7 @@ use super::canvas::Figure;
 use super::curves::with_heading;
 use super::palette::CATEGORIES;
 use super::panel::{Legend, Panel, Series};
-use crate::network::{Network, ParameterSet};
+use crate::network::ParameterSet;
 use anyhow::{Result, ensure};
 
 const WIDTH: i32 = 1200;
@@ -14,11 +14,10 @@ const PANEL_HEIGHT: i32 = 190;
 /// At most; a tensor with few values has fewer.
 const BINS: usize = 40;
 
-/// A histogram of every tensor, biases first.
-pub fn weights(title: &str, network: &Network, parameters: &ParameterSet<f64>) -> Result<Figure> {
-    let names = tensor_titles(network);
+/// A histogram of every tensor; `titles` name them.
+pub fn weights(title: &str, titles: &[String], parameters: &ParameterSet<f64>) -> Result<Figure> {
     let mut panels = Vec::new();
-    for (name, tensor) in names.into_iter().zip(parameters.tensors()) {
+    for (name, tensor) in titles.iter().zip(parameters.tensors()) {
         let shape = tensor.shape().iter().map(ToString::to_string);
         let shape = shape.collect::<Vec<_>>().join("×");
         let values: Vec<f64> = tensor.iter().copied().collect();
@@ -26,7 +25,7 @@ pub fn weights(title: &str, network: &Network, parameters: &ParameterSet<f64>) -
             values.iter().all(|v| v.is_finite()),
             "{name} holds values that are not finite"
         );
-        panels.push(histogram(name, &shape, &values));
+        panels.push(histogram(name.clone(), &shape, &values));
     }
     let rows = panels.len().div_ceil(COLUMNS);
     let size = (WIDTH, PANEL_HEIGHT * rows as i32);
@@ -34,18 +33,6 @@ pub fn weights(title: &str, network: &Network, parameters: &ParameterSet<f64>) -
         let parts = area.split_evenly((rows, COLUMNS));
         panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
     })
-}
-
-/// `bias.1 of layer1`, `weight.3 layer1 → layer2`
-fn tensor_titles(network: &Network) -> Vec<String> {
-    let layer = |l: usize| network.layers()[l].name.as_str();
-    let biases = network
-        .free_layers()
-        .map(|l| format!("bias.{l}: {}", layer(l)));
-    let edges = network.edges().iter().enumerate();
-    let weights =
-        edges.map(|(e, edge)| format!("weight.{e}: {} → {}", layer(edge.pre), layer(edge.post)));
-    biases.chain(weights).collect()
 }
 
 fn histogram(title: String, shape: &str, values: &[f64]) -> Panel {

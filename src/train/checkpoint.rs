@@ -1,13 +1,15 @@
 //! A training run at one moment, and the file that keeps it.
 //!
-//! The file is in the safetensors format: parameters as `bias.l` and `weight.e`, the optimizer's moments as
-//! `optimizer.k.bias.l` .., and, in the middle of an epoch, the states that the next batch starts from as `state.l`; in
+//! The file is in the safetensors format: parameters as `bias.l` and `weight.e` (of a feed-forward network by the names that
+//! PyTorch gives them, with the running statistics), the optimizer's moments as `optimizer.k.bias.l` .., and, in the middle of an epoch, the states that the next batch starts from as `state.l`; in
 //! F32 or F64 as the run computes. Everything else is JSON under the metadata key `eqprop-cuda` ([`State`]), together with
 //! an MD5 checksum over all of it. There is no random state to keep: every random draw of a run is a function of the
 //! seed, the epoch and the example's index.
 
 use super::metrics::Tally;
+use super::settings::Algorithm;
 use super::{Config, atomic};
+use crate::backprop;
 use crate::device::Precision;
 use crate::network::parameters::{ParameterSet, initialise};
 use crate::network::{Network, NetworkDescription};
@@ -43,6 +45,14 @@ pub struct Best {
     pub top1_error: f64,
 }
 
+/// What a network has learnt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    pub parameters: ParameterSet<f64>,
+    /// running statistics of batch normalisation; none in a Hopfield network
+    pub statistics: Vec<ArrayD<f64>>,
+}
+
 /// A training run at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
@@ -54,7 +64,7 @@ pub struct Checkpoint {
     pub best: Option<Best>,
     /// training images per epoch, to notice a dataset that changed; `None` before the first
     pub examples: Option<usize>,
-    pub parameters: ParameterSet<f64>,
+    pub learned: Learned,
     pub optimizer: OptimizerState,
     /// one per layer above the input; `None` at the start of an epoch
     pub kept_state: Option<Vec<ArrayD<f64>>>,
@@ -80,9 +90,25 @@ struct State {
 
 impl Checkpoint {
     /// A run that has not begun.
-    pub fn fresh(config: Config, network: Network) -> Self {
-        Self {
-            parameters: initialise(&network, config.seed),
+    pub fn fresh(config: Config, network: Network) -> Result<Self> {
+        let learned = match config.feed_forward(&network)? {
+            None => Learned {
+                parameters: initialise(&network, config.seed),
+                statistics: Vec::new(),
+            },
+            Some(model) => {
+                let backprop::State {
+                    parameters,
+                    statistics,
+                } = model.initialise(config.seed);
+                Learned {
+                    parameters,
+                    statistics,
+                }
+            }
+        };
+        Ok(Self {
+            learned,
             config,
             network,
             position: Position::default(),
@@ -91,7 +117,41 @@ impl Checkpoint {
             examples: None,
             optimizer: OptimizerState::default(),
             kept_state: None,
+        })
+    }
+
+    /// Learning rates during the present epoch, one per trained tensor.
+    pub fn learning_rates(&self) -> Vec<f64> {
+        let rates = self.config.learning_rates(self.position.epoch);
+        match rates[..] {
+            [rate] => vec![rate; self.learned.parameters.tensors().len()],
+            _ => rates,
         }
+    }
+
+    /// Titles of the trained tensors: `bias.1: h1a`, `weight.3: h1b → h2a`, or a feed-forward network's names.
+    pub fn titles(&self) -> Result<Vec<String>> {
+        let network = &self.network;
+        if self.config.algorithm == Algorithm::Backprop {
+            return Ok(self.names()?.0);
+        }
+        let layer = |l: usize| network.layers()[l].name.as_str();
+        let biases = (network.free_layers()).map(|l| format!("bias.{l}: {}", layer(l)));
+        let edges = network.edges().iter().enumerate();
+        let weights = edges
+            .map(|(e, edge)| format!("weight.{e}: {} → {}", layer(edge.pre), layer(edge.post)));
+        Ok(biases.chain(weights).collect())
+    }
+
+    /// Names of the trained tensors, then those of the running statistics.
+    pub fn names(&self) -> Result<(Vec<String>, Vec<String>)> {
+        Ok(match self.config.feed_forward(&self.network)? {
+            None => (self.network.parameter_names(), Vec::new()),
+            Some(model) => (
+                model.parameter_names().to_vec(),
+                model.statistic_names().to_vec(),
+            ),
+        })
     }
 
     /// Notes the size of the training set; an error when the run was started with another.
@@ -107,7 +167,7 @@ impl Checkpoint {
 
     /// Replaces the file at `path`.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors = self.encode_tensors();
+        let tensors = self.encode_tensors()?;
         let mut state = State {
             format: FORMAT,
             program: format!("eqprop-cuda {}", env!("CARGO_PKG_VERSION")),
@@ -169,13 +229,28 @@ impl Checkpoint {
 
         let mut rng = ChaCha8Rng::seed_from_u64(state.config.seed);
         let network = state.network.build(state.config.activation, &mut rng)?;
-        let decode = |prefix: &str| -> Result<ParameterSet<f64>> {
-            let names = network.parameter_names();
-            let tensors: Result<_> = names
+        let model = state.config.feed_forward(&network)?;
+        let read = |prefix: &str, names: &[String]| -> Result<Vec<ArrayD<f64>>> {
+            let tensors = names
                 .iter()
-                .map(|name| tensor(&file, &format!("{prefix}{name}")))
-                .collect();
-            Ok(ParameterSet::from_tensors(&network, tensors?)?)
+                .map(|name| tensor(&file, &format!("{prefix}{name}")));
+            tensors.collect()
+        };
+        let statistics = match &model {
+            None => Vec::new(),
+            Some(model) => read("", model.statistic_names())?,
+        };
+        let decode = |prefix: &str| -> Result<ParameterSet<f64>> {
+            Ok(match &model {
+                None => {
+                    let tensors = read(prefix, &network.parameter_names())?;
+                    ParameterSet::from_tensors(&network, tensors)?
+                }
+                Some(model) => {
+                    let tensors = read(prefix, model.parameter_names())?;
+                    model.state(tensors, statistics.clone())?.parameters
+                }
+            })
         };
         let moments: Result<Vec<_>> = (0..state.optimizer_moments)
             .map(|k| decode(&format!("optimizer.{k}.")))
@@ -187,7 +262,10 @@ impl Checkpoint {
                 .collect()
         };
         Ok(Self {
-            parameters: decode("")?,
+            learned: Learned {
+                parameters: decode("")?,
+                statistics: statistics.clone(),
+            },
             optimizer: OptimizerState {
                 steps: state.optimizer_steps,
                 moments: moments?,
@@ -202,23 +280,27 @@ impl Checkpoint {
         })
     }
 
-    fn encode_tensors(&self) -> Vec<Tensor> {
+    fn encode_tensors(&self) -> Result<Vec<Tensor>> {
         let precision = self.config.precision;
-        let names = self.network.parameter_names();
+        let (names, statistics) = self.names()?;
+        let encode = |(name, values): (&String, &ArrayD<f64>)| {
+            Tensor::encode(name.clone(), values, precision)
+        };
         let set = |prefix: String, set: &ParameterSet<f64>| -> Vec<Tensor> {
             let pairs = names.iter().zip(set.tensors());
             pairs
                 .map(|(name, values)| Tensor::encode(format!("{prefix}{name}"), values, precision))
                 .collect()
         };
-        let mut tensors = set(String::new(), &self.parameters);
+        let mut tensors = set(String::new(), &self.learned.parameters);
+        tensors.extend(statistics.iter().zip(&self.learned.statistics).map(encode));
         for (k, moment) in self.optimizer.moments.iter().enumerate() {
             tensors.extend(set(format!("optimizer.{k}."), moment));
         }
         for (i, state) in self.kept_state.iter().flatten().enumerate() {
             tensors.push(Tensor::encode(format!("state.{}", i + 1), state, precision));
         }
-        tensors
+        Ok(tensors)
     }
 }
 

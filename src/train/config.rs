@@ -1,8 +1,11 @@
 //! A run's configuration, with everything decided.
 
-use super::settings::{self, OptimizerKind, is_network_file, overlay};
+use super::settings::{
+    self, Algorithm, EP_ONLY, OptimizerKind, ScheduleKind, is_network_file, overlay,
+};
 use super::{FileSettings, Settings, presets};
-use crate::data::{DatasetName, SIDE, Source};
+use crate::backprop::{FeedForward, recipe};
+use crate::data::{Augmentation, DatasetName, Normalization, SIDE, Source};
 use crate::device::{Device, Precision};
 use crate::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
 use crate::network::presets::{ActivationKind, PAPER_CHANNELS, PRESETS, PresetOptions};
@@ -46,6 +49,9 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit_test: Option<usize>,
     pub batch_size: usize,
+    // Left out where they are the default: checkpoints of older versions keep their checksum.
+    #[serde(default, skip_serializing_if = "settings::is_default")]
+    pub algorithm: Algorithm,
     pub network: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<usize>>,
@@ -56,7 +62,8 @@ pub struct Config {
     pub epochs: usize,
     pub lossfn: CostFunction,
     pub optimizer: OptimizerKind,
-    #[serde(default, skip_serializing)]
+    /// the one of all tensors, in backpropagation
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     learning_rate: Option<f64>,
     /// one per weight tensor
     #[serde(default)]
@@ -66,6 +73,8 @@ pub struct Config {
     pub learning_rates_biases: Vec<f64>,
     pub momentum: f64,
     pub weight_decay: f64,
+    #[serde(default, skip_serializing_if = "settings::is_default")]
+    pub learning_rate_schedule: ScheduleKind,
     pub use_warm_restarts: bool,
     pub seed: u64,
     pub beta: f64,
@@ -109,13 +118,24 @@ impl Config {
         given: &Settings,
     ) -> Result<(Self, Network)> {
         let file = file.unwrap_or_default();
-        let mut table = settings::defaults().table();
+        let mut layers = Vec::new();
         if let Some(name) = preset.or(file.preset.as_deref()) {
-            table = overlay(table, presets::find(name)?);
+            layers.push(presets::find(name)?);
         }
-        table = overlay(table, file.settings.table());
-        table = overlay(table, given.table());
-        Self::from_table(table)
+        layers.push(file.settings.table());
+        layers.push(given.table());
+        // What goes without saying depends on the algorithm.
+        let said = layers.iter().cloned().reduce(overlay).unwrap_or_default();
+        let mut table = settings::defaults().table();
+        if said
+            .get("algorithm")
+            .is_some_and(|name| name.as_str() == Some("backprop"))
+        {
+            check_ep_only(&said)?;
+            let network = said.get("network").and_then(|network| network.as_str());
+            table = overlay(table, settings::backprop_defaults(network).table());
+        }
+        Self::from_table(layers.into_iter().fold(table, overlay))
     }
 
     fn from_table(mut table: Table) -> Result<(Self, Network)> {
@@ -126,6 +146,10 @@ impl Config {
             config.data_dir = Some(std::path::absolute(folder).context("--data-dir")?);
         }
         let network = config.build_network()?;
+        if config.algorithm == Algorithm::Backprop {
+            config.complete_backprop(&network)?;
+            return Ok((config, network));
+        }
         config.complete(&network)?;
         let network = with_gains(&network, &config.weight_gains)?;
         Ok((config, network))
@@ -145,6 +169,9 @@ impl Config {
             said = presets::find(name)?;
         }
         said = overlay(overlay(said, file.settings.table()), given.table());
+        if self.algorithm == Algorithm::Backprop {
+            check_ep_only(&said)?;
+        }
         let mine = self.table();
         let mut merged = mine.clone();
         for (key, value) in said {
@@ -182,7 +209,7 @@ impl Config {
     /// Whether a setting that the user repeats is what this configuration has.
     fn says(&self, key: &str, value: &toml::Value) -> bool {
         match (key, value.as_float()) {
-            ("learning-rate", Some(rate)) => {
+            ("learning-rate", Some(rate)) if self.algorithm == Algorithm::Ep => {
                 let all = self
                     .learning_rates_biases
                     .iter()
@@ -197,6 +224,11 @@ impl Config {
                 };
                 (given.iter().enumerate()).all(|(i, rate)| rate.as_float().as_ref() == mine(i))
             }),
+            // Left out of the table.
+            ("algorithm", _) if self.algorithm == Algorithm::Ep => value.as_str() == Some("ep"),
+            ("learning-rate-schedule", _) => {
+                value.as_str() == Some(&spelled(&self.learning_rate_schedule))
+            }
             _ => self.table().get(key) == Some(value),
         }
     }
@@ -207,7 +239,11 @@ impl Config {
 
     /// The text of `config.toml`, which `--config` reads again.
     pub fn to_toml(&self) -> String {
-        let table = toml::to_string(self).expect("a configuration is numbers, strings and lists");
+        let mut table = self.table();
+        if self.algorithm == Algorithm::Backprop {
+            table.retain(|key, _| !EP_ONLY.contains(&key));
+        }
+        let table = toml::to_string(&table).expect("a configuration is numbers, strings and lists");
         format!(
             "# Every setting of this run; `eqprop-cuda train --config` takes this file.\n{table}"
         )
@@ -252,32 +288,63 @@ impl Config {
                 momentum: self.momentum,
                 weight_decay: self.weight_decay,
             },
-            OptimizerKind::Adam => OptimizerConfig::AdamW {
-                weight_decay: self.weight_decay,
-            },
+            OptimizerKind::Adam => {
+                let weight_decay = self.weight_decay;
+                match self.algorithm {
+                    Algorithm::Ep => OptimizerConfig::AdamW { weight_decay },
+                    Algorithm::Backprop => OptimizerConfig::Adam { weight_decay },
+                }
+            }
         }
     }
 
     pub fn schedule(&self) -> Schedule {
-        if self.use_warm_restarts {
-            Schedule::WarmRestarts {
+        match self.learning_rate_schedule {
+            _ if self.use_warm_restarts => Schedule::WarmRestarts {
                 period: RESTART_PERIOD,
-            }
-        } else {
-            Schedule::Cosine {
+            },
+            ScheduleKind::Constant => Schedule::Constant,
+            ScheduleKind::Cosine => Schedule::Cosine {
                 epochs: self.epochs,
-            }
+            },
         }
     }
 
-    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first.
+    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first; in backpropagation one for all,
+    /// which is annealed to zero.
     pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
         let schedule = self.schedule();
+        if let Some(rate) = self.learning_rate {
+            return vec![schedule.rate_between(rate, 0.0, epoch)];
+        }
         let initial = self
             .learning_rates_biases
             .iter()
             .chain(&self.learning_rates_weights);
         initial.map(|&rate| schedule.rate(rate, epoch)).collect()
+    }
+
+    /// The feed-forward network to train by backpropagation; `None` for equilibrium propagation.
+    pub fn feed_forward(&self, network: &Network) -> Result<Option<FeedForward>> {
+        Ok(match self.algorithm {
+            Algorithm::Ep => None,
+            Algorithm::Backprop => Some(FeedForward::of(network)?),
+        })
+    }
+
+    /// What is done to training images: the published augmentation of the dataset, or of the baseline.
+    pub fn augmentation(&self) -> Augmentation {
+        match self.algorithm {
+            Algorithm::Ep => self.dataset.augmentation(),
+            Algorithm::Backprop => recipe::augmentation(&self.network, self.dataset),
+        }
+    }
+
+    pub fn normalization(&self) -> Normalization {
+        match self.algorithm {
+            Algorithm::Ep => self.dataset.normalization(),
+            Algorithm::Backprop => recipe::normalization(&self.network, self.dataset),
+        }
     }
 
     /// The network as a name for folders and titles.
@@ -301,14 +368,25 @@ impl Config {
             }
             return self.read_network(&mut rng);
         }
-        if !PRESETS.contains(&self.network.as_str()) {
+        let known = match self.algorithm {
+            Algorithm::Ep => PRESETS,
+            Algorithm::Backprop => FeedForward::PRESETS,
+        };
+        if !known.contains(&self.network.as_str()) {
             usage!(
-                "--network {}: expected {} or the path of a .toml file",
+                "--network {}: expected {} or the path of a .toml file for --algorithm {}",
                 self.network,
-                PRESETS.join(", ")
+                known.join(", "),
+                spelled(&self.algorithm)
             );
         }
         let channels = self.channels.as_deref().unwrap_or(&PAPER_CHANNELS);
+        if self.algorithm == Algorithm::Backprop {
+            let (inputs, classes) = (self.dataset.channels(), self.dataset.classes());
+            let widths = channels.try_into().expect("the length was checked");
+            let model = FeedForward::preset(&self.network, inputs, classes, widths)?;
+            return Ok(model.network().clone());
+        }
         let options = PresetOptions {
             input_channels: self.dataset.channels(),
             classes: self.dataset.classes(),
@@ -344,6 +422,22 @@ impl Config {
             ))
         );
         Ok(network)
+    }
+
+    /// Fills in the learning rate, and checks what backpropagation needs.
+    fn complete_backprop(&mut self, network: &Network) -> Result<()> {
+        if self.lossfn != CostFunction::Ce {
+            usage!(
+                "--lossfn {}: backpropagation minimises the cross-entropy; leave it out, or use CE",
+                spelled(&self.lossfn)
+            );
+        }
+        FeedForward::of(network).map_err(|e| UsageError(format!("--algorithm backprop: {e}")))?;
+        self.learning_rate.get_or_insert(match self.optimizer {
+            OptimizerKind::Sgd => 0.1,
+            OptimizerKind::Adam => 1e-3,
+        });
+        Ok(())
     }
 
     /// Fills in gains and learning rates, and checks what depends on the network.
@@ -508,6 +602,17 @@ impl Config {
             check(fits, "channels", given.join(","), expected)?;
         }
         Ok(())
+    }
+}
+
+/// Settings of equilibrium propagation that were given for backpropagation are a mistake.
+fn check_ep_only(said: &Table) -> Result<()> {
+    match EP_ONLY.iter().find(|key| said.contains_key(**key)) {
+        Some(key) => usage!(
+            "--{key} {}: belongs to equilibrium propagation; leave it out with --algorithm backprop",
+            said[*key]
+        ),
+        None => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
-use crate::ep::{BatchOutcome, PhaseReport};
+use super::Lesson;
+use crate::ep::PhaseReport;
 use serde::{Deserialize, Serialize};
 
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.
@@ -22,14 +23,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a batch's free phase, which began with over-relaxation `omega`.
-    pub fn add(
-        &mut self,
-        outcome: &BatchOutcome,
-        labels: &[usize],
-        free: &PhaseReport,
-        omega: f64,
-    ) {
+    /// Adds a batch, whose phases began with over-relaxation `omega`.
+    pub fn add(&mut self, lesson: &Lesson, labels: &[usize], omega: f64) {
+        let outcome = &lesson.outcome;
         self.examples += labels.len();
         self.batches += 1;
         self.energy += outcome.energy.iter().sum::<f64>();
@@ -39,14 +35,14 @@ impl Tally {
             .filter(|(prediction, label)| prediction != label)
             .count();
         self.top5_wrong += outcome.in_top5.iter().filter(|&&inside| !inside).count();
-        self.free_iterations += free.iterations;
-        self.note_omega(free, omega);
-    }
-
-    /// Adds a batch's nudged phases, which began with over-relaxation `omega`.
-    pub fn add_nudged(&mut self, nudged: &PhaseReport, omega: f64) {
-        self.nudged_iterations += nudged.iterations;
-        self.note_omega(nudged, omega);
+        if let Some(free) = &lesson.free {
+            self.free_iterations += free.iterations;
+            self.note_omega(free, omega);
+        }
+        if let Some(nudged) = &lesson.nudged {
+            self.nudged_iterations += nudged.iterations;
+            self.note_omega(nudged, omega);
+        }
     }
 
     fn note_omega(&mut self, report: &PhaseReport, asked: f64) {
@@ -65,56 +61,63 @@ impl Tally {
     pub fn measures(&self) -> Measures {
         let examples = self.examples.max(1) as f64;
         let batches = self.batches.max(1) as f64;
+        let per_batch = |iterations: usize| (iterations > 0).then(|| iterations as f64 / batches);
         Measures {
-            energy: self.energy / examples,
+            energy: self.omega.map(|_| self.energy / examples),
             cost: self.cost / examples,
             top1_error: self.top1_error(),
             top5_error: self.top5_wrong as f64 / examples,
             seconds: self.seconds,
             images_per_second: self.examples as f64 / self.seconds.max(1e-9),
-            free_iterations: self.free_iterations as f64 / batches,
-            nudged_iterations: (self.nudged_iterations > 0)
-                .then(|| self.nudged_iterations as f64 / batches),
-            smallest_omega: self.omega.unwrap_or(1.0),
+            free_iterations: per_batch(self.free_iterations),
+            nudged_iterations: per_batch(self.nudged_iterations),
+            smallest_omega: self.omega,
             eased_phases: self.eased,
         }
     }
 }
 
-/// Means over the examples of an epoch; errors are fractions, iterations are means over the batches.
+/// Means over the examples of an epoch; errors are fractions, iterations are means over the batches. What belongs to the
+/// relaxation is absent in backpropagation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
-    pub energy: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<f64>,
     pub cost: f64,
     pub top1_error: f64,
     pub top5_error: f64,
     pub seconds: f64,
     pub images_per_second: f64,
-    pub free_iterations: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_iterations: Option<f64>,
     /// absent in a test pass
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nudged_iterations: Option<f64>,
     /// below the configured one when the safeguard against growth stepped in
-    pub smallest_omega: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest_omega: Option<f64>,
     /// phases in which it did
+    #[serde(default)]
     pub eased_phases: usize,
 }
 
 impl Measures {
     /// The columns of an epoch's line.
     pub fn columns(&self) -> String {
-        let iterations = match self.nudged_iterations {
-            Some(nudged) => format!("{:.0}+{nudged:.0}", self.free_iterations),
-            None => format!("{:.0}", self.free_iterations),
+        let energy = (self.energy).map_or(String::new(), |e| format!("energy {e:>10.4}   "));
+        let iterations = match (self.free_iterations, self.nudged_iterations) {
+            (Some(free), Some(nudged)) => {
+                format!("{:>7} iterations   ", format!("{free:.0}+{nudged:.0}"))
+            }
+            (Some(free), None) => format!("{free:>7.0} iterations   "),
+            (None, _) => String::new(),
         };
-        let eased = match self.eased_phases {
-            0 => String::new(),
-            n => format!("   omega eased to {:.2} in {n} phases", self.smallest_omega),
+        let eased = match (self.eased_phases, self.smallest_omega) {
+            (0, _) | (_, None) => String::new(),
+            (n, Some(omega)) => format!("   omega eased to {omega:.2} in {n} phases"),
         };
         format!(
-            "energy {:>10.4}   cost {:>8.5}   top-1 error {:>6.2} %   top-5 error {:>6.2} %   {iterations:>7} iterations   \
-             {:>7.1} s{eased}",
-            self.energy,
+            "{energy}cost {:>8.5}   top-1 error {:>6.2} %   top-5 error {:>6.2} %   {iterations}{:>7.1} s{eased}",
             self.cost,
             100.0 * self.top1_error,
             100.0 * self.top5_error,
@@ -130,6 +133,9 @@ pub struct Record {
     pub epoch: usize,
     pub train: Measures,
     pub test: Measures,
-    /// during this epoch: one per parameter tensor, biases first
+    /// during this epoch: one per parameter tensor, biases first; in backpropagation the one of all tensors
     pub learning_rates: Vec<f64>,
+    /// most memory that the process had in use so far (resident, on the host), in MiB; absent where it is not known
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_mib: Option<f64>,
 }

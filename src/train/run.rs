@@ -5,13 +5,14 @@
 //! means the same. So the end of an epoch has no state to keep.
 
 use super::checkpoint::{Best, Checkpoint, Position};
-use super::evaluate::{Diverged, Evaluation, evaluate, relax};
+use super::evaluate::{Diverged, Evaluation, evaluate};
 use super::folder::RunFolder;
-use super::metrics::{Record, Tally};
+use super::learner::Learner;
+use super::memory;
+use super::metrics::Record;
 use super::progress::{Progress, say};
-use crate::data::{Batch, Loader};
-use crate::ep::{Backend, Start};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::data::Loader;
+use anyhow::{Context, Result, anyhow};
 use std::time::{Duration, Instant};
 
 /// A run that was not told how often to save loses at most about this much when it is killed.
@@ -26,10 +27,10 @@ pub enum Ending {
 }
 
 /// A training run under way. `run` is the checkpoint that it goes on from, and that it keeps up to date but for what
-/// only the backend knows (parameters, moments, states), which its `save` fetches.
+/// only the learner knows (parameters, moments, states), which its `save` fetches.
 pub struct Trainer<'a> {
     run: Checkpoint,
-    backend: &'a mut dyn Backend,
+    learner: &'a mut Learner,
     train: Loader,
     test: Loader,
     folder: RunFolder,
@@ -38,23 +39,20 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Brings the backend to where `run` is.
+    /// Brings the learner to where `run` is.
     pub fn new(
         run: Checkpoint,
-        backend: &'a mut dyn Backend,
+        learner: &'a mut Learner,
         (train, test): (Loader, Loader),
         folder: RunFolder,
         interrupted: &'a dyn Fn() -> bool,
     ) -> Result<Self> {
-        backend.set_parameters(&run.parameters)?;
-        backend.set_optimizer(run.config.optimizer_config())?;
-        if run.optimizer.steps > 0 {
-            backend.set_optimizer_state(run.optimizer.clone())?;
-        }
-        backend.set_kept_state(run.kept_state.clone())?;
+        learner.set_learned(&run.learned)?;
+        learner.set_optimizer(&run.config, &run.optimizer)?;
+        learner.set_kept_state(run.kept_state.clone())?;
         Ok(Self {
             run,
-            backend,
+            learner,
             train,
             test,
             folder,
@@ -88,21 +86,23 @@ impl<'a> Trainer<'a> {
             batch: first,
         } = self.run.position;
         if first == 0 {
-            self.backend.set_kept_state(None)?;
+            self.learner.set_kept_state(None)?;
         }
         let mut tally = self.run.tally.take().unwrap_or_default();
         let title = format!("epoch {}/{}", epoch + 1, self.run.config.epochs);
         let mut progress = Progress::start(title, self.train.examples(), tally.examples);
-        let rates = self.run.config.learning_rates(epoch);
+        let rates = self.run.learning_rates();
         let mut begun = Instant::now();
         for batch in self.train.epoch(epoch as u64, first) {
             if (self.interrupted)() {
                 self.run.tally = Some(tally);
                 return Ok(false);
             }
-            self.train_batch(&batch, &rates, &mut tally).map_err(|e| {
+            let config = &self.run.config;
+            let lesson = self.learner.train(&batch, config, &rates).map_err(|e| {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
+            tally.add(&lesson, &batch.labels, config.omega);
             self.run.position.batch = batch.index + 1;
             progress.advance(batch.len(), tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
@@ -117,36 +117,13 @@ impl<'a> Trainer<'a> {
         Ok(true)
     }
 
-    fn train_batch(&mut self, batch: &Batch, rates: &[f64], tally: &mut Tally) -> Result<()> {
-        let config = &self.run.config;
-        let (cost, relaxation) = (config.lossfn, config.free_relaxation());
-        let (outcome, free) = relax(self.backend, batch, Start::Kept, cost, &relaxation)?;
-        tally.add(&outcome, &batch.labels, &free, config.omega);
-        let nudged =
-            self.backend
-                .nudged_phases(&config.nudging(), cost, &config.nudged_relaxation())?;
-        tally.add_nudged(&nudged, config.omega);
-        let gradient = self.backend.estimate_gradient()?;
-        if !gradient.norm.is_finite() {
-            bail!(Diverged(format!(
-                "the norm of the gradient is {}",
-                gradient.norm
-            )));
-        }
-        self.backend.step(rates)
-    }
-
     /// The test pass after an epoch; `None` when interrupted.
     fn test_epoch(&mut self) -> Result<Option<Evaluation>> {
-        let config = &self.run.config;
-        let classes = self.run.network.classes();
-        let (cost, relaxation) = (config.lossfn, config.free_relaxation());
         evaluate(
-            self.backend,
+            self.learner,
+            &self.run.config,
+            &self.run.network,
             &self.test,
-            classes,
-            cost,
-            &relaxation,
             self.interrupted,
         )
         .map_err(|e| {
@@ -166,6 +143,7 @@ impl<'a> Trainer<'a> {
             train: tally.measures(),
             test: tested.tally.measures(),
             learning_rates: self.run.config.learning_rates(epoch - 1),
+            peak_memory_mib: memory::peak_mib(),
         };
         self.run.position = Position { epoch, batch: 0 };
         let top1_error = record.test.top1_error;
@@ -209,18 +187,18 @@ impl<'a> Trainer<'a> {
         self.write()
     }
 
-    /// Fetches what only the backend knows.
+    /// Fetches what only the learner knows.
     fn collect(&mut self) -> Result<()> {
-        self.run.parameters = self.backend.parameters()?;
-        let mut values = self.run.parameters.tensors().iter().flatten();
+        self.run.learned = self.learner.learned()?;
+        let mut values = self.run.learned.parameters.tensors().iter().flatten();
         if !values.all(|value| value.is_finite()) {
             let error = Diverged("a parameter is not finite".into()).into();
             return Err(self.explain(error, format!("epoch {}", self.run.position.epoch + 1)));
         }
-        self.run.optimizer = self.backend.optimizer_state()?;
+        self.run.optimizer = self.learner.optimizer_state()?;
         let within_epoch = (1..self.train.batches()).contains(&self.run.position.batch);
         self.run.kept_state = if within_epoch {
-            self.backend.kept_state()?
+            self.learner.kept_state()?
         } else {
             None
         };

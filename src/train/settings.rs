@@ -15,13 +15,34 @@ use toml::Table;
 use super::UsageError;
 use crate::device::{Device, Precision};
 
+/// How a network learns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// equilibrium propagation in a Hopfield network
+    #[default]
+    Ep,
+    /// backpropagation in its feed-forward equivalent
+    Backprop,
+}
+
+/// How the learning rates change from epoch to epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// cosine annealing over all epochs
+    #[default]
+    Cosine,
+    Constant,
+}
+
 /// The published optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
     /// SGD with Nesterov momentum
     Sgd,
-    /// AdamW
+    /// AdamW; in backpropagation Adam with L2 weight decay
     Adam,
 }
 
@@ -52,7 +73,11 @@ pub struct Settings {
     #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true)]
     pub batch_size: Option<usize>,
 
-    /// hopfieldresnet13, vgg5, or the path of a .toml file that describes another network [default: hopfieldresnet13]
+    /// Equilibrium propagation, or backpropagation in the feed-forward equivalent [default: ep]
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    pub algorithm: Option<Algorithm>,
+    /// hopfieldresnet13 (backprop: resnet13), vgg5, or the path of a .toml file that describes another network [default:
+    /// hopfieldresnet13, backprop: resnet13]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
     pub network: Option<String>,
     /// Widths of the four blocks of a published network [default: 128,256,512,512]
@@ -78,10 +103,10 @@ pub struct Settings {
     /// Cost: mean squared error or cross-entropy [default: MSE]
     #[arg(long, ignore_case = true, help_heading = "Learning")]
     pub lossfn: Option<CostFunction>,
-    /// SGD with Nesterov momentum, or AdamW [default: sgd]
+    /// SGD with Nesterov momentum, or AdamW (backprop: Adam) [default: sgd; backprop: adam for resnet13, sgd for vgg5]
     #[arg(long, help_heading = "Learning")]
     pub optimizer: Option<OptimizerKind>,
-    /// One initial learning rate for all tensors [default: 3e-2 with sgd, 1e-4 with adam]
+    /// One initial learning rate for all tensors [default: 3e-2 with sgd, 1e-4 with adam; backprop: 0.1, 1e-3]
     #[arg(
         long,
         allow_hyphen_values = true,
@@ -119,7 +144,7 @@ pub struct Settings {
         help_heading = "Learning"
     )]
     pub momentum: Option<f64>,
-    /// Weight decay, of biases too [default: 3.5e-4]
+    /// Weight decay, of biases too [default: 3.5e-4; backprop: 2.5e-4 for resnet13, 5e-4 for vgg5]
     #[arg(
         long,
         allow_hyphen_values = true,
@@ -127,6 +152,9 @@ pub struct Settings {
         help_heading = "Learning"
     )]
     pub weight_decay: Option<f64>,
+    /// Whether the learning rates are annealed [default: cosine; backprop of resnet13: constant]
+    #[arg(long, value_name = "NAME", help_heading = "Learning")]
+    pub learning_rate_schedule: Option<ScheduleKind>,
     /// Restart the cosine annealing of the learning rates every 5 epochs
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, help_heading = "Learning")]
     pub use_warm_restarts: Option<bool>,
@@ -271,6 +299,10 @@ fn in_line(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// Whether `--network` names a file rather than a published network.
 pub fn is_network_file(network: &str) -> bool {
     network.ends_with(".toml")
@@ -279,6 +311,7 @@ pub fn is_network_file(network: &str) -> bool {
 /// The published defaults, but for those that depend on other settings.
 pub fn defaults() -> Settings {
     Settings {
+        algorithm: Some(Algorithm::Ep),
         dataset: Some(DatasetName::FashionMnist),
         offline: Some(false),
         batch_size: Some(128),
@@ -289,6 +322,7 @@ pub fn defaults() -> Settings {
         optimizer: Some(OptimizerKind::Sgd),
         momentum: Some(0.9),
         weight_decay: Some(3.5e-4),
+        learning_rate_schedule: Some(ScheduleKind::Cosine),
         use_warm_restarts: Some(false),
         seed: Some(0),
         beta: Some(0.1),
@@ -301,6 +335,45 @@ pub fn defaults() -> Settings {
         ..Settings::default()
     }
 }
+
+/// What training by backpropagation changes of [`defaults`]: the published recipe of the network (`resnet.py`, `vgg.py`).
+pub fn backprop_defaults(network: Option<&str>) -> Settings {
+    let is_vgg5 = network == Some("vgg5");
+    Settings {
+        algorithm: Some(Algorithm::Backprop),
+        dataset: Some(DatasetName::Cifar10),
+        network: Some(network.unwrap_or("resnet13").to_string()),
+        epochs: Some(300),
+        lossfn: Some(CostFunction::Ce),
+        optimizer: Some(match is_vgg5 {
+            true => OptimizerKind::Sgd,
+            false => OptimizerKind::Adam,
+        }),
+        weight_decay: Some(if is_vgg5 { 5e-4 } else { 2.5e-4 }),
+        learning_rate_schedule: Some(match is_vgg5 {
+            true => ScheduleKind::Cosine,
+            false => ScheduleKind::Constant,
+        }),
+        ..Settings::default()
+    }
+}
+
+/// Keys that mean nothing in training by backpropagation.
+pub const EP_ONLY: [&str; 13] = [
+    "activation",
+    "weight-gains",
+    "learning-rates-weights",
+    "learning-rates-biases",
+    "beta",
+    "num-iterations-inference",
+    "num-iterations-training",
+    "variant",
+    "mode",
+    "omega",
+    "nudged-phase",
+    "tolerance",
+    "tolerance-nudged",
+];
 
 /// Keys that were chosen for the value of another key, and go when a layer above changes it.
 const BELONGS: [(&str, &[&str]); 5] = [
