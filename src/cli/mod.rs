@@ -4,6 +4,7 @@
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
 mod check_gradients;
+mod compare;
 mod eval;
 mod export;
 mod import;
@@ -34,6 +35,7 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    Compare(compare::CompareArgs),
     Plot(plot::PlotArgs),
     CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
@@ -74,6 +76,7 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::Compare(args) => compare::run(args),
         Command::Plot(args) => plot::run(args),
         Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),

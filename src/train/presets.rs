@@ -3,7 +3,7 @@
 //! `paper-*` are the published experiments with the values that the paper found best for each dataset. `fast-*` train
 //! the same networks to the same end with a third of the relaxation: layers are coloured so that each update exactly
 //! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
-//! cancellation. `quickstart` is small enough to watch.
+//! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
 
 use super::settings::{FileSettings, overlay};
 use super::{UsageError, config::usage};
@@ -13,7 +13,7 @@ use toml::Table;
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
 type Preset = (&'static str, &'static str, &'static [&'static str]);
 
-const PRESETS: [Preset; 7] = [
+const PRESETS: [Preset; 10] = [
     (
         "quickstart",
         "a narrow hopfieldresnet13 on the images inside the program: minutes on two cores",
@@ -48,6 +48,17 @@ const PRESETS: [Preset; 7] = [
         "fast-fashionmnist",
         "paper-fashionmnist with a third of the relaxation",
         &[FASHION, FAST],
+    ),
+    (
+        "backprop-resnet13",
+        "the feed-forward equivalent of hopfieldresnet13 by backpropagation, as published for CIFAR-10",
+        &[RESNET13],
+    ),
+    ("backprop-vgg5", "the same of vgg5", &[VGG5]),
+    (
+        "quickstart-backprop",
+        "a narrow resnet13 on the images inside the program",
+        &[RESNET13, QUICKSTART_BACKPROP],
     ),
 ];
 
@@ -90,6 +101,24 @@ optimizer = "adam"
 learning-rate = 3e-3
 num-iterations-inference = 15
 num-iterations-training = 8
+"#;
+
+// The rest of a baseline's recipe goes without saying: `settings::backprop_defaults`.
+const RESNET13: &str = r#"
+algorithm = "backprop"
+network = "resnet13"
+"#;
+
+const VGG5: &str = r#"
+algorithm = "backprop"
+network = "vgg5"
+"#;
+
+const QUICKSTART_BACKPROP: &str = r#"
+dataset = "FashionMNIST-mini"
+channels = [8, 16, 32, 32]
+epochs = 8
+batch-size = 25
 "#;
 
 /// The settings of a preset.
