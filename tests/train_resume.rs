@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 const RUN: &str = "--dataset FashionMNIST-mini --channels 4,4,8,8 --limit-train 124 --limit-test 40 --batch-size 16 \
                    --num-iterations-inference 15 --num-iterations-training 5 --epochs 3 --save-every 1";
 
+/// The same three epochs by backpropagation, wide enough to be interrupted.
+const BACKPROP: &str = "--algorithm backprop --dataset FashionMNIST-mini --channels 16,32,64,64 --limit-train 124 --limit-test 40 \
+                        --batch-size 16 --epochs 3 --save-every 1";
+
 fn start(folder: &Path, arguments: &str) -> Child {
     Command::new(cargo_bin("eqprop-cuda"))
         .current_dir(folder)
@@ -68,6 +72,7 @@ fn assert_same_end(folder: &Path, one: &str, two: &str) {
                 record[part]["seconds"].take();
                 record[part]["images_per_second"].take();
             }
+            record["peak_memory_mib"].take();
             record
         };
         text.lines().map(without_times).collect()
@@ -86,10 +91,20 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn a_run_killed_anywhere_resumes_to_the_same_end() {
+    assert_resumes(RUN);
+}
+
+/// Running statistics and Adam's moments come back too.
+#[test]
+fn a_killed_run_of_backpropagation_resumes_to_the_same_end() {
+    assert_resumes(BACKPROP);
+}
+
+fn assert_resumes(arguments: &str) {
     let folder = tempfile::tempdir().unwrap();
-    train(folder.path(), &format!("{RUN} --output whole"));
+    train(folder.path(), &format!("{arguments} --output whole"));
     let run = folder.path().join("killed");
-    let mut child = start(folder.path(), &format!("{RUN} --output killed"));
+    let mut child = start(folder.path(), &format!("{arguments} --output killed"));
     // In an epoch, at the end of one, at the start of the next, in the last.
     for batches in [3, 8, 9, 21] {
         wait_for_batches(&mut child, &run, batches);
