@@ -135,9 +135,7 @@ impl Device {
             #[cfg(feature = "emulation")]
             Self::Emulated => cuda::emulated_backend(network, device.kernel_precision(precision)?),
             #[cfg(not(feature = "emulation"))]
-            Self::Emulated => Err(anyhow!(
-                "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
-            )),
+            Self::Emulated => Err(no_emulation()),
         }
     }
 
@@ -147,14 +145,22 @@ impl Device {
         model: &FeedForward,
         precision: Precision,
     ) -> Result<Box<dyn backprop::Backend>> {
-        match self.resolved() {
+        let device = self.resolved();
+        match device {
             Self::Auto | Self::Cpu => Ok(reference::feed_forward(
                 model,
                 self.cpu_precision(precision)?,
             )),
-            Self::Cuda(_) | Self::Emulated => Err(anyhow!(
-                "--device {self}: backpropagation is built for the CPU so far; use --device cpu"
-            )),
+            Self::Cuda(ordinal) => {
+                cuda::feed_forward(model, ordinal, device.kernel_precision(precision)?)
+                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
+            }
+            #[cfg(feature = "emulation")]
+            Self::Emulated => {
+                cuda::emulated_feed_forward(model, device.kernel_precision(precision)?)
+            }
+            #[cfg(not(feature = "emulation"))]
+            Self::Emulated => Err(no_emulation()),
         }
     }
 
@@ -178,4 +184,11 @@ impl Device {
         let name = precision.name();
         anyhow!("--precision {name}: --device {self} computes in {expected}")
     }
+}
+
+#[cfg(not(feature = "emulation"))]
+fn no_emulation() -> anyhow::Error {
+    anyhow!(
+        "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
+    )
 }

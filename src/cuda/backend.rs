@@ -13,7 +13,7 @@ use crate::ep::{
     Relaxation, Start, Which, as_images, check_batch,
 };
 use crate::network::{Network, ParameterSet, Shape};
-use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use ndarray::{Array4, ArrayD, IxDyn};
@@ -501,7 +501,7 @@ impl Backend for CudaBackend {
             .gradient
             .as_ref()
             .context("no gradient was estimated")?;
-        self.parameters.step(learning_rates, &plan.norm)
+        self.parameters.step(learning_rates, &plan.norm, MAX_NORM)
     }
 
     fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {

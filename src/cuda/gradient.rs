@@ -24,6 +24,10 @@ pub enum Part {
     Products(Products),
     /// a sum over rows of as many channels as the tensor has, in the operand format
     Rows { rows: *const c_void, count: usize },
+    /// another kernel writes it to [`GradientPlan::slot`]
+    Written,
+    /// there is none
+    Zero,
 }
 
 /// `dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post`, where `d` lies `stride` elements after `m`.
@@ -46,6 +50,8 @@ pub struct GradientPlan {
     row_tiles: Buffer<EqBiasTile>,
     blocks: Buffer<EqGatherBlock>,
     workspace: Buffer<f32>,
+    /// where each tensor's sums begin in the workspace
+    slots: Vec<usize>,
     squares: Buffer<f64>,
     pub norm: Buffer<f64>,
 }
@@ -64,6 +70,7 @@ impl GradientPlan {
         let mut tiles = Vec::new();
         let mut row_tiles = Vec::new();
         let mut blocks = Vec::new();
+        let mut slots = Vec::new();
         let mut workspace = 0;
         assert_eq!(parts.len(), layout.tensors(), "one part for each tensor");
         for (tensor, part) in parts.iter().enumerate() {
@@ -87,7 +94,10 @@ impl GradientPlan {
                     }
                     count.div_ceil(ROWS_PER_SPLIT)
                 }
+                Part::Written => 1,
+                Part::Zero => 0,
             };
+            slots.push(workspace);
             let block = EQ_PARAMETER_BLOCK as usize;
             for first in (0..length).step_by(block) {
                 blocks.push(EqGatherBlock {
@@ -110,8 +120,14 @@ impl GradientPlan {
             squares: Buffer::new(device, blocks.len())?,
             blocks: Buffer::from_slice(device, &blocks)?,
             workspace: Buffer::new(device, workspace)?,
+            slots,
             norm: Buffer::new(device, 1)?,
         })
+    }
+
+    /// Where the gradient of a tensor that is [`Part::Written`] goes.
+    pub fn slot(&self, tensor: usize) -> *mut f32 {
+        self.workspace.at(self.slots[tensor])
     }
 
     /// Writes the gradient, scaled, and its norm.

@@ -2,7 +2,8 @@
 //!
 //! From the outside in: [`CudaBackend`] is the [`Backend`]; `batch.rs` holds the memory of a batch and
 //! turns phases into launches; `sweep.rs` and `gradient.rs` build the tables that a launch reads, from the tap tables of
-//! `geometry.rs` and the parameter layout of `layout.rs`; `kernels.rs` is the only place that knows block sizes; and
+//! `geometry.rs` and the parameter layout of `layout.rs`; `kernels.rs` is the only place that knows block sizes;
+//! `feedforward/` does the same for networks trained by backpropagation, of the same sweeps and products; and
 //! [`Device`] is the machine, a GPU or the emulation of one on the CPU (cargo feature `emulation`).
 //!
 //! The structs that host and kernels share are declared once, in `kernels/abi.h`; [`abi`] is generated from it by
@@ -15,6 +16,7 @@ mod device;
 mod driver;
 #[cfg(feature = "emulation")]
 pub mod emulated;
+mod feedforward;
 mod geometry;
 mod gradient;
 pub mod kernels;
@@ -26,7 +28,9 @@ mod sweep;
 pub use backend::CudaBackend;
 pub use device::{Buffer, Device, KernelSpec};
 pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
+pub use feedforward::CudaFeedForward;
 
+use crate::backprop::{self, FeedForward};
 use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
@@ -54,6 +58,34 @@ pub fn backend(
 ) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+/// Makes the backend of a feed-forward network on GPU number `ordinal`, with all parameters at zero.
+pub fn feed_forward(
+    model: &FeedForward,
+    ordinal: usize,
+    precision: Precision,
+) -> Result<Box<dyn backprop::Backend>> {
+    let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
+    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+}
+
+/// [`memory_need`] of training a feed-forward network.
+pub fn feed_forward_memory_need(
+    model: &FeedForward,
+    precision: Precision,
+    images: usize,
+    optimizer: OptimizerConfig,
+) -> Result<usize> {
+    use crate::backprop::{Backend, Mode};
+    let device = Arc::new(CountingDevice::default());
+    let mut backend = CudaFeedForward::new(model, device.clone(), precision)?;
+    backend.set_optimizer(optimizer)?;
+    let shape = model.network().input().shape;
+    let input = Array4::zeros((images, shape.channels, shape.height, shape.width));
+    backend.forward(&input, &vec![0; images], Mode::Train)?;
+    backend.backward()?;
+    Ok(device.bytes())
 }
 
 /// Bytes of device memory that training takes with batches of so many images, nearly all of it for states: found by
@@ -95,6 +127,16 @@ pub fn memory_need(
 pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+/// [`feed_forward`] on the emulated GPU.
+#[cfg(feature = "emulation")]
+pub fn emulated_feed_forward(
+    model: &FeedForward,
+    precision: Precision,
+) -> Result<Box<dyn backprop::Backend>> {
+    let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
+    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use super::device::{Buffer, Device};
 use super::kernels::{self, Format};
 use super::layout::Layout;
 use crate::network::ParameterSet;
-use crate::optim::{
-    ADAM_EPSILON, BETA1, BETA2, MAX_NORM, NORM_EPSILON, OptimizerConfig, OptimizerState,
-};
+use crate::optim::{ADAM_EPSILON, BETA1, BETA2, NORM_EPSILON, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -126,8 +124,13 @@ impl Parameters {
         Ok(())
     }
 
-    /// Clips the gradient by its global `norm` and moves every tensor by its own learning rate.
-    pub fn step(&mut self, learning_rates: &[f64], norm: &Buffer<f64>) -> Result<()> {
+    /// Clips the gradient, whose global norm is `norm`, to `max_norm` and moves every tensor by its own learning rate.
+    pub fn step(
+        &mut self,
+        learning_rates: &[f64],
+        norm: &Buffer<f64>,
+        max_norm: f64,
+    ) -> Result<()> {
         let layout = &self.layout;
         ensure!(
             learning_rates.len() == layout.tensors(),
@@ -167,7 +170,7 @@ impl Parameters {
             epsilon: ADAM_EPSILON as f32,
             correction1: (1.0 / (1.0 - BETA1.powf(t))) as f32,
             correction2: (1.0 / (1.0 - BETA2.powf(t)).sqrt()) as f32,
-            max_norm: MAX_NORM,
+            max_norm,
             norm_epsilon: NORM_EPSILON,
         };
         kernels::optimizer_step(&*self.device, layout.blocks(), &args)

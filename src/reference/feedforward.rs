@@ -230,9 +230,8 @@ impl<T: Real> CpuFeedForward<T> {
                         weight.multiply(below, dz.view(), Into::Add);
                         errors[e] = dz.clone();
                     }
-                    Part::Convolution {
-                        bias, gamma, beta, ..
-                    } => {
+                    // The gradient of a convolution's bias is zero: the mean that is subtracted contains it.
+                    Part::Convolution { gamma, beta, .. } => {
                         let normalised = pass.normalised[e].take();
                         let Normalised { mut x, factors } =
                             normalised.expect("a training pass keeps it");
@@ -241,10 +240,6 @@ impl<T: Real> CpuFeedForward<T> {
                             batch_norm::backward(dz.view(), &mut x, scale, &factors);
                         set(gamma, &dgamma);
                         set(beta, &dbeta);
-                        if let Some(bias) = bias {
-                            // Zero but for rounding: the mean that is subtracted contains the bias.
-                            set(bias, &batch_norm::sums(x.view()));
-                        }
                         if edge.pre != 0 {
                             let geometry = self.tensors.products[e].geometry();
                             let geometry = geometry.expect("a convolution has one");

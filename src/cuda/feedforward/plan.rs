@@ -1,0 +1,509 @@
+//! Device memory of a batch, and the launches of its passes.
+//!
+//! ```text
+//! forward    layer by layer:   convolved_e = W_e * state_pre + b_e      state = pool(relu(sum BN_e(convolved_e)))
+//! backward   layer by layer:   gradient = sum W_e^T * difference_e      difference_e = dL/dconvolved_e
+//! ```
+//!
+//! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
+//! do not underflow; the gradient is scaled back where its sums are gathered.
+
+use super::{Running, Setup};
+use crate::backprop::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
+use crate::cuda::abi::*;
+use crate::cuda::batch::padded_units;
+use crate::cuda::device::Buffer;
+use crate::cuda::geometry::{Geometry, classes, taps_down, taps_up, whole};
+use crate::cuda::gradient::{self, GradientPlan, Products};
+use crate::cuda::kernels::{self, Format};
+use crate::cuda::layout::padded;
+use crate::cuda::parameters::Parameters;
+use crate::cuda::sweep::{Sweep, SweepBuilder, Target};
+use crate::ep::BatchOutcome;
+use crate::network::Shape;
+use anyhow::{Result, ensure};
+use half::f16;
+use ndarray::{Array2, Array4};
+use std::ffi::c_void;
+
+/// Rows that a block of the batch normalisation's sums adds up.
+const ROWS_PER_SPLIT: usize = 512;
+/// Factor of each example's loss in fp16. Differences are at most about as large as this, so that they stay below 65504,
+/// and seldom below 6e-5 / 1024 of the logits', where fp16 begins to lose digits.
+const LOSS_SCALE: f32 = 1024.0;
+
+/// A convolution and what its normalisation needs.
+struct Convolution {
+    convolved: Buffer<f32>,
+    mean: Buffer<f32>,
+    inverse: Buffer<f32>,
+    partials: Buffer<f32>,
+}
+
+/// A layer above the input.
+struct Layer {
+    sweep: Sweep,
+    state: Buffer<u8>,
+    args: EqBatchNormArgs,
+    // What `args` points to: the edges that come in, and where pooling took each unit from.
+    _table: Buffer<EqBatchNorm>,
+    _argmax: Option<Buffer<u8>>,
+}
+
+/// What only training needs.
+struct Backward {
+    /// by edge
+    difference: Vec<Buffer<u8>>,
+    /// hidden layers from the highest: how the gradient comes down, and where it goes from there
+    layers: Vec<(Sweep, EqBatchNormArgs)>,
+    gradient: GradientPlan,
+    _layer_gradients: Vec<Buffer<f32>>,
+    _tables: Vec<Buffer<EqBatchNorm>>,
+}
+
+/// Everything that depends on the batch size.
+pub struct Plan {
+    pub images: usize,
+    labels: Buffer<i32>,
+    input: Buffer<u8>,
+    /// by edge; the head has none
+    convolutions: Vec<Option<Convolution>>,
+    /// by layer; the input and the output have none
+    layers: Vec<Option<Layer>>,
+    head: Sweep,
+    logits: Buffer<f32>,
+    energy: Buffer<f64>,
+    cost: Buffer<f64>,
+    prediction: Buffer<i32>,
+    in_top5: Buffer<i32>,
+    backward: Option<Backward>,
+}
+
+fn null<T>() -> *mut T {
+    std::ptr::null_mut()
+}
+
+impl Plan {
+    pub fn new(
+        setup: &Setup,
+        parameters: &Parameters,
+        running: &[Option<Running>],
+        images: usize,
+    ) -> Result<Self> {
+        let (device, network) = (&setup.device, setup.model.network());
+        let bytes = setup.format.bytes();
+        for e in 0..network.edges().len() {
+            let units = images * padded_units(Geometry::of(network, e).full);
+            ensure!(
+                i32::try_from(units).is_ok(),
+                "a batch of {images} is too large for the kernels: {} has {units} units, and they count to 2^31",
+                network.edge_name(e)
+            );
+        }
+        let convolution = |e: usize| -> Result<Option<Convolution>> {
+            let Part::Convolution { .. } = setup.model.part(e) else {
+                return Ok(None);
+            };
+            let full = Geometry::of(network, e).full;
+            let channels = padded(full.channels);
+            let splits = (images * full.pixels()).div_ceil(ROWS_PER_SPLIT);
+            Ok(Some(Convolution {
+                convolved: Buffer::new(device, images * padded_units(full))?,
+                mean: Buffer::new(device, channels)?,
+                inverse: Buffer::new(device, channels)?,
+                partials: Buffer::new(device, splits * 2 * channels)?,
+            }))
+        };
+        let convolutions = (0..network.edges().len()).map(convolution);
+        let convolutions: Vec<_> = convolutions.collect::<Result<_>>()?;
+        let input = Buffer::new(device, images * padded_units(network.input().shape) * bytes)?;
+        let logits = Buffer::new(device, images * padded(network.classes()))?;
+
+        let mut states: Vec<*const c_void> = vec![input.ptr::<c_void>().cast_const()];
+        let mut layers = vec![None];
+        for l in 1..network.output_index() {
+            let layer = Layer::new(
+                setup,
+                parameters,
+                running,
+                &convolutions,
+                &states,
+                l,
+                images,
+            )?;
+            states.push(layer.state.ptr::<c_void>().cast_const());
+            layers.push(Some(layer));
+        }
+        layers.push(None);
+        let mut head = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
+        for (e, edge) in network.edges_into(network.output_index()) {
+            let Part::Head { bias, .. } = setup.model.part(e) else {
+                unreachable!("the output has a dense edge alone")
+            };
+            let g = Geometry::of(network, e);
+            let target = Target {
+                bias: parameters.master().wrapping_add(setup.layout.start(bias)),
+                raw: logits.ptr(),
+                ..Target::new(g.full)
+            };
+            let source = source(g.pre, states[edge.pre]);
+            let taps = taps_up(e, &g, &whole(g.full)).into_iter();
+            let taps: Vec<_> = taps.map(|tap| (tap, source)).collect();
+            head.add(&target, &whole(g.full), &taps);
+        }
+        Ok(Self {
+            images,
+            labels: Buffer::new(device, images)?,
+            input,
+            convolutions,
+            layers,
+            head: head.build(device)?,
+            logits,
+            energy: Buffer::new(device, images)?,
+            cost: Buffer::new(device, images)?,
+            prediction: Buffer::new(device, images)?,
+            in_top5: Buffer::new(device, images)?,
+            backward: None,
+        })
+    }
+
+    pub fn load(&self, setup: &Setup, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
+        let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+        self.labels.write(&labels)?;
+        let (n, channels, height, width) = images.dim();
+        let mut input = vec![0.0f32; n * height * width * padded(channels)];
+        for ((n, c, y, x), &value) in images.indexed_iter() {
+            input[((n * height + y) * width + x) * padded(channels) + c] = value;
+        }
+        let bytes: Vec<u8> = match setup.format {
+            Format::F32 => input.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Format::F16 => (input.iter())
+                .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+        };
+        self.input.write(&bytes)
+    }
+
+    pub fn forward(&self, setup: &Setup, weights: *const c_void, mode: Mode) -> Result<()> {
+        let device = &*setup.device;
+        for layer in self.layers.iter().flatten() {
+            layer.sweep.launch(device, raw_args(weights))?;
+            let args = EqBatchNormArgs {
+                evaluate: u32::from(mode == Mode::Evaluate),
+                ..layer.args
+            };
+            kernels::batch_norm_forward(device, setup.format, &args)?;
+        }
+        self.head.launch(device, raw_args(weights))
+    }
+
+    /// Cost and errors by the logits; there is no energy.
+    pub fn outcome(&self, setup: &Setup) -> Result<BatchOutcome> {
+        let classes = setup.model.network().classes();
+        let args = EqOutcomeArgs {
+            output: self.logits.ptr(),
+            labels: self.labels.ptr(),
+            energy: self.energy.ptr(),
+            cost: self.cost.ptr(),
+            prediction: self.prediction.ptr(),
+            in_top5: self.in_top5.ptr(),
+            classes: classes as u32,
+            classes_padded: padded(classes) as u32,
+            cost_function: EQ_COST_CE,
+            ..EqOutcomeArgs::default()
+        };
+        kernels::outcome(&*setup.device, Format::F32, self.images, &args)?;
+        let prediction = self.prediction.read()?;
+        let in_top5 = self.in_top5.read()?;
+        Ok(BatchOutcome {
+            energy: Vec::new(),
+            cost: self.cost.read()?,
+            prediction: prediction.iter().map(|&c| c as usize).collect(),
+            in_top5: in_top5.iter().map(|&hit| hit != 0).collect(),
+        })
+    }
+
+    /// `(N, classes)`
+    pub fn read_logits(&self, setup: &Setup) -> Result<Array2<f64>> {
+        let classes = setup.model.network().classes();
+        let values = self.logits.read()?;
+        Ok(Array2::from_shape_fn((self.images, classes), |(n, c)| {
+            f64::from(values[n * padded(classes) + c])
+        }))
+    }
+
+    /// Writes the gradient of the mean loss; returns its norm.
+    pub fn backward(
+        &mut self,
+        setup: &Setup,
+        parameters: &Parameters,
+        running: &[Option<Running>],
+    ) -> Result<f64> {
+        if self.backward.is_none() {
+            self.backward = Some(self.plan_backward(setup, parameters, running)?);
+        }
+        let plan = self.backward.as_ref().expect("it was just made");
+        let (device, network) = (&*setup.device, setup.model.network());
+        let loss_scale = match setup.format {
+            Format::F32 => 1.0,
+            Format::F16 => LOSS_SCALE,
+        };
+        for (e, _) in network.edges_into(network.output_index()) {
+            let args = EqLossArgs {
+                logits: self.logits.ptr(),
+                labels: self.labels.ptr(),
+                difference: plan.difference[e].ptr(),
+                images: self.images as u32,
+                channels: padded(network.classes()) as u32,
+                classes: network.classes() as u32,
+                scale: loss_scale,
+            };
+            kernels::loss_gradient(device, setup.format, &args)?;
+        }
+        for (sweep, args) in &plan.layers {
+            sweep.launch(device, raw_args(parameters.operands()))?;
+            kernels::batch_norm_backward(device, setup.format, args)?;
+        }
+        let scale = 1.0 / (loss_scale * self.images as f32);
+        plan.gradient.run(device, scale, &parameters.gradient)?;
+        Ok(plan.gradient.norm.read()?[0])
+    }
+
+    /// Norm of the last gradient, on the device.
+    pub fn norm(&self) -> Option<&Buffer<f64>> {
+        Some(&self.backward.as_ref()?.gradient.norm)
+    }
+
+    fn layer(&self, l: usize) -> &Layer {
+        self.layers[l].as_ref().expect("a hidden layer")
+    }
+
+    fn state(&self, l: usize) -> *const c_void {
+        match l {
+            0 => self.input.ptr::<c_void>().cast_const(),
+            l => self.layer(l).state.ptr::<c_void>().cast_const(),
+        }
+    }
+
+    fn plan_backward(
+        &self,
+        setup: &Setup,
+        parameters: &Parameters,
+        running: &[Option<Running>],
+    ) -> Result<Backward> {
+        let (device, network) = (&setup.device, setup.model.network());
+        let difference = (0..network.edges().len()).map(|e| {
+            let units = self.images * padded_units(Geometry::of(network, e).full);
+            Buffer::new(device, units * setup.format.bytes())
+        });
+        let difference: Vec<Buffer<u8>> = difference.collect::<Result<_>>()?;
+        let parts = self.parts(setup, &difference);
+        let kind = (setup.format, setup.relax);
+        let gradient = GradientPlan::new(device, &setup.layout, kind, self.images, &parts)?;
+        let mut plan = Backward {
+            layers: Vec::new(),
+            _layer_gradients: Vec::new(),
+            _tables: Vec::new(),
+            difference,
+            gradient,
+        };
+        for l in (1..network.output_index()).rev() {
+            let units = self.images * padded_units(network.layers()[l].shape);
+            let of_layer = Buffer::new(device, units)?;
+            let target = Target {
+                raw: of_layer.ptr(),
+                ..Target::new(network.layers()[l].shape)
+            };
+            let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, 1);
+            for class in classes(network, l) {
+                let mut taps = Vec::new();
+                for (e, _) in network.edges_out_of(l) {
+                    let g = Geometry::of(network, e);
+                    let source = source(g.full, plan.difference[e].ptr::<c_void>().cast_const());
+                    let down = taps_down(e, &g, &class).into_iter();
+                    taps.extend(down.map(|tap| (tap, source)));
+                }
+                sweep.add(&target, &class, &taps);
+            }
+            let table = network.edges_into(l).map(|(e, _)| {
+                let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
+                    unreachable!("hidden layers have convolutions alone")
+                };
+                EqBatchNorm {
+                    scale_gradient: plan.gradient.slot(gamma),
+                    shift_gradient: plan.gradient.slot(beta),
+                    difference: plan.difference[e].ptr(),
+                    ..batch_norm(setup, parameters, running, &self.convolutions, e)
+                }
+            });
+            let table = Buffer::from_slice(device, &table.collect::<Vec<_>>())?;
+            let args = EqBatchNormArgs {
+                edges: table.ptr(),
+                gradient: of_layer.ptr(),
+                ..self.layer(l).args
+            };
+            plan.layers.push((sweep.build(device)?, args));
+            plan._layer_gradients.push(of_layer);
+            plan._tables.push(table);
+        }
+        Ok(plan)
+    }
+
+    /// Where each tensor's gradient comes from.
+    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::Part> {
+        let network = setup.model.network();
+        // What no edge claims below: the bias of a convolution, which normalisation takes out again.
+        let mut parts: Vec<gradient::Part> = (setup.model.parameter_names().iter())
+            .map(|_| gradient::Part::Zero)
+            .collect();
+        for (e, edge) in network.edges().iter().enumerate() {
+            let error = difference[e].ptr::<c_void>().cast_const();
+            let weight = match setup.model.part(e) {
+                Part::Head { weight, bias } => {
+                    parts[bias] = gradient::Part::Rows {
+                        rows: error,
+                        count: self.images,
+                    };
+                    weight
+                }
+                Part::Convolution {
+                    weight,
+                    gamma,
+                    beta,
+                    ..
+                } => {
+                    parts[gamma] = gradient::Part::Written;
+                    parts[beta] = gradient::Part::Written;
+                    weight
+                }
+            };
+            parts[weight] = gradient::Part::Products(Products {
+                geometry: Geometry::of(network, e),
+                pre: self.state(edge.pre),
+                pre_stride: 0,
+                post: error,
+                post_stride: 0,
+                one: true,
+            });
+        }
+        parts
+    }
+}
+
+impl Layer {
+    fn new(
+        setup: &Setup,
+        parameters: &Parameters,
+        running: &[Option<Running>],
+        convolutions: &[Option<Convolution>],
+        states: &[*const c_void],
+        l: usize,
+        images: usize,
+    ) -> Result<Self> {
+        let (device, network) = (&setup.device, setup.model.network());
+        let units = images * padded_units(network.layers()[l].shape);
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
+        let mut table = Vec::new();
+        let mut full = network.layers()[l].shape;
+        let mut pooled = false;
+        for (e, edge) in network.edges_into(l) {
+            let Part::Convolution { bias, .. } = setup.model.part(e) else {
+                unreachable!("hidden layers have convolutions alone")
+            };
+            let g = Geometry::of(network, e);
+            (full, pooled) = (g.full, g.pooled);
+            let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
+            let target = Target {
+                bias: bias.map_or(null::<f32>().cast_const(), start),
+                raw: convolution(convolutions, e).convolved.ptr(),
+                ..Target::new(g.full)
+            };
+            let source = source(g.pre, states[edge.pre]);
+            let taps = taps_up(e, &g, &whole(g.full)).into_iter();
+            let taps: Vec<_> = taps.map(|tap| (tap, source)).collect();
+            sweep.add(&target, &whole(g.full), &taps);
+            table.push(batch_norm(setup, parameters, running, convolutions, e));
+        }
+        let state = Buffer::new(device, units * setup.format.bytes())?;
+        let argmax = pooled.then(|| Buffer::new(device, units)).transpose()?;
+        let table = Buffer::from_slice(device, &table)?;
+        let rows = images * full.pixels();
+        Ok(Self {
+            args: EqBatchNormArgs {
+                edges: table.ptr(),
+                state: state.ptr(),
+                argmax: argmax
+                    .as_ref()
+                    .map_or(null(), |argmax: &Buffer<u8>| argmax.ptr()),
+                gradient: null::<f32>().cast_const(),
+                edge_count: table.len() as u32,
+                images: images as u32,
+                height: full.height as u32,
+                width: full.width as u32,
+                channels: padded(full.channels) as u32,
+                splits: rows.div_ceil(ROWS_PER_SPLIT) as u32,
+                rows_per_split: ROWS_PER_SPLIT as u32,
+                evaluate: 0,
+                epsilon: NORM_EPSILON as f32,
+                momentum: NORM_MOMENTUM as f32,
+            },
+            sweep: sweep.build(device)?,
+            state,
+            _argmax: argmax,
+            _table: table,
+        })
+    }
+}
+
+fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
+    convolutions[e].as_ref().expect("the edge is a convolution")
+}
+
+/// The normalisation of edge `e` as its forward pass needs it.
+fn batch_norm(
+    setup: &Setup,
+    parameters: &Parameters,
+    running: &[Option<Running>],
+    convolutions: &[Option<Convolution>],
+    e: usize,
+) -> EqBatchNorm {
+    let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
+        unreachable!("only convolutions are normalised")
+    };
+    let convolution = convolution(convolutions, e);
+    let running = running[e].as_ref().expect("a convolution has statistics");
+    let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
+    EqBatchNorm {
+        convolved: convolution.convolved.ptr(),
+        scale: start(gamma),
+        shift: start(beta),
+        mean: convolution.mean.ptr(),
+        inverse: convolution.inverse.ptr(),
+        running_mean: running.mean.ptr(),
+        running_variance: running.variance.ptr(),
+        partials: convolution.partials.ptr(),
+        scale_gradient: null(),
+        shift_gradient: null(),
+        difference: null(),
+    }
+}
+
+/// An image that taps read, which has one side.
+fn source(shape: Shape, values: *const c_void) -> EqSource {
+    EqSource {
+        sides: [values; 2],
+        component_stride: 0,
+        height: shape.height as i32,
+        width: shape.width as i32,
+        channels: padded(shape.channels) as u32,
+        updated: 0,
+    }
+}
+
+fn raw_args(weights: *const c_void) -> EqRelaxArgs {
+    EqRelaxArgs {
+        form: EQ_FORM_RAW,
+        weights,
+        ..EqRelaxArgs::default()
+    }
+}
