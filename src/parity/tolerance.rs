@@ -16,7 +16,7 @@
 //! | parameters after AdamW | rms error over all parameters / learning rate | 1e-3 | 1, in sum-and-difference form 0.05 |
 //! | feed-forward: logits and losses | largest error / largest value | 1e-9, after updates 1e-8 | 1e-4, after updates 1e-3 |
 //! | feed-forward: gradients | as above | 1e-6 | 1e-4 |
-//! | feed-forward: after three steps | SGD, Adam as above; running statistics: error / layer norm | 1e-6, 1e-3; 1e-8 | 1e-4, 0.05; 1e-2 |
+//! | feed-forward: after three steps | SGD, Adam as above; running statistics: error / layer norm | 1e-6, 1e-3; 1e-8 | 1e-4, 1e-2; 1e-3 |
 //! | learning rates | largest error / initial rate | 1e-9 | the same |
 //! | augmented bytes | exact | | |
 //! | normalised images | largest error / largest value | 1e-6 | the same |
@@ -44,9 +44,10 @@
 //!   5e-4 flips some of them, or an argmax of max pooling: states then differ by up to 6e-2 in a unit, the gradient by up
 //!   to 15 %, and training steps follow other paths. The bounds for those files are twice what was measured: they catch a
 //!   wrong index or sign, not a lost digit. Only the sum-and-difference form is judged.
-//! - *Feed-forward networks, fp32*: the bias of a convolution before batch normalisation has a gradient of zero but for
-//!   rounding. Adam makes full steps of that noise, unless weight decay outweighs it, and running means follow the bias: hence
-//!   the wide bounds for both. 2e-4 was measured for running means, 8e-3 learning rates for parameters, 1e-6 for the rest.
+//! - *Feed-forward networks*: fp32 leaves 1e-6 of everything, and 2e-5 learning rates after Adam. (PyTorch gives the bias of a
+//!   convolution before batch normalisation a gradient of rounding errors; its true gradient is zero, and here it is zero.) In
+//!   fp16 single units fall on the other side of relu, 1 % of the gradient of a batch of four images; three steps at a
+//!   learning rate of 0.1 multiply that: later quantities are held to no more than that nothing went astray.
 //! - *Schedules*: PyTorch steps its cosine by a recurrence, we use the closed form; 300 steps leave 1e-13.
 
 use crate::device::Precision;
@@ -188,11 +189,11 @@ impl Tolerances {
         feed_forward: FeedForwardTolerances {
             first: 1e-4,
             later: 1e-3,
-            statistics: 1e-2,
+            statistics: 1e-3,
             gradient: 1e-4,
             gradient_scale: Scale::GlobalNorm,
             sgd: 1e-4,
-            adam: 0.05,
+            adam: 1e-2,
         },
         resolves_small_gradients: false,
         forms: &[NudgedPhase::Direct, NudgedPhase::SumDifference],
@@ -216,8 +217,8 @@ impl Tolerances {
         },
         feed_forward: FeedForwardTolerances {
             first: 5e-2,
-            later: 0.2,
-            statistics: 0.2,
+            later: 0.5,
+            statistics: 0.3,
             gradient: 0.1,
             gradient_scale: Scale::GlobalNorm,
             sgd: 0.1,

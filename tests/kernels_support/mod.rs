@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each suite uses a part
 
 use anyhow::Result;
+use eqprop_cuda::backprop::{self, FeedForward};
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::ep::{
     Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
@@ -296,6 +297,58 @@ pub fn train(
             keep(format!("batch {b} {name}"), flat(tensor));
         }
     }
+    Ok(Trace { values })
+}
+
+/// A feed-forward network of a random graph: widths that are no multiples of a tile, skip edges, pooling.
+pub fn random_feed_forward(seed: u64) -> FeedForward {
+    let mut attempts = (0..).map(|attempt| random_network(1000 * seed + attempt));
+    attempts
+        .find_map(|network| FeedForward::of(&network).ok())
+        .expect("one in a few graphs has what backpropagation needs")
+}
+
+/// Training steps of a feed-forward network, an evaluation, and what they leave behind.
+pub fn train_feed_forward(
+    backend: &mut dyn backprop::Backend,
+    model: &FeedForward,
+    batches: &[Images],
+    optimizer: OptimizerConfig,
+) -> Result<Trace> {
+    let mut values = Vec::new();
+    let mut keep = |name: String, tensor: Vec<f64>| values.push((name, tensor));
+    let rates: Vec<f64> = (0..model.parameter_names().len())
+        .map(|i| 0.01 + 0.001 * i as f64)
+        .collect();
+    backend.set_optimizer(optimizer)?;
+    for (b, batch) in batches.iter().enumerate() {
+        let outcome = backend.forward(&batch.images, &batch.labels, backprop::Mode::Train)?;
+        keep(format!("batch {b} cost"), outcome.cost);
+        keep(
+            format!("batch {b} logits"),
+            flat(&backend.logits()?.into_dyn()),
+        );
+        backend.backward()?;
+        for (name, tensor) in (model.parameter_names().iter()).zip(backend.gradient()?.tensors()) {
+            keep(format!("batch {b} gradient {name}"), flat(tensor));
+        }
+        backend.step(&rates)?;
+        let state = backend.state()?;
+        let names = model
+            .parameter_names()
+            .iter()
+            .chain(model.statistic_names());
+        let tensors = state.parameters.tensors().iter().chain(&state.statistics);
+        for (name, tensor) in names.zip(tensors) {
+            keep(format!("batch {b} {name}"), flat(tensor));
+        }
+    }
+    let batch = &batches[0];
+    backend.forward(&batch.images, &batch.labels, backprop::Mode::Evaluate)?;
+    keep(
+        "evaluated logits".into(),
+        flat(&backend.logits()?.into_dyn()),
+    );
     Ok(Trace { values })
 }
 
