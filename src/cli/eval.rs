@@ -113,7 +113,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let evaluation = evaluate(
         &mut *backend,
         &loader,
-        network.classes(),
+        network,
         cost,
         &relaxation,
         &interrupt::requested,

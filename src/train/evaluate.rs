@@ -1,9 +1,11 @@
 //! A pass over test images: the free phase alone, from zero.
 
+use super::Probe;
 use super::metrics::Tally;
 use super::progress::Progress;
 use crate::data::{Batch, Loader};
 use crate::ep::{Backend, BatchOutcome, CostFunction, PhaseReport, Relaxation, Start};
+use crate::network::Network;
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -52,7 +54,7 @@ pub(super) fn relax(
 pub fn evaluate(
     backend: &mut dyn Backend,
     loader: &Loader,
-    classes: usize,
+    network: &Network,
     cost: CostFunction,
     relaxation: &Relaxation,
     interrupted: &dyn Fn() -> bool,
@@ -61,7 +63,7 @@ pub fn evaluate(
     let mut progress = Progress::start("test ".into(), loader.examples(), 0);
     let mut evaluation = Evaluation {
         tally: Tally::default(),
-        classes: vec![(0, 0); classes],
+        classes: vec![(0, 0); network.classes()],
     };
     for batch in loader.epoch(0, 0) {
         if interrupted() {
@@ -76,6 +78,9 @@ pub fn evaluate(
         evaluation
             .tally
             .add(&outcome, &batch.labels, &report, relaxation.omega);
+        if batch.index == loader.last_full_batch() {
+            evaluation.tally.probe = Some(Probe::states(network, backend)?);
+        }
         progress.advance(batch.len(), evaluation.tally.top1_error());
     }
     evaluation.tally.seconds = begun.elapsed().as_secs_f64();

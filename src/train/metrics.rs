@@ -1,5 +1,6 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
+use super::Probe;
 use crate::ep::{BatchOutcome, PhaseReport};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub struct Tally {
     /// phases in which the safeguard against growth lowered it
     eased: usize,
     pub seconds: f64,
+    /// left out while there is none: the checkpoints of older versions keep their checksum
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 impl Tally {
@@ -77,6 +81,7 @@ impl Tally {
                 .then(|| self.nudged_iterations as f64 / batches),
             smallest_omega: self.omega.unwrap_or(1.0),
             eased_phases: self.eased,
+            probe: self.probe.clone().unwrap_or_default(),
         }
     }
 }
@@ -98,6 +103,9 @@ pub struct Measures {
     pub smallest_omega: f64,
     /// phases in which it did
     pub eased_phases: usize,
+    /// empty in what older versions recorded
+    #[serde(flatten)]
+    pub probe: Probe,
 }
 
 impl Measures {

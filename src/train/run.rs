@@ -7,10 +7,13 @@
 use super::checkpoint::{Best, Checkpoint, Position};
 use super::evaluate::{Diverged, Evaluation, evaluate, relax};
 use super::folder::RunFolder;
+use super::interrupt;
 use super::metrics::{Record, Tally};
+use super::probe::Probe;
 use super::progress::{Progress, say};
 use crate::data::{Batch, Loader};
 use crate::ep::{Backend, Start};
+use crate::track::Tracking;
 use anyhow::{Context, Result, anyhow, bail};
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,7 @@ pub struct Trainer<'a> {
     train: Loader,
     test: Loader,
     folder: RunFolder,
+    tracking: Tracking,
     interrupted: &'a dyn Fn() -> bool,
     saved: Instant,
 }
@@ -58,9 +62,15 @@ impl<'a> Trainer<'a> {
             train,
             test,
             folder,
+            tracking: Tracking::default(),
             interrupted,
             saved: Instant::now(),
         })
+    }
+
+    /// The same, handing its measures to `tracking` after each epoch.
+    pub fn tracked(self, tracking: Tracking) -> Self {
+        Self { tracking, ..self }
     }
 
     /// Trains until the last epoch is over or until it is interrupted.
@@ -74,10 +84,12 @@ impl<'a> Trainer<'a> {
             let tested = if trained { self.test_epoch()? } else { None };
             let Some(tested) = tested else {
                 self.save()?;
+                self.tracking.finish(interrupt::EXIT_CODE);
                 return Ok(Ending::Interrupted);
             };
             self.end_epoch(&tested)?;
         }
+        self.tracking.finish(0);
         Ok(Ending::Finished(self.run.best))
     }
 
@@ -133,18 +145,20 @@ impl<'a> Trainer<'a> {
                 gradient.norm
             )));
         }
+        if batch.index == self.train.last_full_batch() {
+            tally.probe = Some(Probe::states_and_gradient(&self.run.network, self.backend)?);
+        }
         self.backend.step(rates)
     }
 
     /// The test pass after an epoch; `None` when interrupted.
     fn test_epoch(&mut self) -> Result<Option<Evaluation>> {
         let config = &self.run.config;
-        let classes = self.run.network.classes();
         let (cost, relaxation) = (config.lossfn, config.free_relaxation());
         evaluate(
             self.backend,
             &self.test,
-            classes,
+            &self.run.network,
             cost,
             &relaxation,
             self.interrupted,
@@ -178,6 +192,7 @@ impl<'a> Trainer<'a> {
         }
         // The last checkpoint comes last: see `folder`.
         self.folder.add_record(&record)?;
+        self.tracking.log(&record);
         self.collect()?;
         if improved {
             self.folder.save_best(&self.run)?;
