@@ -106,7 +106,14 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
     let path = folder.path().to_path_buf();
-    let tracking = Tracking::begin(&run.config, &run.network, &path, run.position.epoch, client)?;
+    let epochs = run.position.epoch;
+    let tracking = match Tracking::begin(&run.config, &run.network, &path, epochs, client) {
+        Ok(tracking) => tracking,
+        Err(error) => {
+            folder.abandon();
+            return Err(error);
+        }
+    };
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;

@@ -47,13 +47,14 @@ impl Tracking {
             names: Names::of(network),
             trackers: Vec::new(),
         };
-        if config.tensorboard {
-            let (file, is_new) = tensorboard::EventFile::create(folder, epochs)?;
-            tracking.add("--tensorboard", file, is_new, folder)?;
-        }
+        // First what fails more often, so that nothing is left of the other.
         if let Some(client) = client {
             let (run, is_new) = client.begin(folder, config)?;
             tracking.add("--wandb", run, is_new, folder)?;
+        }
+        if config.tensorboard {
+            let (file, is_new) = tensorboard::EventFile::create(folder, epochs)?;
+            tracking.add("--tensorboard", file, is_new, folder)?;
         }
         Ok(tracking)
     }
@@ -85,7 +86,9 @@ impl Tracking {
         let values = series::values(record, &self.names);
         self.trackers.retain_mut(|(option, tracker)| {
             let logged = tracker.log(record.epoch, &values);
-            warn(option, &logged);
+            if let Err(error) = &logged {
+                warn(option, error);
+            }
             logged.is_ok()
         });
     }
@@ -93,13 +96,15 @@ impl Tracking {
     /// The session is over, with the exit status that the process will have.
     pub fn finish(&mut self, exit_code: u8) {
         for (option, mut tracker) in self.trackers.drain(..) {
-            warn(option, &tracker.finish(exit_code));
+            if let Err(error) = tracker.finish(exit_code) {
+                warn(option, &error);
+            }
         }
     }
 }
 
-fn warn(option: &str, result: &Result<()>) {
-    if let Err(error) = result {
-        eprintln!("warning: {option}: {error:#}; the run goes on without it");
-    }
+fn warn(option: &str, error: &anyhow::Error) {
+    eprintln!(
+        "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
+    );
 }
