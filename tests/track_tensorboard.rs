@@ -242,8 +242,7 @@ fn a_damaged_folder_is_an_error_before_training_or_is_left_alone() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_in_mid_run_is_a_warning() {
-    // The limit is on the size of a file: checkpoints are smaller than 8 blocks of 1024 bytes, an event file of many
-    // epochs is larger.
+    // The limit is on the size of a file: the event file is the only one that grows beyond 24 KiB.
     let folder = tempfile::tempdir().unwrap();
     let program = assert_cmd::cargo::cargo_bin("eqprop-cuda");
     let script = format!(

@@ -5,6 +5,8 @@ use assert_cmd::Command;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// A run of a second or less.
 const TINY: &str = "--dataset FashionMNIST-mini --offline --channels 1,1,1,1 --limit-train 48 --limit-test 16 \
@@ -69,6 +71,12 @@ impl Place {
         let text = fs::read_to_string(self.path().join("calls.jsonl")).unwrap_or_default();
         let call = |line: &str| serde_json::from_str(line).unwrap();
         text.lines().map(call).collect()
+    }
+
+    /// A line may be in the writing.
+    fn calls_so_far(&self) -> usize {
+        let text = fs::read_to_string(self.path().join("calls.jsonl")).unwrap_or_default();
+        text.matches('\n').count()
     }
 
     fn metrics(&self) -> Vec<Value> {
@@ -214,11 +222,46 @@ fn a_client_that_dies_is_one_warning_and_training_goes_on() {
 }
 
 #[test]
-fn a_run_that_fails_or_is_interrupted_says_so() {
+fn a_run_that_fails_says_so() {
     let place = Place::new();
     let diverging = TINY.replace("--epochs 2", "--epochs 200 --learning-rate 1e9");
     let text = error(&mut place.train(&format!("{diverging} --wandb --output run")));
     assert!(text.contains("diverged"), "{text}");
-    let (name, code) = place.calls().pop().unwrap();
-    assert_eq!((name.as_str(), code), ("finish", json!(1)));
+    assert_eq!(place.calls().pop(), Some(("finish".into(), json!(1))));
+}
+
+/// Ctrl-C goes to all processes of a terminal: the client must not take it for itself.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_the_run_there_too() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::new();
+    let long = TINY.replace("--epochs 2", "--epochs 100000");
+    let prepared = place.train(&format!("{long} --wandb --output run"));
+    let mut command = std::process::Command::new(prepared.get_program());
+    command.current_dir(place.path()).args(prepared.get_args());
+    for (name, value) in prepared.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let silent = std::process::Stdio::null;
+    let mut child = command
+        .process_group(0)
+        .stdout(silent())
+        .stderr(silent())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while place.calls_so_far() < 2 && Instant::now() < deadline {
+        sleep(Duration::from_millis(5));
+    }
+    let group = format!("-{}", child.id());
+    let status = std::process::Command::new("kill")
+        .args(["-INT", "--", &group])
+        .status();
+    assert!(status.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(place.calls().pop(), Some(("finish".into(), json!(130))));
 }
