@@ -2,12 +2,12 @@
 
 import json
 import pathlib
-import tomllib
+import re
 
-# Above the input; the last one is the output, which has no bounds to saturate at.
-LAYERS = {
-    "hopfieldresnet13": ["h1a", "h1b", "h2a", "h2b", "h3a", "h3b", "h4a", "h4b", "output"],
-    "vgg5": ["h1", "h2", "h3", "h4", "output"],
+# Layers above the input, and the number of weight tensors. The last layer is the output, which has no bounds to saturate at.
+NETWORKS = {
+    "hopfieldresnet13": (["h1a", "h1b", "h2a", "h2b", "h3a", "h3b", "h4a", "h4b", "output"], 13),
+    "vgg5": (["h1", "h2", "h3", "h4", "output"], 5),
 }
 SINGLE = [
     "energy", "cost", "top1_error", "top5_error", "images_per_second", "seconds", "free_iterations", "smallest_omega",
@@ -36,9 +36,8 @@ def of_epoch(record, layers, tensors):
 def compare(run, found, rounded):
     """Fails unless `found`, {series: [(epoch, value)]}, is what the run recorded, each value `rounded`."""
     run = pathlib.Path(run)
-    config = tomllib.loads((run / "config.toml").read_text())
-    layers = LAYERS[config["network"]]
-    weights = len(config["learning-rates-weights"])
+    network = re.search('^network = "(.*)"', (run / "config.toml").read_text(), re.MULTILINE)
+    layers, weights = NETWORKS[network[1]]
     tensors = [f"bias.{l + 1}" for l in range(len(layers))] + [f"weight.{e}" for e in range(weights)]
     expected = {}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
