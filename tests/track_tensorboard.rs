@@ -67,9 +67,7 @@ fn events(path: &Path) -> Vec<Event> {
     while !rest.is_empty() {
         let masked = |bytes: &[u8]| {
             let crc = crc32c::crc32c(bytes);
-            ((crc >> 15) | (crc << 17))
-                .wrapping_add(0xa282_ead8)
-                .to_le_bytes()
+            crc.rotate_left(17).wrapping_add(0xa282_ead8).to_le_bytes()
         };
         let (length, after) = rest.split_at(8);
         assert_eq!(after[..4], masked(length));

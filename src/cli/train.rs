@@ -26,7 +26,7 @@ pub struct TrainArgs {
     /// Go on with the run in a folder, or from a checkpoint; without a value: with the run in --output, or begin it
     #[arg(long, value_name = "DIR|CHECKPOINT", num_args = 0..=1, help_heading = "Run")]
     resume: Option<Option<PathBuf>>,
-    /// Nothing goes to Weights & Biases, whatever --wandb or a configuration says (which is the default)
+    /// Send nothing to Weights & Biases, whatever --wandb or a configuration file says
     #[arg(long, help_heading = "Run")]
     no_wandb: bool,
 
