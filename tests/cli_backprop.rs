@@ -167,6 +167,34 @@ fn exported_tensors_have_the_names_of_the_published_state_dict() {
 }
 
 #[test]
+fn norms_of_gradients_are_recorded_and_event_files_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(
+        folder.path(),
+        &format!("train {TINY} --tensorboard --output run"),
+    );
+    let record = &records(&run)[0];
+    let norms = record["train"]["gradient_norms"].as_array().unwrap();
+    // Twelve convolutions with four tensors each, and the head with two.
+    assert_eq!(norms.len(), 12 * 4 + 2);
+    assert!(record["train"]["state_norms"].is_null());
+    let events: Vec<_> = fs::read_dir(run.join("tensorboard")).unwrap().collect();
+    let events = fs::read(events[0].as_ref().unwrap().path()).unwrap();
+    let holds = |name: &str| events.windows(name.len()).any(|w| w == name.as_bytes());
+    for name in [
+        "cost/train",
+        "learning_rate",
+        "gradient_norm/layers.8_9.weight/train",
+    ] {
+        assert!(holds(name), "{name}");
+    }
+    for name in ["energy", "state_norm", "free_iterations"] {
+        assert!(!holds(name), "{name}");
+    }
+}
+
+#[test]
 fn what_does_not_go_together_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

@@ -1,6 +1,7 @@
 //! `eqprop-cuda train`
 
 use super::{load_data, loader, use_threads};
+use crate::track::{Tracking, series::Names, wandb};
 use crate::train::{
     Checkpoint, Config, Ending, Learner, RunFolder, Settings, Trainer, UsageError, interrupt,
     presets, say,
@@ -26,7 +27,7 @@ pub struct TrainArgs {
     /// Go on with the run in a folder, or from a checkpoint; without a value: with the run in --output, or begin it
     #[arg(long, value_name = "DIR|CHECKPOINT", num_args = 0..=1, help_heading = "Run")]
     resume: Option<Option<PathBuf>>,
-    /// Accepted because the published program has it; nothing is sent anywhere
+    /// Send nothing to Weights & Biases, whatever --wandb or a configuration file says
     #[arg(long, help_heading = "Run")]
     no_wandb: bool,
 
@@ -49,7 +50,10 @@ enum Place {
     Old(PathBuf),
 }
 
-pub fn run(args: TrainArgs) -> Result<ExitCode> {
+pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
+    if args.no_wandb {
+        args.settings.wandb = Some(false);
+    }
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let preset = args.preset.as_deref();
     let (mut run, place) = match resumed_path(&args)? {
@@ -76,6 +80,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
@@ -100,6 +105,15 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
     let path = folder.path().to_path_buf();
+    let epochs = run.position.epoch;
+    let names = Names::new(&run.network, run.names()?.0);
+    let tracking = match Tracking::begin(&run.config, names, &path, epochs, client) {
+        Ok(tracking) => tracking,
+        Err(error) => {
+            folder.abandon();
+            return Err(error);
+        }
+    };
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;
@@ -114,7 +128,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.test, false),
     );
     interrupt::install()?;
-    let trainer = Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?;
+    let trainer =
+        Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?.tracked(tracking);
     Ok(match trainer.run()? {
         Ending::Finished(best) => {
             let best = best.map_or(String::new(), |best| {

@@ -100,6 +100,11 @@ impl Loader {
         self.shared.dataset.len()
     }
 
+    /// Number of the last batch that has all its examples; 0 when no batch has.
+    pub fn last_full_batch(&self) -> usize {
+        (self.examples() / self.shared.options.batch_size).max(1) - 1
+    }
+
     /// The batches of `epoch` from number `first_batch` on, in order. Dropping the iterator stops its threads.
     pub fn epoch(&self, epoch: u64, first_batch: usize) -> Epoch {
         let n = self.shared.dataset.len();

@@ -94,11 +94,16 @@ pub struct Config {
     pub threads: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_every: Option<usize>,
+    // Left out where they are off: the checkpoints of older versions keep their checksum.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tensorboard: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wandb: bool,
 }
 
 /// Settings that do not decide what is computed, and may change when a run is resumed. `epochs` is among them because a
 /// finished run may be given more; that stretches its cosine schedule.
-const MAY_CHANGE: [&str; 7] = [
+const MAY_CHANGE: [&str; 9] = [
     "epochs",
     "data-dir",
     "offline",
@@ -106,6 +111,8 @@ const MAY_CHANGE: [&str; 7] = [
     "device",
     "threads",
     "save-every",
+    "tensorboard",
+    "wandb",
 ];
 
 impl Config {

@@ -47,6 +47,9 @@ pub fn evaluate(
             *correct += usize::from(prediction == label);
         }
         (evaluation.tally).add(&lesson, &batch.labels, config.omega);
+        if batch.index == loader.last_full_batch() {
+            evaluation.tally.probe = Some(learner.probe_states(network)?);
+        }
         progress.advance(batch.len(), evaluation.tally.top1_error());
     }
     evaluation.tally.seconds = begun.elapsed().as_secs_f64();

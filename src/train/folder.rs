@@ -7,6 +7,7 @@
 //! | `metrics.jsonl` | one object per epoch ([`Record`]) |
 //! | `last.safetensors` | the run as it was last saved ([`Checkpoint`]) |
 //! | `best.safetensors` | the same after the epoch with the smallest test error |
+//! | `tensorboard/`, `wandb/`, `wandb-id` | what [`crate::track`] keeps, when it was asked for |
 //!
 //! Each is replaced as a whole. At the end of an epoch the last checkpoint comes last, so that whatever it says has been
 //! recorded; what a killed run recorded beyond it is dropped on resuming, and computed again to the same bits.
@@ -136,6 +137,12 @@ impl RunFolder {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Removes the folder of a run that cannot begin, unless something is in it.
+    pub fn abandon(self) {
+        // A folder that stays does no harm.
+        let _ = fs::remove_dir(&self.path);
     }
 
     /// Writes `config.toml`, and `network.toml` when the network came from a file.

@@ -1,7 +1,7 @@
 //! What learns: a backend of either algorithm behind what the training loop asks of it, batch by batch.
 
 use super::settings::Algorithm;
-use super::{Config, Learned, evaluate::Diverged};
+use super::{Config, Learned, Probe, evaluate::Diverged};
 use crate::backprop;
 use crate::data::Batch;
 use crate::ep::{self, BatchOutcome, PhaseReport, Start};
@@ -178,6 +178,23 @@ impl Learner {
         };
         check_outcome(&lesson.outcome)?;
         Ok(lesson)
+    }
+
+    /// A look at the free state of the present batch; at nothing in backpropagation.
+    pub fn probe_states(&self, network: &Network) -> Result<Probe> {
+        match self {
+            Self::EquilibriumPropagation(backend) => Probe::states(network, &**backend),
+            Self::Backpropagation(_) => Ok(Probe::default()),
+        }
+    }
+
+    /// The same, and at the gradient of the training step.
+    pub fn probe(&self, network: &Network) -> Result<Probe> {
+        let gradient = match self {
+            Self::EquilibriumPropagation(backend) => backend.gradient()?,
+            Self::Backpropagation(backend) => backend.gradient()?,
+        };
+        Ok(self.probe_states(network)?.with_gradient(&gradient))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
-use super::Lesson;
+use super::{Lesson, Probe};
 use crate::ep::PhaseReport;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub struct Tally {
     /// phases in which the safeguard against growth lowered it
     eased: usize,
     pub seconds: f64,
+    /// left out while there is none: the checkpoints of older versions keep their checksum
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 impl Tally {
@@ -73,6 +76,7 @@ impl Tally {
             nudged_iterations: per_batch(self.nudged_iterations),
             smallest_omega: self.omega,
             eased_phases: self.eased,
+            probe: self.probe.clone().unwrap_or_default(),
         }
     }
 }
@@ -99,6 +103,9 @@ pub struct Measures {
     /// phases in which it did
     #[serde(default)]
     pub eased_phases: usize,
+    /// empty in what older versions recorded
+    #[serde(flatten)]
+    pub probe: Probe,
 }
 
 impl Measures {

@@ -7,11 +7,13 @@
 use super::checkpoint::{Best, Checkpoint, Position};
 use super::evaluate::{Diverged, Evaluation, evaluate};
 use super::folder::RunFolder;
+use super::interrupt;
 use super::learner::Learner;
 use super::memory;
 use super::metrics::Record;
 use super::progress::{Progress, say};
 use crate::data::Loader;
+use crate::track::Tracking;
 use anyhow::{Context, Result, anyhow};
 use std::time::{Duration, Instant};
 
@@ -34,6 +36,7 @@ pub struct Trainer<'a> {
     train: Loader,
     test: Loader,
     folder: RunFolder,
+    tracking: Tracking,
     interrupted: &'a dyn Fn() -> bool,
     saved: Instant,
 }
@@ -56,9 +59,15 @@ impl<'a> Trainer<'a> {
             train,
             test,
             folder,
+            tracking: Tracking::default(),
             interrupted,
             saved: Instant::now(),
         })
+    }
+
+    /// The same, handing its measures to `tracking` after each epoch.
+    pub fn tracked(self, tracking: Tracking) -> Self {
+        Self { tracking, ..self }
     }
 
     /// Trains until the last epoch is over or until it is interrupted.
@@ -72,10 +81,12 @@ impl<'a> Trainer<'a> {
             let tested = if trained { self.test_epoch()? } else { None };
             let Some(tested) = tested else {
                 self.save()?;
+                self.tracking.finish(interrupt::EXIT_CODE);
                 return Ok(Ending::Interrupted);
             };
             self.end_epoch(&tested)?;
         }
+        self.tracking.finish(0);
         Ok(Ending::Finished(self.run.best))
     }
 
@@ -103,6 +114,9 @@ impl<'a> Trainer<'a> {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
             tally.add(&lesson, &batch.labels, config.omega);
+            if batch.index == self.train.last_full_batch() {
+                tally.probe = Some(self.learner.probe(&self.run.network)?);
+            }
             self.run.position.batch = batch.index + 1;
             progress.advance(batch.len(), tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
@@ -156,6 +170,7 @@ impl<'a> Trainer<'a> {
         }
         // The last checkpoint comes last: see `folder`.
         self.folder.add_record(&record)?;
+        self.tracking.log(&record);
         self.collect()?;
         if improved {
             self.folder.save_best(&self.run)?;

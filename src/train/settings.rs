@@ -223,6 +223,12 @@ pub struct Settings {
     /// Save a checkpoint every N batches besides at each end of an epoch [default: every ten minutes]
     #[arg(long, value_parser = count, value_name = "BATCHES", allow_hyphen_values = true, help_heading = "Record")]
     pub save_every: Option<usize>,
+    /// Write TensorBoard event files into the run's folder
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, help_heading = "Record")]
+    pub tensorboard: Option<bool>,
+    /// Send the measures to Weights & Biases; needs Python 3 with its package wandb
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true, help_heading = "Record")]
+    pub wandb: Option<bool>,
 }
 
 impl Settings {

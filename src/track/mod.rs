@@ -1,0 +1,110 @@
+//! A run's series for TensorBoard and for Weights & Biases, besides `metrics.jsonl`.
+//!
+//! After each epoch [`Tracking`] turns the epoch's [`Record`] into named values ([`series`]) and hands them to the
+//! trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the user's own `wandb` package.
+//! A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a warning,
+//! for training is worth more than its log. `docs/tracking.md` defines every series.
+
+pub mod event;
+pub mod series;
+pub mod tensorboard;
+pub mod wandb;
+
+use crate::train::{Config, Record, RunFolder};
+use anyhow::Result;
+use series::Names;
+use std::path::Path;
+
+/// Something that keeps the series of a run.
+pub trait Tracker {
+    /// Takes the values of epoch `epoch`, counted from 1.
+    fn log(&mut self, epoch: usize, values: &[(String, f64)]) -> Result<()>;
+
+    /// The session is over, with the exit status that the process will have. Without this call it ended by an error.
+    fn finish(&mut self, exit_code: u8) -> Result<()>;
+}
+
+/// The trackers of a training session.
+#[derive(Default)]
+pub struct Tracking {
+    names: Names,
+    /// with the option that asked for it
+    trackers: Vec<(&'static str, Box<dyn Tracker>)>,
+}
+
+impl Tracking {
+    /// Begins what `config` asks for, for the run in `folder` that has come to the end of epoch `epochs`; `names` are those of its
+    /// series. A tracker that
+    /// knows nothing of the run yet gets its earlier epochs too. `client` is there when `config.wandb` is set.
+    pub fn begin(
+        config: &Config,
+        names: Names,
+        folder: &Path,
+        epochs: usize,
+        client: Option<wandb::Client>,
+    ) -> Result<Self> {
+        let mut tracking = Self {
+            names,
+            trackers: Vec::new(),
+        };
+        // First what fails more often, so that nothing is left of the other.
+        if let Some(client) = client {
+            let (run, is_new) = client.begin(folder, config)?;
+            tracking.add("--wandb", run, is_new, folder)?;
+        }
+        if config.tensorboard {
+            let (file, is_new) = tensorboard::EventFile::create(folder, epochs)?;
+            tracking.add("--tensorboard", file, is_new, folder)?;
+        }
+        Ok(tracking)
+    }
+
+    fn add(
+        &mut self,
+        option: &'static str,
+        mut tracker: impl Tracker + 'static,
+        is_new: bool,
+        folder: &Path,
+    ) -> Result<()> {
+        let earlier = if is_new {
+            RunFolder::records(folder)?
+        } else {
+            Vec::new()
+        };
+        for record in earlier {
+            tracker.log(record.epoch, &series::values(&record, &self.names))?;
+        }
+        self.trackers.push((option, Box::new(tracker)));
+        Ok(())
+    }
+
+    /// Hands an epoch's values to every tracker.
+    pub fn log(&mut self, record: &Record) {
+        if self.trackers.is_empty() {
+            return;
+        }
+        let values = series::values(record, &self.names);
+        self.trackers.retain_mut(|(option, tracker)| {
+            let logged = tracker.log(record.epoch, &values);
+            if let Err(error) = &logged {
+                warn(option, error);
+            }
+            logged.is_ok()
+        });
+    }
+
+    /// The session is over, with the exit status that the process will have.
+    pub fn finish(&mut self, exit_code: u8) {
+        for (option, mut tracker) in self.trackers.drain(..) {
+            if let Err(error) = tracker.finish(exit_code) {
+                warn(option, &error);
+            }
+        }
+    }
+}
+
+fn warn(option: &str, error: &anyhow::Error) {
+    eprintln!(
+        "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
+    );
+}

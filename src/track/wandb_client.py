@@ -1,0 +1,52 @@
+"""Passes JSON lines on stdin to the wandb package: see wandb.rs."""
+
+import json
+import os
+import sys
+
+# Replies have the real stdout to themselves: what the package prints goes to stderr.
+replies = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+
+
+def reply(**message):
+    print(json.dumps(message), file=replies, flush=True)
+
+
+def fail(error):
+    reply(error=f"{type(error).__name__}: {error}")
+    sys.exit(1)
+
+
+# The present folder may hold a folder "wandb" of earlier runs, which is no package.
+sys.path = [path for path in sys.path if path]
+try:
+    import wandb
+
+    wandb.init, wandb.__version__
+except Exception as error:
+    fail(error)
+reply(ready=True)
+
+run = None
+# A trainer that goes away without a word has failed.
+exit_code = 1
+for line in sys.stdin:
+    message = json.loads(line)
+    if "init" in message:
+        try:
+            run = wandb.init(
+                resume="allow",
+                allow_val_change=True,
+                settings={"console": "off"},
+                **message["init"],
+            )
+        except Exception as error:
+            fail(error)
+        reply(id=run.id)
+    elif "log" in message:
+        run.log(message["log"], step=message["step"])
+    else:
+        exit_code = message["finish"]
+if run is not None:
+    run.finish(exit_code=exit_code)

@@ -1,0 +1,52 @@
+"""The series that a run folder must have, from its metrics.jsonl: written apart from src/track/series.rs on purpose."""
+
+import json
+import pathlib
+import re
+
+# Layers above the input, and the number of weight tensors. The last layer is the output, which has no bounds to saturate at.
+NETWORKS = {
+    "hopfieldresnet13": (["h1a", "h1b", "h2a", "h2b", "h3a", "h3b", "h4a", "h4b", "output"], 13),
+    "vgg5": (["h1", "h2", "h3", "h4", "output"], 5),
+}
+SINGLE = [
+    "energy", "cost", "top1_error", "top5_error", "images_per_second", "seconds", "free_iterations", "smallest_omega",
+    "eased_phases",
+]  # fmt: skip
+
+
+def of_epoch(record, layers, tensors):
+    """{series: value}"""
+
+    def each(series, names, values, end):
+        assert len(names) == len(values), f"{series}: {len(values)} values for {names}"
+        return {f"{series}/{name}{end}": value for name, value in zip(names, values)}
+
+    values = each("learning_rate", tensors, record["learning_rates"], "")
+    values |= each("gradient_norm", tensors, record["train"]["gradient_norms"], "/train")
+    values["peak_memory_mib"] = record["peak_memory_mib"]
+    values["nudged_iterations/train"] = record["train"]["nudged_iterations"]
+    for part in ["train", "test"]:
+        measures = record[part]
+        values |= {f"{name}/{part}": measures[name] for name in SINGLE}
+        values |= each("state_norm", layers, measures["state_norms"], f"/{part}")
+        values |= each("saturation", layers[:-1], measures["saturations"], f"/{part}")
+    return values
+
+
+def compare(run, found, rounded):
+    """Fails unless `found`, {series: [(epoch, value)]}, is what the run recorded, each value `rounded`."""
+    run = pathlib.Path(run)
+    network = re.search('^network = "(.*)"', (run / "config.toml").read_text(), re.MULTILINE)
+    layers, weights = NETWORKS[network[1]]
+    tensors = [f"bias.{l + 1}" for l in range(len(layers))] + [f"weight.{e}" for e in range(weights)]
+    expected = {}
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        for name, value in of_epoch(record, layers, tensors).items():
+            expected.setdefault(name, []).append((record["epoch"], rounded(value)))
+    assert expected, f"{run} recorded nothing"
+    for name in sorted(set(found) | set(expected)):
+        got, wanted = found.get(name), expected.get(name)
+        assert got == wanted, f"{name}: found {got}, expected {wanted}"
+    print(f"{len(expected)} series of {len(records)} epochs are equal to metrics.jsonl")
