@@ -112,7 +112,7 @@ impl CudaFeedForward {
     }
 
     /// From PyTorch's shapes to those of the layout, whose head is a convolution.
-    fn to_layout(&self, set: &ParameterSet<f64>) -> ParameterSet<f64> {
+    fn laid_out(&self, set: &ParameterSet<f64>) -> ParameterSet<f64> {
         let network = self.setup.model.network();
         let mut tensors = set.tensors().to_vec();
         for (e, _) in network.edges().iter().enumerate() {
@@ -129,8 +129,8 @@ impl CudaFeedForward {
         ParameterSet::new(Vec::new(), tensors)
     }
 
-    /// The inverse of [`Self::to_layout`].
-    fn from_layout(&self, set: ParameterSet<f64>) -> ParameterSet<f64> {
+    /// The inverse of [`Self::laid_out`].
+    fn in_torch_shapes(&self, set: ParameterSet<f64>) -> ParameterSet<f64> {
         let shapes = self.setup.model.parameter_shapes();
         let tensors = set.tensors().iter().zip(shapes).map(|(tensor, shape)| {
             let tensor = tensor.clone().into_shape_with_order(IxDyn(shape));
@@ -166,7 +166,7 @@ impl Backend for CudaFeedForward {
     }
 
     fn state(&self) -> Result<State> {
-        let parameters = self.from_layout(self.parameters.read()?);
+        let parameters = self.in_torch_shapes(self.parameters.read()?);
         let mut statistics = Vec::new();
         for (e, running) in self.running.iter().enumerate() {
             let Some(running) = running else { continue };
@@ -192,7 +192,7 @@ impl Backend for CudaFeedForward {
             state.parameters.tensors().to_vec(),
             state.statistics.clone(),
         )?;
-        self.parameters.write(&self.to_layout(&parameters))?;
+        self.parameters.write(&self.laid_out(&parameters))?;
         let mut statistics = statistics.iter();
         for running in self.running.iter_mut().flatten() {
             for buffer in [&running.mean, &running.variance] {
@@ -216,7 +216,7 @@ impl Backend for CudaFeedForward {
 
     fn optimizer_state(&self) -> Result<OptimizerState> {
         let state = self.parameters.optimizer_state()?;
-        let moments = state.moments.into_iter().map(|m| self.from_layout(m));
+        let moments = state.moments.into_iter().map(|m| self.in_torch_shapes(m));
         Ok(OptimizerState {
             moments: moments.collect(),
             ..state
@@ -224,7 +224,7 @@ impl Backend for CudaFeedForward {
     }
 
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
-        let moments = state.moments.iter().map(|m| self.to_layout(m)).collect();
+        let moments = state.moments.iter().map(|m| self.laid_out(m)).collect();
         self.parameters.set_optimizer_state(&OptimizerState {
             moments,
             steps: state.steps,
@@ -268,7 +268,7 @@ impl Backend for CudaFeedForward {
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
-        Ok(self.from_layout(self.parameters.read_gradient()?))
+        Ok(self.in_torch_shapes(self.parameters.read_gradient()?))
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
