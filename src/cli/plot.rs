@@ -81,13 +81,13 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
         (None, [run]) => run.folder.join("plots"),
         (None, _) => "plots".into(),
     };
-    std::fs::create_dir_all(&output).with_context(|| {
-        format!(
-            "cannot make the folder {}; choose another with --output",
-            output.display()
-        )
-    })?;
     let save = |figure: plot::Figure, name: &str| -> Result<()> {
+        std::fs::create_dir_all(&output).with_context(|| {
+            format!(
+                "cannot make the folder {}; choose another with --output",
+                output.display()
+            )
+        })?;
         for path in figure.save(&output, name)? {
             say(path.display());
         }

@@ -96,7 +96,8 @@ pub struct Measures {
     pub nudged_iterations: Option<f64>,
     /// below the configured one when the safeguard against growth stepped in
     pub smallest_omega: f64,
-    /// phases in which it did
+    /// phases in which it did; older files do not say
+    #[serde(default)]
     pub eased_phases: usize,
 }
 
