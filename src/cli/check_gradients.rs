@@ -23,9 +23,9 @@ use std::process::ExitCode;
 pub struct CheckGradientsArgs {
     /// A checkpoint, or the folder of a run (its best checkpoint)
     checkpoint: Option<PathBuf>,
-    /// Nudging strengths to try
-    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", default_value = "0.001,0.003,0.01,0.03,0.1,0.3")]
-    betas: Vec<f64>,
+    /// Nudging strengths to try [default: 0.001,0.003,0.01,0.03,0.1,0.3 and the run's]
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST")]
+    betas: Option<Vec<f64>>,
     /// Iterations of the free and of the nudged phases to try, such as 20+10,40+20,converged [default: half of the run's, the
     /// run's, twice that, converged]
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, value_name = "LIST")]
@@ -53,7 +53,8 @@ const FIXED: [&str; 4] = ["network", "channels", "activation", "weight-gains"];
 pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let (run, name) = network(&args)?;
     let (config, network) = (&run.config, &run.network);
-    for &beta in &args.betas {
+    let betas = args.betas.clone().unwrap_or_else(|| usual_betas(config));
+    for &beta in &betas {
         ensure!(
             beta.is_finite() && beta > 0.0,
             UsageError(format!("--betas {beta}: expected positive numbers"))
@@ -89,7 +90,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         order,
         form: config.nudged_phase,
         iterations: &iterations,
-        betas: &args.betas,
+        betas: &betas,
         variants: &VARIANTS,
     };
     say(format_args!(
@@ -163,6 +164,13 @@ fn with_batch(mut run: Checkpoint, args: &CheckGradientsArgs) -> Checkpoint {
         run.config.batch_size = run.config.batch_size.min(MOST_IMAGES);
     }
     run
+}
+
+fn usual_betas(config: &Config) -> Vec<f64> {
+    let mut betas = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, config.beta];
+    betas.sort_by(f64::total_cmp);
+    betas.dedup();
+    betas
 }
 
 fn usual(config: &Config) -> Vec<Iterations> {

@@ -97,9 +97,13 @@ fn beta_axis<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Axis {
     Axis::log("nudging strength β", estimates.map(|e| e.beta), 1e-12)
 }
 
-/// From few iterations to many.
+/// From few iterations to many. The converged line often lies on the one before it, which shows between the dashes.
 fn pen(i: usize, lengths: &[Iterations]) -> Pen {
-    Pen::solid(in_order(i, lengths.len()))
+    let colour = in_order(i, lengths.len());
+    match lengths[i] {
+        Iterations::Count { .. } => Pen::solid(colour),
+        Iterations::Converged => Pen::dashed(colour),
+    }
 }
 
 fn legend(lengths: &[Iterations]) -> Legend {
