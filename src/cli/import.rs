@@ -66,6 +66,13 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
             run.config.network, run.config.dataset
         )
     })?;
+    let names = run.network.parameter_names().into_iter();
+    for (parameter, tensor) in names.zip(run.parameters.tensors()) {
+        ensure!(
+            tensor.iter().all(|v| v.is_finite()),
+            "{name}: {parameter} holds values that are not finite, so there is nothing to go on with"
+        );
+    }
     let folder = RunFolder::create(Some(&args.output), &run.config)?;
     folder.save_config(&run.config, &run.network)?;
     folder.save_last(&run)?;

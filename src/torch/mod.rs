@@ -22,16 +22,22 @@ pub enum Tensors {
     Named(Vec<(String, ArrayD<f64>)>),
 }
 
+/// How a zip archive starts.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// Reads the file at `path`; the error names it.
 pub fn read(path: &Path) -> Result<Tensors> {
-    let file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
+    let mut file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
     let read = || {
         let size = file.metadata().context("its size cannot be found")?.len();
-        let archive = ZipArchive::new(file).map_err(|_| {
-            anyhow!(
-                "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
-            )
-        })?;
+        let mut start = Vec::new();
+        (&mut file).take(ZIP.len() as u64).read_to_end(&mut start)?;
+        ensure!(
+            start == ZIP,
+            "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
+        );
+        let archive = ZipArchive::new(file)
+            .context("its archive is damaged or was cut off; copy it again")?;
         Archive::new(archive, size)?.tensors()
     };
     read().with_context(|| format!("{} cannot be used", path.display()))
