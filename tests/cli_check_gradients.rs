@@ -112,7 +112,7 @@ fn the_run_decides_what_is_tried_unless_options_do() {
     let text = String::from_utf8(done.get_output().stdout.clone()).unwrap();
     assert!(
         text.starts_with(
-            "run/best.safetensors (hopfieldresnet13 after 1 epochs): 4 training images"
+            "run/best.safetensors (hopfieldresnet13 after epoch 1): 4 training images"
         ),
         "{text}"
     );

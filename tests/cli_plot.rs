@@ -7,7 +7,6 @@ use std::path::Path;
 
 const TINY: &str = "--dataset FashionMNIST-mini --offline --channels 4,4,8,8 --limit-train 32 --limit-test 16 --batch-size 16 \
                     --num-iterations-inference 6 --num-iterations-training 3 --mode coloured --epochs 2";
-const FIGURES: [&str; 3] = ["learning_curve", "weights", "relaxation"];
 
 fn eqprop(folder: &Path, arguments: &str) -> assert_cmd::assert::Assert {
     let mut command = Command::cargo_bin("eqprop-cuda").expect("the binary is built");
@@ -66,6 +65,18 @@ fn says(svg: &str, text: &str) -> bool {
     svg.contains(&format!(">\n{text}\n</text>"))
 }
 
+/// The first epoch with the smallest test error.
+fn best_epoch(run: &Path) -> usize {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let error = |line| {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        record["test"]["top1_error"].as_f64().unwrap()
+    };
+    let errors: Vec<f64> = text.lines().map(error).collect();
+    let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
+    1 + errors.iter().position(|&e| e == least).unwrap()
+}
+
 #[track_caller]
 fn assert_says(svg: &str, texts: &[&str]) {
     for text in texts {
@@ -78,6 +89,7 @@ fn a_run_gets_all_three_figures_and_a_table() {
     let folder = tempfile::tempdir().unwrap();
     train(folder.path(), "run");
     let printed = stdout("plot run --offline", folder.path());
+    let best = best_epoch(&folder.path().join("run"));
     let plots = folder.path().join("run/plots");
     let mut files: Vec<String> = fs::read_dir(&plots)
         .unwrap()
@@ -124,7 +136,7 @@ fn a_run_gets_all_three_figures_and_a_table() {
     assert_says(
         &weights,
         &[
-            "Parameters of run after 2 epochs",
+            &format!("Parameters of run after epoch {best}"),
             "values (%)",
             "bias.1: h1a",
             "bias.9: output",
@@ -134,13 +146,13 @@ fn a_run_gets_all_three_figures_and_a_table() {
         &weights,
         &["weight.0: input → h1a", "weight.12: h4b → output"],
     );
-    assert!(weights.contains("32×2×2×10") || weights.contains("8×2×2×10, mean "));
+    assert!(weights.contains("8×2×2×10, mean "));
 
     let relaxation = figure(&plots, "relaxation");
     assert_says(
         &relaxation,
         &[
-            "Relaxation of 16 test images: run after 2 epochs, coloured, ω = 1",
+            &format!("Relaxation of 16 test images: run after epoch {best}, coloured, ω = 1"),
             "Free: energy",
             "Nudged, β = −0.1: change",
             "Nudged, β = +0.1: residual by layer",
@@ -221,8 +233,10 @@ fn several_runs_share_a_picture_and_have_their_own() {
     assert_eq!(curves.matches("<circle").count(), 3 * 2 * 2 * 2);
     // Each run has a colour of its own, in both panels.
     for colour in ["#0072B2", "#D55E00", "#009E73"] {
-        assert_eq!(curves.matches(&format!("<circle cx")).count(), 24);
-        assert!(curves.contains(colour), "{colour}");
+        let dots = curves
+            .lines()
+            .filter(|line| line.starts_with("<circle") && line.contains(colour));
+        assert_eq!(dots.count(), 2 * 2 * 2, "{colour}");
     }
     for run in ["one", "two", "other-two"] {
         figure(&plots, &format!("weights-{run}"));
@@ -230,10 +244,7 @@ fn several_runs_share_a_picture_and_have_their_own() {
     assert!(!plots.join("relaxation-one.svg").exists());
 
     let twice = error(folder.path(), "plot one ./one --offline");
-    assert!(
-        twice.contains("./one is named twice") || twice.contains("named twice"),
-        "{twice}"
-    );
+    assert!(twice.contains("./one is named twice"), "{twice}");
 }
 
 #[test]
@@ -331,12 +342,7 @@ fn a_checkpoint_is_plotted_in_place_of_the_best() {
     )
     .success();
     let last = figure(&folder.path().join("out"), "weights");
-    assert_says(&last, &["Parameters of run after 2 epochs"]);
-    assert!(
-        FIGURES
-            .iter()
-            .filter(|f| folder.path().join("out").join(format!("{f}.svg")).exists())
-            .count()
-            == 1
-    );
+    assert_says(&last, &["Parameters of run after epoch 2"]);
+    let files = fs::read_dir(folder.path().join("out")).unwrap().count();
+    assert_eq!(files, 2, "only the two files of one figure were asked for");
 }

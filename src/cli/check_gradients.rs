@@ -151,7 +151,7 @@ fn network(args: &CheckGradientsArgs) -> Result<(Checkpoint, String)> {
     let mut run = Checkpoint::load(&path)?;
     run.config = run.config.evaluated(&args.settings, &run.network)?;
     let name = format!(
-        "{} ({} after {} epochs)",
+        "{} ({} after epoch {})",
         path.display(),
         run.network.name(),
         run.position.epoch
