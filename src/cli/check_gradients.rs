@@ -3,17 +3,16 @@
 use super::{load_data, loader, use_threads};
 use crate::device::{Device, Precision};
 use crate::diagnose::{
-    Agreement, Estimate, GradientStudy, Iterations, True, compare_gradients, true_gradient,
+    Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
+    tensor_table, true_gradient,
 };
 use crate::ep::Variant;
-use crate::network::Network;
 use crate::plot;
 use crate::train::{
     Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say,
 };
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,14 +25,14 @@ use std::process::ExitCode;
 pub struct CheckGradientsArgs {
     /// A checkpoint, or the folder of a run (its best checkpoint)
     checkpoint: Option<PathBuf>,
-    /// Nudging strengths to try
-    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST", default_value = "0.001,0.003,0.01,0.03,0.1,0.3,1")]
-    betas: Vec<f64>,
+    /// Nudging strengths to try [default: 0.001,0.003,0.01,0.03,0.1,0.3 and the run's]
+    #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST")]
+    betas: Option<Vec<f64>>,
     /// Iterations of the free and of the nudged phases to try, such as 20+10,40+20,converged [default: half of the run's, the
     /// run's, twice that, converged]
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, value_name = "LIST")]
     iterations: Option<Vec<Iterations>>,
-    /// Folder for a picture and a table of all tensors [default: none are written]
+    /// Folder for two pictures and a table with all values (gradients.csv) [default: none are written]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Preset of `train`
@@ -62,7 +61,8 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
             "{name} is trained by backpropagation, whose gradient is no estimate: there is nothing to check"
         ))
     );
-    for &beta in &args.betas {
+    let betas = args.betas.clone().unwrap_or_else(|| usual_betas(config));
+    for &beta in &betas {
         ensure!(
             beta.is_finite() && beta > 0.0,
             UsageError(format!("--betas {beta}: expected positive numbers"))
@@ -104,7 +104,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         order,
         form: config.nudged_phase,
         iterations: &iterations,
-        betas: &args.betas,
+        betas: &betas,
         variants: &VARIANTS,
     };
     say(format_args!(
@@ -124,16 +124,12 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
             row.clear();
         }
     })?;
-    tensor_table(
-        network,
-        &truth,
-        &estimates,
-        config,
-        &iterations,
-        &args.betas,
-    );
+    let mine: Vec<&Estimate> = (estimates.iter())
+        .filter(|e| e.variant == config.variant)
+        .collect();
+    by_tensor(&run, &truth, &mine);
     if let Some(folder) = &args.output {
-        save(folder, &name, network, &estimates)?;
+        save(folder, &name, &run, &estimates, &mine)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -169,7 +165,7 @@ fn network(args: &CheckGradientsArgs) -> Result<(Checkpoint, String)> {
     let mut run = Checkpoint::load(&path)?;
     run.config = run.config.evaluated(&args.settings, &run.network)?;
     let name = format!(
-        "{} ({} after {} epochs)",
+        "{} ({} after epoch {})",
         path.display(),
         run.network.name(),
         run.position.epoch
@@ -182,6 +178,13 @@ fn with_batch(mut run: Checkpoint, args: &CheckGradientsArgs) -> Checkpoint {
         run.config.batch_size = run.config.batch_size.min(MOST_IMAGES);
     }
     run
+}
+
+fn usual_betas(config: &Config) -> Vec<f64> {
+    let mut betas = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, config.beta];
+    betas.sort_by(f64::total_cmp);
+    betas.dedup();
+    betas
 }
 
 fn usual(config: &Config) -> Vec<Iterations> {
@@ -219,116 +222,66 @@ fn describe(truth: &True) {
     }
 }
 
-fn cells(agreement: &Agreement) -> String {
-    let Agreement {
-        one_minus_cosine,
-        norm_ratio,
-    } = *agreement;
-    if norm_ratio.is_nan() || one_minus_cosine.is_nan() {
-        return format!("{:>12}{:>12}", "-", "-");
-    }
-    format!("{one_minus_cosine:>12.2e}{norm_ratio:>12.5}")
-}
-
-/// `1 - cosine` of each tensor by beta: of the run's variant, in the phases closest to the run's.
-fn tensor_table(
-    network: &Network,
-    truth: &True,
-    estimates: &[Estimate],
-    config: &Config,
-    iterations: &[Iterations],
-    betas: &[f64],
-) {
+/// Two tables of every tensor's direction, of the run's variant: by beta, in phases of the run's length, and by iterations, with
+/// the run's beta; or what comes closest to them.
+fn by_tensor(run: &Checkpoint, truth: &True, estimates: &[&Estimate]) {
+    let config = &run.config;
     let own = Iterations::Count {
         free: config.num_iterations_inference,
         nudged: config.num_iterations_training,
     };
-    let shown = iterations
-        .iter()
-        .find(|&&i| i == own)
-        .unwrap_or(&iterations[0]);
+    let lengths = estimates.iter().map(|e| e.iterations);
+    let length = lengths.clone().find(|&i| i == own).or(lengths.last());
+    let distance = |beta: f64| (beta / config.beta).ln().abs();
+    let betas = estimates.iter().map(|e| e.beta);
+    let beta = betas.min_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+    let (Some(length), Some(beta)) = (length, beta) else {
+        return;
+    };
     let variant = config.variant.to_possible_value();
     let variant = variant.expect("every variant has a name");
+    let variant = variant.get_name();
+
     say(format_args!(
-        "\n1 - cosine of each tensor by beta, {}, {shown} iterations",
-        variant.get_name()
+        "\n1 - cosine of each tensor by beta: {variant}, {length} iterations"
     ));
-    let mut heading = format!("{:<34}{:>12}", "tensor", "true norm");
-    for beta in betas {
-        let _ = write!(heading, "{beta:>10}");
-    }
-    say(heading);
-    let mine = |e: &&Estimate| e.iterations == *shown && e.variant == config.variant;
-    for (t, name) in tensor_names(network).into_iter().enumerate() {
-        let tensor = &truth.gradient.tensors()[t];
-        let norm = tensor.iter().map(|v| v * v).sum::<f64>().sqrt();
-        let mut row = format!("{name:<34}{norm:>12.2e}");
-        for estimate in estimates.iter().filter(mine) {
-            let value = estimate.tensors[t].one_minus_cosine;
-            row += &match value.is_nan() {
-                true => format!("{:>10}", "-"),
-                false => format!("{value:>10.1e}"),
-            };
-        }
-        say(row);
-    }
+    let columns = estimates.iter().filter(|e| e.iterations == length);
+    let columns: Vec<_> = columns.map(|e| (e.beta.to_string(), *e)).collect();
+    say(tensor_table(&run.network, &truth.gradient, &columns));
+    say(format_args!(
+        "1 - cosine of each tensor by iterations: {variant}, beta {beta}"
+    ));
+    let columns = estimates.iter().filter(|e| e.beta == beta);
+    let columns: Vec<_> = columns.map(|e| (e.iterations.to_string(), *e)).collect();
+    say(tensor_table(&run.network, &truth.gradient, &columns));
 }
 
-/// Parameter names with the layers that they belong to.
-fn tensor_names(network: &Network) -> Vec<String> {
-    let layer = |l: usize| network.layers()[l].name.as_str();
-    let biases = network.free_layers().map(|l| layer(l).to_string());
-    let edges = network.edges().iter();
-    let weights = edges.map(|e| format!("{} -> {}", layer(e.pre), layer(e.post)));
-    let names = network.parameter_names().into_iter();
-    let of = names.zip(biases.chain(weights));
-    of.map(|(name, place)| format!("{name:<10} {place}"))
-        .collect()
-}
-
-fn save(folder: &Path, name: &str, network: &Network, estimates: &[Estimate]) -> Result<()> {
+fn save(
+    folder: &Path,
+    name: &str,
+    run: &Checkpoint,
+    estimates: &[Estimate],
+    mine: &[&Estimate],
+) -> Result<()> {
+    let all = plot::gradient_errors(&format!("Gradient estimates: {name}"), estimates)?;
+    let title = format!("Gradient estimates by tensor: {name}");
+    let tensors = plot::gradient_errors_by_tensor(&title, &run.network, mine)?;
     std::fs::create_dir_all(folder).with_context(|| {
         format!(
             "cannot make the folder {}; choose another with --output",
             folder.display()
         )
     })?;
-    let figure = plot::gradient_errors(&format!("Gradient estimates: {name}"), estimates)?;
-    let mut paths = figure.save(folder, "gradients")?.to_vec();
+    let mut paths = all.save(folder, "gradients")?.to_vec();
+    paths.extend(tensors.save(folder, "gradients_by_tensor")?);
     let csv = folder.join("gradients.csv");
-    replace_file(&csv, table(network, estimates).as_bytes())?;
+    replace_file(
+        &csv,
+        estimates_csv(&run.network.parameter_names(), estimates).as_bytes(),
+    )?;
     paths.push(csv);
     for path in paths {
         say(path.display());
     }
     Ok(())
-}
-
-/// All estimates, one line per tensor and one for all of them together.
-fn table(network: &Network, estimates: &[Estimate]) -> String {
-    let mut text = String::from(
-        "free_iterations,nudged_iterations,beta,variant,tensor,one_minus_cosine,norm_ratio\n",
-    );
-    let names = network.parameter_names();
-    for estimate in estimates {
-        let (free, nudged) = match estimate.iterations {
-            Iterations::Count { free, nudged } => (free.to_string(), nudged.to_string()),
-            Iterations::Converged => ("converged".into(), "converged".into()),
-        };
-        let variant = estimate.variant.to_possible_value();
-        let variant = variant.expect("every variant has a name");
-        let all = std::iter::once(("all", &estimate.all));
-        let tensors = names.iter().map(String::as_str).zip(&estimate.tensors);
-        for (name, agreement) in all.chain(tensors) {
-            let _ = writeln!(
-                text,
-                "{free},{nudged},{},{},{name},{:e},{}",
-                estimate.beta,
-                variant.get_name(),
-                agreement.one_minus_cosine,
-                agreement.norm_ratio
-            );
-        }
-    }
-    text
 }

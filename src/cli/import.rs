@@ -70,6 +70,15 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
             run.config.network, run.config.dataset
         )
     })?;
+    let (names, statistics) = run.names()?;
+    let parameters = names.iter().zip(run.learned.parameters.tensors());
+    let statistics = statistics.iter().zip(&run.learned.statistics);
+    for (tensor, values) in parameters.chain(statistics) {
+        ensure!(
+            values.iter().all(|v| v.is_finite()),
+            "{name}: {tensor} holds values that are not finite, so there is nothing to go on with"
+        );
+    }
     let folder = RunFolder::create(Some(&args.output), &run.config)?;
     folder.save_config(&run.config, &run.network)?;
     folder.save_last(&run)?;

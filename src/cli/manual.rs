@@ -24,8 +24,10 @@ pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
         "eqprop-cuda",
         &mut script,
     );
+    // clap_complete 4.6.11 writes the program's hyphen in two ways into its bash script, whose options are then never found.
+    let script = String::from_utf8(script)?.replace("eqprop__subcmd__cuda", "eqprop__cuda");
     // A reader that has gone away needs no more.
-    let _ = std::io::stdout().write_all(&script);
+    let _ = std::io::stdout().write_all(script.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,8 +46,10 @@ pub fn man(args: &ManArgs) -> Result<ExitCode> {
     let name = program.get_name().to_string();
     let mut pages = vec![(name.clone(), program.clone())];
     for command in program.get_subcommands() {
+        // Its page is called eqprop-cuda-plot, and what one types eqprop-cuda plot.
         let page = format!("{name}-{}", command.get_name());
-        pages.push((page.clone(), command.clone().name(page)));
+        let typed = format!("{name} {}", command.get_name());
+        pages.push((page.clone(), command.clone().name(page).bin_name(typed)));
     }
     let count = pages.len();
     for (page, command) in pages {

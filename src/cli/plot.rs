@@ -81,13 +81,13 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
         (None, [run]) => run.folder.join("plots"),
         (None, _) => "plots".into(),
     };
-    std::fs::create_dir_all(&output).with_context(|| {
-        format!(
-            "cannot make the folder {}; choose another with --output",
-            output.display()
-        )
-    })?;
     let save = |figure: plot::Figure, name: &str| -> Result<()> {
+        std::fs::create_dir_all(&output).with_context(|| {
+            format!(
+                "cannot make the folder {}; choose another with --output",
+                output.display()
+            )
+        })?;
         for path in figure.save(&output, name)? {
             say(path.display());
         }
@@ -108,9 +108,9 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
             break;
         }
         let checkpoint = Checkpoint::load(&run.checkpoint)?;
-        let epochs = checkpoint.position.epoch;
+        let epoch = checkpoint.position.epoch;
         if wants(Figures::Weights) {
-            let title = format!("Parameters of {} after {epochs} epochs", run.name);
+            let title = format!("Parameters of {} after epoch {epoch}", run.name);
             let figure = plot::weights(
                 &title,
                 &checkpoint.titles()?,
@@ -134,7 +134,7 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
                 .to_possible_value()
                 .expect("every mode has a name");
             let title = format!(
-                "Relaxation of {images} test images: {} after {epochs} epochs, {}, ω = {}",
+                "Relaxation of {images} test images: {} after epoch {epoch}, {}, ω = {}",
                 run.name,
                 mode.get_name(),
                 config.omega
@@ -164,13 +164,13 @@ fn find_runs(paths: &[PathBuf]) -> Result<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for path in paths {
         let mut run = find_run(path)?;
+        ensure!(
+            runs.iter().all(|other| other.checkpoint != run.checkpoint),
+            UsageError(format!("{} is named twice", path.display()))
+        );
         if runs.iter().any(|other| other.name == run.name) {
             run.name = path.display().to_string();
         }
-        ensure!(
-            runs.iter().all(|other| other.name != run.name),
-            UsageError(format!("{} is named twice", path.display()))
-        );
         runs.push(run);
     }
     Ok(runs)
@@ -188,15 +188,15 @@ fn find_run(path: &Path) -> Result<Run> {
     } else {
         RunFolder::find(path)?.0
     };
-    // `.` has no name of its own.
-    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.clone());
-    let name = absolute
+    // `.` has no name of its own, and a path can be written in many ways.
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let name = absolute(&folder)
         .file_name()
         .map(|n| n.to_string_lossy().into_owned());
     Ok(Run {
         name: name.unwrap_or_else(|| folder.display().to_string()),
         folder,
-        checkpoint,
+        checkpoint: absolute(&checkpoint),
     })
 }
 

@@ -1,13 +1,15 @@
 //! What researchers ask of a network besides its error.
 //!
 //! `relaxation.rs`: how many iterations do the phases need? `gradient.rs`: how good is the gradient that equilibrium
-//! propagation estimates, and what is the true one?
+//! propagation estimates, and what is the true one? `table.rs`: that as text.
 
 mod gradient;
 mod relaxation;
+mod table;
 
 pub use gradient::{
     Agreement, Estimate, GradientStudy, Iterations, True, agreement, compare_gradients,
     true_gradient,
 };
 pub use relaxation::{RelaxationStudy, TOLERANCES, first_below, study_relaxation};
+pub use table::{cells, estimates_csv, tensor_table};

@@ -251,6 +251,16 @@ impl Network {
             .collect()
     }
 
+    /// What the parameter tensors are called in pictures: `bias.1: h1a` .., `weight.3: h1b → h2a` ..
+    pub fn parameter_titles(&self) -> Vec<String> {
+        let layer = |l: usize| self.layers[l].name.as_str();
+        let biases = (self.free_layers()).map(|l| format!("bias.{l}: {}", layer(l)));
+        let edges = self.edges.iter().enumerate();
+        let weights = edges
+            .map(|(e, edge)| format!("weight.{e}: {} → {}", layer(edge.pre), layer(edge.post)));
+        biases.chain(weights).collect()
+    }
+
     /// How an edge is called in messages.
     pub fn edge_name(&self, e: usize) -> String {
         let edge = &self.edges[e];

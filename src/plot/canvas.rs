@@ -93,8 +93,9 @@ impl Figure {
     /// Writes `NAME.svg` and `NAME.png` into a folder.
     pub fn save(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
         let paths = ["svg", "png"].map(|end| folder.join(format!("{name}.{end}")));
+        let png = self.png()?;
         replace_file(&paths[0], self.svg.as_bytes())?;
-        replace_file(&paths[1], &self.png()?)?;
+        replace_file(&paths[1], &png)?;
         Ok(paths)
     }
 }

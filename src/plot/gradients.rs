@@ -7,9 +7,14 @@ use super::palette::in_order;
 use super::panel::{Legend, Panel, Pen, Series};
 use crate::diagnose::{Estimate, Iterations};
 use crate::ep::Variant;
+use crate::network::Network;
 use anyhow::Result;
 
-const PANELS: (i32, i32) = (1200, 700);
+const WIDTH: i32 = 1200;
+const PANELS: (i32, i32) = (WIDTH, 700);
+/// Of the picture by tensor.
+const COLUMNS: usize = 4;
+const PANEL_HEIGHT: i32 = 190;
 /// f64 has no digits below this.
 const FLOOR: f64 = 1e-16;
 
@@ -18,17 +23,8 @@ type Measure = fn(&Estimate) -> f64;
 
 /// Angle and length against beta, a column of panels for each variant, a line for each number of iterations.
 pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
-    let mut lengths: Vec<Iterations> = Vec::new();
-    let mut variants: Vec<Variant> = Vec::new();
-    for estimate in estimates {
-        if !lengths.contains(&estimate.iterations) {
-            lengths.push(estimate.iterations);
-        }
-        if !variants.contains(&estimate.variant) {
-            variants.push(estimate.variant);
-        }
-    }
-    let pen = |i: usize| Pen::solid(in_order(i, lengths.len()));
+    let lengths = distinct(estimates.iter().map(|e| e.iterations));
+    let variants = distinct(estimates.iter().map(|e| e.variant));
     let quantities: [(&str, &str, Measure); 2] = [
         ("direction", "1 − cosine to the true gradient", |e| {
             e.all.one_minus_cosine
@@ -37,11 +33,7 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
             (1.0 - e.all.norm_ratio).abs()
         }),
     ];
-    let x = Axis::log(
-        "nudging strength β",
-        estimates.iter().map(|e| e.beta),
-        1e-12,
-    );
+    let x = beta_axis(estimates.iter());
     let mut panels = Vec::new();
     for (name, axis, of) in quantities {
         let y = Axis::log(axis, estimates.iter().map(of), FLOOR);
@@ -49,7 +41,7 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
             let line = |(i, length): (usize, &Iterations)| {
                 let mine = |e: &&Estimate| e.variant == variant && e.iterations == *length;
                 let points = estimates.iter().filter(mine).map(|e| (e.beta, of(e)));
-                Series::Line(pen(i), points.collect())
+                Series::Line(pen(i, &lengths), points.collect())
             };
             panels.push(Panel {
                 title: format!("{}: {name}", phases(variant)),
@@ -60,17 +52,77 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
             });
         }
     }
+    with_heading(PANELS, title, &legend(&lengths), |area| {
+        let parts = area.split_evenly((quantities.len(), variants.len()));
+        panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
+    })
+}
+
+/// Angle against beta, a panel for each tensor, of estimates of one variant.
+pub fn gradient_errors_by_tensor(
+    title: &str,
+    network: &Network,
+    estimates: &[&Estimate],
+) -> Result<Figure> {
+    let lengths = distinct(estimates.iter().map(|e| e.iterations));
+    let x = beta_axis(estimates.iter().copied());
+    let tensors = estimates.iter().flat_map(|e| &e.tensors);
+    let y = Axis::log("1 − cosine", tensors.map(|a| a.one_minus_cosine), FLOOR);
+    let panels = network.parameter_titles().into_iter().enumerate();
+    let panels = panels.map(|(t, title)| {
+        let line = |(i, length): (usize, &Iterations)| {
+            let mine = estimates.iter().filter(|e| e.iterations == *length);
+            let points = mine.map(|e| (e.beta, e.tensors[t].one_minus_cosine));
+            Series::Line(pen(i, &lengths), points.collect())
+        };
+        Panel {
+            title,
+            subtitle: String::new(),
+            x: x.clone(),
+            y: y.clone(),
+            series: lengths.iter().enumerate().map(line).collect(),
+        }
+    });
+    let panels: Vec<Panel> = panels.collect();
+    let rows = panels.len().div_ceil(COLUMNS);
+    let size = (WIDTH, PANEL_HEIGHT * rows as i32);
+    with_heading(size, title, &legend(&lengths), |area| {
+        let parts = area.split_evenly((rows, COLUMNS));
+        panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
+    })
+}
+
+fn beta_axis<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Axis {
+    Axis::log("nudging strength β", estimates.map(|e| e.beta), 1e-12)
+}
+
+/// From few iterations to many. The converged line often lies on the one before it, which shows between the dashes.
+fn pen(i: usize, lengths: &[Iterations]) -> Pen {
+    let colour = in_order(i, lengths.len());
+    match lengths[i] {
+        Iterations::Count { .. } => Pen::solid(colour),
+        Iterations::Converged => Pen::dashed(colour),
+    }
+}
+
+fn legend(lengths: &[Iterations]) -> Legend {
     let entries = lengths.iter().enumerate().map(|(i, length)| {
         let name = match length {
             Iterations::Count { free, nudged } => format!("{free} + {nudged} iterations"),
             Iterations::Converged => "converged".into(),
         };
-        (pen(i), name)
+        (pen(i, lengths), name)
     });
-    let legend = Legend(entries.collect());
-    with_heading(PANELS, title, &legend, |area| {
-        let parts = area.split_evenly((quantities.len(), variants.len()));
-        panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
+    Legend(entries.collect())
+}
+
+/// In the order of their first appearance.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.fold(Vec::new(), |mut seen, value| {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+        seen
     })
 }
 

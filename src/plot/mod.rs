@@ -15,6 +15,6 @@ mod weights;
 
 pub use canvas::Figure;
 pub use curves::{MOST_RUNS, RunCurve, learning_curves};
-pub use gradients::gradient_errors;
+pub use gradients::{gradient_errors, gradient_errors_by_tensor};
 pub use relaxation::relaxation;
 pub use weights::weights;

@@ -22,6 +22,8 @@ const MOST_DOTS: usize = 30;
 pub enum Dash {
     Solid,
     Dashed,
+    /// thin
+    Dotted,
 }
 
 /// How a line looks.
@@ -42,8 +44,27 @@ impl Pen {
         Self { colour, dash }
     }
 
+    /// Of [`Series::Mark`].
+    pub fn mark() -> Self {
+        let (colour, dash) = (INK, Dash::Dotted);
+        Self { colour, dash }
+    }
+
     fn stroke(&self) -> ShapeStyle {
-        self.colour.stroke_width(px(LINE_WIDTH) as u32)
+        let width = match self.dash {
+            Dash::Solid | Dash::Dashed => LINE_WIDTH,
+            Dash::Dotted => 1,
+        };
+        self.colour.stroke_width(px(width) as u32)
+    }
+
+    /// Lengths of a stroke and of the gap after it; a solid line has none.
+    fn pattern(&self) -> Option<(i32, i32)> {
+        match self.dash {
+            Dash::Solid => None,
+            Dash::Dashed => Some((px(6), px(4))),
+            Dash::Dotted => Some((px(2), px(3))),
+        }
     }
 }
 
@@ -53,7 +74,7 @@ pub enum Series {
     Line(Pen, Vec<(f64, f64)>),
     /// bars from 0 to a height, each over an interval of the horizontal axis
     Bars(RGBColor, Vec<(f64, f64, f64)>),
-    /// a thin vertical line over the whole height
+    /// a dotted vertical line over the whole height
     Mark(f64),
 }
 
@@ -83,9 +104,15 @@ impl Panel {
                 top += px(16);
             }
         }
-        let y_space = if self.y.name.is_empty() { 14 } else { 58 };
+        // plotters sets the middle of an axis' name onto the border of its space.
+        let (left, y_space) = if self.y.name.is_empty() {
+            (0, 18)
+        } else {
+            (10, 52)
+        };
         let mut chart = ChartBuilder::on(area)
             .margin_top(top + px(4))
+            .margin_left(px(left))
             .margin_right(px(14))
             .margin_bottom(px(4))
             .x_label_area_size(px(if self.x.name.is_empty() { 24 } else { 42 }))
@@ -110,21 +137,14 @@ impl Panel {
                 Series::Line(pen, points) => {
                     for part in self.visible(points) {
                         let dots = points.len() <= MOST_DOTS || part.len() == 1;
-                        match pen.dash {
-                            Dash::Solid => chart
+                        match pen.pattern() {
+                            None => chart
                                 .draw_series([PathElement::new(part.clone(), pen.stroke())])
                                 .map_err(drawing_error)?,
-                            Dash::Dashed => {
-                                let (dash, gap) = (px(6), px(4));
+                            Some((dash, gap)) => {
                                 let line = part.iter().copied();
-                                chart
-                                    .draw_series(DashedLineSeries::new(
-                                        line,
-                                        dash,
-                                        gap,
-                                        pen.stroke(),
-                                    ))
-                                    .map_err(drawing_error)?
+                                let line = DashedLineSeries::new(line, dash, gap, pen.stroke());
+                                chart.draw_series(line).map_err(drawing_error)?
                             }
                         };
                         if dots {
@@ -147,9 +167,10 @@ impl Panel {
                 Series::Mark(x) => {
                     let range = self.y.range();
                     let ends = [(*x, range.start), (*x, range.end)];
-                    let thin = INK.mix(0.6).stroke_width(px(1) as u32);
+                    let pen = Pen::mark();
+                    let (dash, gap) = pen.pattern().expect("it is dotted");
                     chart
-                        .draw_series(DashedLineSeries::new(ends, px(2), px(3), thin))
+                        .draw_series(DashedLineSeries::new(ends, dash, gap, pen.stroke()))
                         .map_err(drawing_error)?;
                 }
             }
@@ -211,15 +232,14 @@ impl Legend {
             let mut x = (width as i32 - total + px(Self::GAP)) / 2;
             for (i, width) in row {
                 let (pen, name) = &self.0[i];
-                // Two dashes and the gap between them, or a line.
-                let parts: &[(i32, i32)] = match pen.dash {
-                    Dash::Solid => &[(0, Self::SAMPLE)],
-                    Dash::Dashed => &[(0, 12), (18, Self::SAMPLE)],
-                };
-                for &(from, to) in parts {
-                    let ends = [(x + px(from), y), (x + px(to), y)];
+                let end = x + px(Self::SAMPLE);
+                let (dash, gap) = pen.pattern().unwrap_or((end - x, 1));
+                let mut from = x;
+                while from < end {
+                    let ends = [(from, y), ((from + dash).min(end), y)];
                     area.draw(&PathElement::new(ends, pen.stroke()))
                         .map_err(drawing_error)?;
+                    from += dash + gap;
                 }
                 area.draw_text(name, &style, (x + px(Self::SAMPLE + 8), y))
                     .map_err(drawing_error)?;
@@ -233,10 +253,21 @@ impl Legend {
 /// Height of [`heading`] in pixels.
 pub const HEADING: i32 = 34;
 
-/// The title of a whole figure, in the middle of `area`.
+/// The title of a whole figure, in the middle of `area`; a long one in smaller type.
 pub fn heading(area: &Area, title: &str) -> Result<()> {
     let (width, height) = area.dim_in_pixel();
-    let style = text(16, FontStyle::Bold).pos(Pos::new(HPos::Center, VPos::Center));
+    let middle = Pos::new(HPos::Center, VPos::Center);
+    let mut size = 16;
+    let style = loop {
+        let style = text(size, FontStyle::Bold).pos(middle);
+        let (needed, _) = area
+            .estimate_text_size(title, &style)
+            .map_err(drawing_error)?;
+        if needed < width || size == 8 {
+            break style;
+        }
+        size -= 1;
+    };
     area.draw_text(title, &style, (width as i32 / 2, height as i32 / 2))
         .map_err(drawing_error)
 }

@@ -77,6 +77,7 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
             difference,
             "difference of the two nudged states".to_string(),
         ),
+        (Pen::mark(), "iterations that the run uses".to_string()),
     ];
     legend.extend(
         study
@@ -95,7 +96,7 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
 
 fn phase_name(phase: &PhaseTrace, nudged: bool) -> String {
     if nudged {
-        format!("β = {}", phase.beta).replace('-', "−")
+        format!("Nudged, β = {:+}", phase.beta).replace('-', "−")
     } else {
         "Free".into()
     }

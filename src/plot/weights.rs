@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 const WIDTH: i32 = 1200;
 const COLUMNS: usize = 4;
-const PANEL_HEIGHT: i32 = 190;
+const PANEL_HEIGHT: i32 = 205;
 /// At most; a tensor with few values has fewer.
 const BINS: usize = 40;
 
@@ -60,10 +60,23 @@ fn histogram(title: String, shape: &str, values: &[f64]) -> Panel {
     let bars: Vec<_> = bars.collect();
     Panel {
         title,
-        subtitle: format!("{shape}, mean {mean:.2e}, std {:.2e}", variance.sqrt())
-            .replace('-', "−"),
-        x: Axis::over("", low..high),
+        subtitle: format!(
+            "{shape}, mean {}, std {}",
+            number(mean),
+            number(variance.sqrt())
+        ),
+        x: Axis::over("value", low..high),
         y: Axis::from_zero("values (%)", bars.iter().map(|bar| bar.2)),
         series: vec![Series::Bars(CATEGORIES[0], bars)],
     }
+}
+
+/// Three digits.
+fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        v if v == 0.0 => 0,
+        v if v < 1e-3 => return format!("{value:.2e}").replace('-', "−"),
+        v => (2.0 - v.log10().floor()).max(0.0) as usize,
+    };
+    format!("{value:.decimals$}").replace('-', "−")
 }

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::rc::Rc;
 use zip::ZipArchive;
 
 /// The tensors of a file, in its order.
@@ -21,16 +22,23 @@ pub enum Tensors {
     Named(Vec<(String, ArrayD<f64>)>),
 }
 
+/// How a zip archive starts.
+const ZIP: &[u8] = b"PK\x03\x04";
+
 /// Reads the file at `path`; the error names it.
 pub fn read(path: &Path) -> Result<Tensors> {
-    let file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
+    let mut file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
     let read = || {
-        let archive = ZipArchive::new(file).map_err(|_| {
-            anyhow!(
-                "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
-            )
-        })?;
-        Archive::new(archive)?.tensors()
+        let size = file.metadata().context("its size cannot be found")?.len();
+        let mut start = Vec::new();
+        (&mut file).take(ZIP.len() as u64).read_to_end(&mut start)?;
+        ensure!(
+            start == ZIP,
+            "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
+        );
+        let archive = ZipArchive::new(file)
+            .context("its archive is damaged or was cut off; copy it again")?;
+        Archive::new(archive, size)?.tensors()
     };
     read().with_context(|| format!("{} cannot be used", path.display()))
 }
@@ -40,11 +48,13 @@ struct Archive {
     /// folder of everything in it: the name under which it was saved
     root: String,
     /// bytes of the storages, read when they are needed
-    storages: HashMap<String, Vec<u8>>,
+    storages: HashMap<Rc<str>, Vec<u8>>,
+    /// numbers that the tensors may have in all: tensors that share storages must not add up to more than the file is worth
+    left: u64,
 }
 
 impl Archive {
-    fn new(archive: ZipArchive<File>) -> Result<Self> {
+    fn new(archive: ZipArchive<File>, size: u64) -> Result<Self> {
         let root = (archive.file_names())
             .find_map(|name| Some(name.ok()?.strip_suffix("/data.pkl")?.to_string()));
         Ok(Self {
@@ -52,6 +62,7 @@ impl Archive {
                 .context("it is a zip archive, but not one of torch.save: data.pkl is missing")?,
             archive,
             storages: HashMap::new(),
+            left: size,
         })
     }
 
@@ -82,16 +93,12 @@ impl Archive {
                 let entries = dict.borrow();
                 let tensors = entries.iter().map(|entry| match entry {
                     (Value::Text(name), Value::Tensor(tensor)) => {
-                        Ok((name.clone(), self.tensor(tensor)?))
+                        Ok((name.to_string(), self.tensor(tensor)?))
                     }
                     _ => bail!("it is a dictionary, but not of named tensors"),
                 });
                 Ok(Tensors::Named(tensors.collect::<Result<_>>()?))
             }
-            Value::Object(class) => bail!(
-                "it holds a Python object of class {class}, which only the program that wrote it can read; there, save its tensors \
-                 (of the published networks: torch.load(FILE, weights_only=False).save(\"model.pt\"))"
-            ),
             _ => bail!("it holds neither a list of tensors nor a dictionary of them"),
         }
     }
@@ -105,6 +112,11 @@ impl Archive {
         }
         let bytes = &self.storages[&storage.key];
         let available = bytes.len() / format.bytes();
+        ensure!(
+            available >= storage.elements,
+            "a storage has {available} numbers instead of {}",
+            storage.elements
+        );
         let Tensor {
             offset,
             shape,
@@ -116,16 +128,14 @@ impl Archive {
         let last = (shape.iter().zip(strides)).try_fold(*offset, |at, (&size, &stride)| {
             at.checked_add(size.saturating_sub(1).checked_mul(stride)?)
         });
-        let empty = shape.contains(&0);
-        let count = shape
-            .iter()
-            .try_fold(1usize, |n, &size| n.checked_mul(size));
-        ensure!(
-            empty
-                || (last.is_some_and(|last| last < available)
-                    && count.is_some_and(|n| n <= available)),
-            "a tensor of shape {shape:?} lies beyond its {available} stored numbers"
-        );
+        let count = (shape.iter()).try_fold(1usize, |n, &size| n.checked_mul(size));
+        let count = count.filter(|&n| n <= available && last.is_some_and(|last| last < available));
+        let count = count.with_context(|| {
+            format!("a tensor of shape {shape:?} lies beyond its {available} stored numbers")
+        })?;
+        ensure!(count > 0, "a tensor of shape {shape:?} is empty");
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.context("its tensors are larger than the file")?;
         Ok(ArrayD::from_shape_fn(IxDyn(shape), |index| {
             let at: usize = (0..shape.len())
                 .map(|axis| index[axis] * strides[axis])

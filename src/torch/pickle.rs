@@ -1,8 +1,10 @@
 //! A pickle reader that makes tensors, lists, dictionaries and plain values, and calls nothing.
 //!
 //! Pickle is a program for a stack machine. What Python would import and call stays a name here, but for the few functions of
-//! `torch._utils` that make a tensor of its storage: a file cannot make this reader do anything. Protocols 2 to 5 as far as `torch.save`
-//! uses them; <https://github.com/python/cpython/blob/main/Lib/pickletools.py> documents the opcodes.
+//! `torch._utils` that make a tensor of its storage: a file cannot make this reader do anything, and one that asks for another call
+//! or for an object of any class is refused. Nor can it make this reader take memory or stack out of proportion to its size:
+//! values are shared, and nothing is nested deeper than a tensor's arguments are. Protocols 2 to 5 as far as `torch.save` uses them;
+//! <https://github.com/python/cpython/blob/main/Lib/pickletools.py> documents the opcodes.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
@@ -14,34 +16,32 @@ use std::rc::Rc;
 pub enum Value {
     None,
     Int(i64),
-    /// a truth value or a floating-point number: no part of a tensor
+    /// a truth value, a floating-point number, a container in a container: no part of a tensor
     Other,
-    Text(String),
-    Tuple(Vec<Value>),
+    Text(Rc<str>),
+    Tuple(Rc<[Value]>),
     List(Rc<RefCell<Vec<Value>>>),
     Dict(Rc<RefCell<Vec<(Value, Value)>>>),
     /// something that Python would import: `module.name`
-    Name(String),
-    Storage(Storage),
-    Tensor(Tensor),
-    /// an object of a class of which nothing is known but the name
-    Object(String),
+    Name(Rc<str>),
+    Storage(Rc<Storage>),
+    Tensor(Rc<Tensor>),
 }
 
 /// A file of the archive with the elements of one or more tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
     /// its name under `data/`
-    pub key: String,
+    pub key: Rc<str>,
     /// for instance `torch.FloatStorage`
-    pub kind: String,
+    pub kind: Rc<str>,
     pub elements: usize,
 }
 
 /// A view of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    pub storage: Storage,
+    pub storage: Rc<Storage>,
     pub offset: usize,
     pub shape: Vec<usize>,
     pub strides: Vec<usize>,
@@ -111,22 +111,23 @@ impl Machine<'_> {
             0x8c => self.push_text(1)?,
 
             b'(' => self.marks.push(self.stack.len()),
-            b')' => self.push(Value::Tuple(Vec::new())),
+            b')' => self.push(Value::Tuple(Rc::default())),
             0x85 => self.push_tuple(1)?,
             0x86 => self.push_tuple(2)?,
             0x87 => self.push_tuple(3)?,
             b't' => {
                 let values = self.pop_to_mark()?;
-                self.push(Value::Tuple(values));
+                self.push(tuple(values));
             }
             b']' => self.push(Value::List(Rc::default())),
             b'a' => {
                 let value = self.pop()?;
-                self.top_list()?.borrow_mut().push(value);
+                self.top_list()?.borrow_mut().push(item(value));
             }
             b'e' => {
                 let values = self.pop_to_mark()?;
-                self.top_list()?.borrow_mut().extend(values);
+                let items = values.into_iter().map(item);
+                self.top_list()?.borrow_mut().extend(items);
             }
             b'}' => self.push(Value::Dict(Rc::default())),
             b's' => {
@@ -149,20 +150,19 @@ impl Machine<'_> {
 
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.push(Value::Name(format!("{module}.{name}")));
+                self.push(Value::Name(format!("{module}.{name}").into()));
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let (Value::Text(name), Value::Text(module)) = (name, module) else {
                     bail!("a name that is no text");
                 };
-                self.push(Value::Name(format!("{module}.{name}")));
+                self.push(Value::Name(format!("{module}.{name}").into()));
             }
             b'Q' => {
                 let id = self.pop()?;
-                self.push(Value::Storage(
-                    storage(&id).context("a reference that is no storage")?,
-                ));
+                let storage = storage(&id).context("a reference that is no storage")?;
+                self.push(Value::Storage(storage.into()));
             }
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
@@ -170,7 +170,13 @@ impl Machine<'_> {
             }
             0x81 => {
                 let (_, class) = (self.pop()?, self.pop()?);
-                self.push(object(&class)?);
+                let Value::Name(class) = class else {
+                    bail!("an object of what is no class");
+                };
+                bail!(
+                    "it holds a Python object of class {class}, which only the program that wrote it can read; there, save its \
+                     tensors (of the published networks: torch.load(FILE, weights_only=False).save(\"model.pt\"))"
+                );
             }
             // attributes: of a tensor or of a dictionary nothing that matters here
             b'b' => drop(self.pop()?),
@@ -209,11 +215,10 @@ impl Machine<'_> {
             Value::Dict(dict) => {
                 let mut items = items.into_iter();
                 while let (Some(key), Some(value)) = (items.next(), items.next()) {
-                    dict.borrow_mut().push((key, value));
+                    dict.borrow_mut().push((item(key), item(value)));
                 }
                 Ok(())
             }
-            Value::Object(_) => Ok(()),
             _ => bail!("something is put into what is no dictionary"),
         }
     }
@@ -227,7 +232,7 @@ impl Machine<'_> {
     fn push_text(&mut self, length_bytes: usize) -> Result<()> {
         let length = self.unsigned(length_bytes)?;
         let text = std::str::from_utf8(self.take(length)?).context("a text that is no UTF-8")?;
-        let value = Value::Text(text.to_string());
+        let value = Value::Text(text.into());
         self.push(value);
         Ok(())
     }
@@ -237,7 +242,7 @@ impl Machine<'_> {
         let values = self
             .stack
             .split_off(first.context("the pickle's stack is empty")?);
-        self.push(Value::Tuple(values));
+        self.push(tuple(values));
         Ok(())
     }
 
@@ -291,17 +296,36 @@ impl Machine<'_> {
     }
 }
 
+/// What a list or a dictionary keeps of a value. Containers in it are of no interest, and would have to be taken apart by
+/// recursion, however deep.
+fn item(value: Value) -> Value {
+    match value {
+        Value::Tuple(_) | Value::List(_) | Value::Dict(_) => Value::Other,
+        value => value,
+    }
+}
+
+/// A tuple of values; of tuples in it only those that hold no further containers, as a tensor's shape.
+fn tuple(values: Vec<Value>) -> Value {
+    let container = |v: &Value| matches!(v, Value::Tuple(_) | Value::List(_) | Value::Dict(_));
+    let keep = |value| match value {
+        Value::Tuple(parts) if !parts.iter().any(container) => Value::Tuple(parts),
+        value => item(value),
+    };
+    Value::Tuple(values.into_iter().map(keep).collect())
+}
+
 /// `("storage", class, key, device, elements)`.
 fn storage(id: &Value) -> Option<Storage> {
     let Value::Tuple(parts) = id else { return None };
-    match parts.as_slice() {
+    match &**parts {
         [
             Value::Text(tag),
             Value::Name(kind),
             Value::Text(key),
             _,
             Value::Int(elements),
-        ] if tag == "storage" => Some(Storage {
+        ] if **tag == *"storage" => Some(Storage {
             key: key.clone(),
             kind: kind.clone(),
             elements: usize::try_from(*elements).ok()?,
@@ -315,16 +339,19 @@ fn call(function: &Value, arguments: &Value) -> Result<Value> {
     let (Value::Name(name), Value::Tuple(arguments)) = (function, arguments) else {
         bail!("a call of what is no function");
     };
-    match name.as_str() {
-        "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => Ok(Value::Tensor(
-            tensor(arguments).context("a tensor of unknown form")?,
-        )),
+    match &**name {
+        "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
+            let tensor = tensor(arguments).context("a tensor of unknown form")?;
+            Ok(Value::Tensor(tensor.into()))
+        }
         "torch._utils._rebuild_parameter" => {
             let data = arguments.first().context("a parameter without a tensor")?;
             Ok(data.clone())
         }
         "collections.OrderedDict" => Ok(Value::Dict(Rc::default())),
-        _ => Ok(Value::Object(name.clone())),
+        _ => bail!(
+            "it asks for a call of {name}, which no list and no dictionary of tensors needs; nothing of it was run"
+        ),
     }
 }
 
@@ -353,11 +380,4 @@ fn tensor(arguments: &[Value]) -> Option<Tensor> {
         shape: sizes(shape)?,
         strides: sizes(strides)?,
     })
-}
-
-fn object(class: &Value) -> Result<Value> {
-    match class {
-        Value::Name(name) => Ok(Value::Object(name.clone())),
-        _ => bail!("an object of what is no class"),
-    }
 }

@@ -129,18 +129,12 @@ impl Checkpoint {
         }
     }
 
-    /// Titles of the trained tensors: `bias.1: h1a`, `weight.3: h1b → h2a`, or a feed-forward network's names.
+    /// What the trained tensors are called in pictures.
     pub fn titles(&self) -> Result<Vec<String>> {
-        let network = &self.network;
-        if self.config.algorithm == Algorithm::Backprop {
-            return Ok(self.names()?.0);
+        match self.config.algorithm {
+            Algorithm::Ep => Ok(self.network.parameter_titles()),
+            Algorithm::Backprop => Ok(self.names()?.0),
         }
-        let layer = |l: usize| network.layers()[l].name.as_str();
-        let biases = (network.free_layers()).map(|l| format!("bias.{l}: {}", layer(l)));
-        let edges = network.edges().iter().enumerate();
-        let weights = edges
-            .map(|(e, edge)| format!("weight.{e}: {} → {}", layer(edge.pre), layer(edge.post)));
-        Ok(biases.chain(weights).collect())
     }
 
     /// Names of the trained tensors, then those of the running statistics.

@@ -200,16 +200,19 @@ fn metrics_lines(folder: &Path) -> Result<Vec<(Record, String)>> {
         Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
         Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
     };
-    let read = |line: &str| {
+    let read = |(i, line): (usize, &str)| {
         let record = serde_json::from_str(line).map_err(|e| {
+            // serde_json counts lines too, of the one line that it sees.
+            let problem = e.to_string().replace(" at line 1 column", ", column");
             anyhow!(
-                "{} is corrupt ({e}); repair it or move it away",
-                file.display()
+                "{}: line {} is corrupt ({problem}); repair it or move the file away",
+                file.display(),
+                i + 1
             )
         })?;
         Ok((record, line.to_string()))
     };
-    text.lines().map(read).collect()
+    text.lines().enumerate().map(read).collect()
 }
 
 fn free_name(config: &Config) -> Result<PathBuf> {

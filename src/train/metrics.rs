@@ -100,7 +100,7 @@ pub struct Measures {
     /// below the configured one when the safeguard against growth stepped in
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smallest_omega: Option<f64>,
-    /// phases in which it did
+    /// phases in which it did; older files do not say
     #[serde(default)]
     pub eased_phases: usize,
     /// empty in what older versions recorded
