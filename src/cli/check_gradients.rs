@@ -230,8 +230,8 @@ fn by_tensor(run: &Checkpoint, truth: &True, estimates: &[&Estimate]) {
         free: config.num_iterations_inference,
         nudged: config.num_iterations_training,
     };
-    let lengths = estimates.iter().map(|e| e.iterations);
-    let length = lengths.clone().find(|&i| i == own).or(lengths.last());
+    let mut lengths = estimates.iter().map(|e| e.iterations);
+    let length = lengths.clone().find(|&i| i == own).or(lengths.next_back());
     let distance = |beta: f64| (beta / config.beta).ln().abs();
     let betas = estimates.iter().map(|e| e.beta);
     let beta = betas.min_by(|a, b| distance(*a).total_cmp(&distance(*b)));

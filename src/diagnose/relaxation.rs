@@ -96,8 +96,8 @@ impl RelaxationStudy {
         );
         text += "\nresidual |clip(p) - s| / |s| of the slowest layer is below\n";
         text += &table(&columns);
-        text += "\n7 = at iteration 7 and from then on; 7..12 = first at 7, but for good only from 12; 7.. = first at 7, but \
-                 above at the end; >30 = not within 30 iterations\n";
+        text += "\n7 = at iteration 7 and from then on; 7..12 = first at 7, but for good only from 12;\n\
+                 7.. = first at 7, but above at the end; >30 = not within 30 iterations\n";
         text
     }
 

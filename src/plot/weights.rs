@@ -74,7 +74,7 @@ fn histogram(title: String, shape: &str, values: &[f64]) -> Panel {
 /// Three digits.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
-        v if v == 0.0 => 0,
+        0.0 => 0,
         v if v < 1e-3 => return format!("{value:.2e}").replace('-', "−"),
         v => (2.0 - v.log10().floor()).max(0.0) as usize,
     };
