@@ -57,12 +57,11 @@ pub fn run(args: InfoArgs) -> Result<ExitCode> {
         ("fp16", cuda::Precision::Fp16),
         ("fp32", cuda::Precision::Fp32),
     ] {
-        let bytes = cuda::memory_need(
-            &network,
-            precision,
-            config.batch_size,
-            config.optimizer_config(),
-        )?;
+        let (images, optimizer) = (config.batch_size, config.optimizer_config());
+        let bytes = match config.feed_forward(&network)? {
+            None => cuda::memory_need(&network, precision, images, optimizer)?,
+            Some(model) => cuda::feed_forward_memory_need(&model, precision, images, optimizer)?,
+        };
         say(format_args!(
             "GPU memory to train this with batches of {} in {name}: {:.0} MiB",
             config.batch_size,

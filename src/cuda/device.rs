@@ -5,6 +5,7 @@
 use anyhow::Result;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A machine that runs the kernels of `kernels/`. Calls take effect in the order in which they are made.
 pub trait Device: Send + Sync {
@@ -42,6 +43,15 @@ pub struct KernelSpec {
     pub shared_bytes: u32,
 }
 
+/// Bytes in buffers now, and the most that there were.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Most bytes of device memory that this process has had in buffers at once.
+pub fn peak_bytes() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
 /// `len` values of type `T` in device memory.
 pub struct Buffer<T> {
     device: Arc<dyn Device>,
@@ -54,7 +64,10 @@ impl<T: Plain> Buffer<T> {
     /// Not initialised.
     pub fn new(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
         // An empty buffer still has an address, so that nobody must ask.
-        let address = device.allocate((len * size_of::<T>()).max(1))?;
+        let bytes = len * size_of::<T>();
+        let address = device.allocate(bytes.max(1))?;
+        let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        PEAK.fetch_max(in_use, Ordering::Relaxed);
         Ok(Self {
             device: device.clone(),
             address,
@@ -130,6 +143,7 @@ impl<T: Plain> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
+        IN_USE.fetch_sub(self.len * size_of::<T>(), Ordering::Relaxed);
         self.device.release(self.address);
     }
 }
@@ -157,13 +171,13 @@ pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
 /// Counts what would be allocated, and does nothing else.
 #[derive(Default)]
 pub struct CountingDevice {
-    bytes: std::sync::atomic::AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl CountingDevice {
     /// Bytes that were asked for, whether or not they were given back.
     pub fn bytes(&self) -> usize {
-        self.bytes.load(std::sync::atomic::Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -177,8 +191,7 @@ impl Device for CountingDevice {
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
-        self.bytes
-            .fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(0)
     }
 

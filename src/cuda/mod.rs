@@ -26,7 +26,7 @@ mod parameters;
 mod sweep;
 
 pub use backend::CudaBackend;
-pub use device::{Buffer, Device, KernelSpec};
+pub use device::{Buffer, Device, KernelSpec, peak_bytes};
 pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
 pub use feedforward::CudaFeedForward;
 

@@ -1,11 +1,20 @@
-//! How much memory the process has used.
+//! How much memory a run has used.
 
-/// Largest resident size of the process so far in MiB, where the system tells it (Linux).
+use crate::cuda;
+
+const KIB_PER_MIB: f64 = 1024.0;
+
+/// The most that the run has had in use so far, in MiB: device memory when it computes on a GPU, else the resident size of
+/// the process, where the system tells it (Linux).
 pub fn peak_mib() -> Option<f64> {
+    let device_bytes = cuda::peak_bytes();
+    if device_bytes > 0 {
+        return Some(device_bytes as f64 / KIB_PER_MIB / 1024.0);
+    }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
+    Some(kib / KIB_PER_MIB)
 }

@@ -142,7 +142,8 @@ pub struct Record {
     pub test: Measures,
     /// during this epoch: one per parameter tensor, biases first; in backpropagation the one of all tensors
     pub learning_rates: Vec<f64>,
-    /// most memory that the process had in use so far (resident, on the host), in MiB; absent where it is not known
+    /// most memory in use so far in MiB: device memory on a GPU, else the resident size of the process; absent where the
+    /// system does not tell it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory_mib: Option<f64>,
 }
