@@ -104,8 +104,10 @@ impl RelaxationStudy {
     /// One line per phase and iteration, comma-separated.
     pub fn csv(&self) -> String {
         let mut text = String::from("phase,beta,iteration,energy,change,difference_change");
-        for name in &self.layers {
-            let _ = write!(text, ",residual {name}");
+        for quantity in ["residual", "energy"] {
+            for name in &self.layers {
+                let _ = write!(text, ",{quantity} {name}");
+            }
         }
         text.push('\n');
         let phases = [
@@ -120,7 +122,7 @@ impl RelaxationStudy {
                     "{name},{},{},{},{:e},",
                     phase.beta,
                     i + 1,
-                    snapshot.energy,
+                    snapshot.energy(),
                     snapshot.change
                 );
                 if name != "free" {
@@ -128,6 +130,9 @@ impl RelaxationStudy {
                 }
                 for residual in &snapshot.residuals {
                     let _ = write!(text, ",{residual:e}");
+                }
+                for energy in &snapshot.energies {
+                    let _ = write!(text, ",{energy}");
                 }
                 text.push('\n');
             }

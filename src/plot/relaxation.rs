@@ -1,4 +1,4 @@
-//! A relaxation, iteration by iteration: energy, change and residual of the three phases.
+//! A relaxation, iteration by iteration: energy, change and residual of the three phases, as a whole and by layer.
 
 use super::axis::Axis;
 use super::canvas::Figure;
@@ -6,14 +6,14 @@ use super::curves::with_heading;
 use super::palette::{CATEGORIES, in_order};
 use super::panel::{Legend, Panel, Pen, Series};
 use crate::diagnose::RelaxationStudy;
-use crate::reference::PhaseTrace;
+use crate::reference::{PhaseTrace, Snapshot};
 use anyhow::Result;
 
-const PANELS: (i32, i32) = (1200, 960);
+const PANELS: (i32, i32) = (1200, 1280);
 /// What rounding leaves in f64 is noise below this; the axes end here.
 const FLOOR: f64 = 1e-14;
 
-/// Three rows (energy, change, residual of each layer) by three columns (free phase, both nudged phases).
+/// Four rows (energy, energy of each layer, change, residual of each layer) by three columns (free phase, both nudged phases).
 pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
     let layers = study.layers.len();
     let phases = [
@@ -29,6 +29,14 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
     let energy = axis(
         "½‖s‖² + E + βC above its last value",
         energies.iter().flatten(),
+    );
+    let by_layer: Vec<Vec<Vec<f64>>> = phases
+        .iter()
+        .map(|(phase, _)| (0..layers).map(|l| distance_of_layer(phase, l)).collect())
+        .collect();
+    let energy_of_layer = axis(
+        "of a layer, from its last value",
+        by_layer.iter().flatten().flatten(),
     );
     let changes: Vec<Vec<f64>> = phases.iter().map(|(phase, _)| phase.changes()).collect();
     let all = changes.iter().flatten().chain(&study.nudged.difference);
@@ -66,10 +74,15 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
             let values: Vec<f64> = phase.snapshots.iter().map(|s| s.residuals[l]).collect();
             Series::Line(layer(l), by_iteration(&values))
         });
+        let layer_energies = (0..layers)
+            .map(|l| Series::Line(layer(l), by_iteration(&by_layer[c][l])))
+            .collect();
         panels.push((c, panel(format!("{name}: energy"), &energy, energies)));
-        panels.push((3 + c, panel(format!("{name}: change"), &change, lines)));
+        let title = format!("{name}: energy by layer");
+        panels.push((3 + c, panel(title, &energy_of_layer, layer_energies)));
+        panels.push((6 + c, panel(format!("{name}: change"), &change, lines)));
         let title = format!("{name}: residual by layer");
-        panels.push((6 + c, panel(title, &residual, residuals.collect())));
+        panels.push((9 + c, panel(title, &residual, residuals.collect())));
     }
     let mut legend = vec![
         (state, "all layers".to_string()),
@@ -87,7 +100,7 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
             .map(|(l, name)| (layer(l), name.clone())),
     );
     with_heading(PANELS, title, &Legend(legend), |area| {
-        let parts = area.split_evenly((3, 3));
+        let parts = area.split_evenly((4, 3));
         panels
             .iter()
             .try_for_each(|(place, panel)| panel.draw(&parts[*place]))
@@ -113,6 +126,13 @@ fn by_iteration(values: &[f64]) -> Vec<(f64, f64)> {
 
 /// How far the energy still is above where it ends.
 fn excess(phase: &PhaseTrace) -> Vec<f64> {
-    let last = phase.snapshots.last().map_or(0.0, |s| s.energy);
-    phase.snapshots.iter().map(|s| s.energy - last).collect()
+    let last = phase.snapshots.last().map_or(0.0, Snapshot::energy);
+    phase.snapshots.iter().map(|s| s.energy() - last).collect()
+}
+
+/// How far a layer's part of the energy, which may rise too, is from where it ends.
+fn distance_of_layer(phase: &PhaseTrace, l: usize) -> Vec<f64> {
+    let last = phase.snapshots.last().map_or(0.0, |s| s.energies[l]);
+    let distance = |s: &Snapshot| (s.energies[l] - last).abs();
+    phase.snapshots.iter().map(distance).collect()
 }

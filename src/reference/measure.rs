@@ -47,18 +47,31 @@ pub fn energies<T: Real>(
 ) -> Vec<f64> {
     let mut energies = vec![0.0; clamped.labels.len()];
     for l in wiring.network.free_layers() {
-        let drive = stack.bottom_up(wiring, clamped, l);
-        let state = &stack.layers()[l];
-        let pixels = wiring.network.layers()[l].shape.pixels();
-        for (n, energy) in energies.iter_mut().enumerate() {
-            let rows = s![n * pixels..(n + 1) * pixels, ..];
-            let products = state.slice(rows);
-            let drive = drive.slice(rows);
-            let product = products.iter().zip(drive).map(|(&s, &p)| (s * p).wide());
-            *energy -= product.sum::<f64>();
+        let of_layer = layer_energies(stack, wiring, clamped, l);
+        for (energy, of_layer) in energies.iter_mut().zip(of_layer) {
+            *energy += of_layer;
         }
     }
     energies
+}
+
+/// The part of [`energies`] that is counted at layer `l`.
+pub fn layer_energies<T: Real>(
+    stack: &mut Stack<T>,
+    wiring: &Wiring<T>,
+    clamped: &Clamped<T>,
+    l: usize,
+) -> Vec<f64> {
+    let drive = stack.bottom_up(wiring, clamped, l);
+    let state = &stack.layers()[l];
+    let pixels = wiring.network.layers()[l].shape.pixels();
+    let of_example = |n: usize| {
+        let rows = s![n * pixels..(n + 1) * pixels, ..];
+        let (state, drive) = (state.slice(rows), drive.slice(rows));
+        let products = state.iter().zip(drive).map(|(&s, &p)| (s * p).wide());
+        -products.sum::<f64>()
+    };
+    (0..clamped.labels.len()).map(of_example).collect()
 }
 
 fn argmax<T: Real>(values: &[T]) -> usize {

@@ -11,7 +11,7 @@
 
 use super::Precision;
 use super::backend::{Chunk, CpuBackend};
-use super::measure::energies;
+use super::measure::layer_energies;
 use super::real::Real;
 use super::stack::{Change, Clamped, Form, Stack, clip};
 use super::wiring::Wiring;
@@ -26,10 +26,18 @@ use rayon::prelude::*;
 pub struct Snapshot {
     /// `|s_new - s_old| / |s_new|` over all layers
     pub change: f64,
-    /// `F` as above, mean over the examples
-    pub energy: f64,
+    /// what each of the layers `1..=L` contributes to `F` as above, mean over the examples: `1/2 |s_l|^2 - <s_l, b_l + sum Op(s_pre)>`
+    /// over the edges from below, and at the output `beta C`
+    pub energies: Vec<f64>,
     /// `|clip(p_l) - s_l| / |s_l|` of the layers `1..=L`; infinite for a layer at zero that is not to stay there
     pub residuals: Vec<f64>,
+}
+
+impl Snapshot {
+    /// `F`, mean over the examples.
+    pub fn energy(&self) -> f64 {
+        self.energies.iter().sum()
+    }
 }
 
 /// One phase: entry `i` is the state after iteration `i + 1`.
@@ -183,7 +191,8 @@ impl<T: Real> Pair<T> {
 /// What a [`Snapshot`] is made of, summed over the examples of a chunk.
 struct Sums {
     examples: usize,
-    energy: f64,
+    /// by layer
+    energies: Vec<f64>,
     change: Change,
     residuals: Vec<Change>,
 }
@@ -198,24 +207,25 @@ impl Sums {
     ) -> Self {
         let network = &wiring.network;
         let mut probe = Stack::new(Form::Free, state.to_vec(), network.edges().len());
-        let mut energy: f64 = energies(&mut probe, wiring, clamped).iter().sum();
-        let residuals = network.free_layers().map(|l| {
-            let mut p = probe.pre_activation(wiring, clamped, l).to_owned();
-            if let (true, Some((beta, cost))) = (l == network.output_index(), nudging) {
-                energy += nudge(&mut p, &state[l], &clamped.labels, beta, cost);
-            }
-            if let Some((low, high)) = network.layers()[l].activation.bounds() {
-                p.mapv_inplace(|p| clip(p, T::of(low), T::of(high)));
-            }
-            let residual = distance(&p, &state[l]);
-            energy += 0.5 * residual.norm;
-            residual
-        });
+        let (energies, residuals) = (network.free_layers())
+            .map(|l| {
+                let mut energy: f64 = layer_energies(&mut probe, wiring, clamped, l).iter().sum();
+                let mut p = probe.pre_activation(wiring, clamped, l).to_owned();
+                if let (true, Some((beta, cost))) = (l == network.output_index(), nudging) {
+                    energy += nudge(&mut p, &state[l], &clamped.labels, beta, cost);
+                }
+                if let Some((low, high)) = network.layers()[l].activation.bounds() {
+                    p.mapv_inplace(|p| clip(p, T::of(low), T::of(high)));
+                }
+                let residual = distance(&p, &state[l]);
+                (energy + 0.5 * residual.norm, residual)
+            })
+            .unzip();
         Self {
-            residuals: residuals.collect(),
+            residuals,
             examples: clamped.labels.len(),
             change: change(state, before),
-            energy,
+            energies,
         }
     }
 }
@@ -262,18 +272,22 @@ fn change<T: Real>(after: &[Array2<T>], before: &[Array2<T>]) -> Change {
 /// Joins the chunks of a batch.
 fn snapshot(chunks: Vec<Sums>) -> Snapshot {
     let examples: usize = chunks.iter().map(|c| c.examples).sum();
-    let energy: f64 = chunks.iter().map(|c| c.energy).sum();
+    let layers = chunks.first().map_or(0, |c| c.residuals.len());
+    let mut energies = vec![0.0; layers];
     let mut change = Change::default();
-    let mut residuals = vec![Change::default(); chunks.first().map_or(0, |c| c.residuals.len())];
+    let mut residuals = vec![Change::default(); layers];
     for chunk in chunks {
         change += chunk.change;
         for (sum, residual) in residuals.iter_mut().zip(chunk.residuals) {
             *sum += residual;
         }
+        for (sum, energy) in energies.iter_mut().zip(chunk.energies) {
+            *sum += energy / examples as f64;
+        }
     }
     Snapshot {
         change: change.relative(),
-        energy: energy / examples as f64,
+        energies,
         residuals: residuals.iter().map(Change::relative).collect(),
     }
 }
