@@ -154,6 +154,7 @@ fn a_run_gets_all_three_figures_and_a_table() {
         &[
             &format!("Relaxation of 16 test images: run after epoch {best}, coloured, ω = 1"),
             "Free: energy",
+            "Free: energy by layer",
             "Nudged, β = −0.1: change",
             "Nudged, β = +0.1: residual by layer",
             "relative change in an iteration",
@@ -177,13 +178,17 @@ fn the_relaxation_is_tabulated_by_iteration_and_by_layer() {
     let csv = fs::read_to_string(folder.path().join("run/plots/relaxation.csv")).unwrap();
     let rows: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 1 + 40 + 20 + 20);
-    assert_eq!(rows[0].len(), 6 + 9);
-    assert_eq!(rows[0][6], "residual h1a");
+    assert_eq!(rows[0].len(), 6 + 9 + 9);
+    assert_eq!((rows[0][6], rows[0][15]), ("residual h1a", "energy h1a"));
     let free: Vec<_> = rows.iter().filter(|row| row[0] == "free").collect();
     let number = |text: &str| text.parse::<f64>().unwrap();
     // Coloured updates without over-relaxation minimise the energy layer by layer.
     let energies: Vec<f64> = free.iter().map(|row| number(row[3])).collect();
     let slack = 1e-12 * energies[0].abs();
+    for (row, energy) in free.iter().zip(&energies) {
+        let layers: f64 = row[15..].iter().map(|text| number(text)).sum();
+        assert!((layers - energy).abs() <= 1e-9 * energy.abs(), "{row:?}");
+    }
     assert!(
         energies.is_sorted_by(|a, b| *b <= a + slack),
         "{energies:?}"
