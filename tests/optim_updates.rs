@@ -1,4 +1,4 @@
-//! SGD, AdamW and clipping against their formulas written out by hand, element by element.
+//! SGD, Adam, AdamW and clipping against their formulas written out by hand, element by element.
 
 use eqprop_cuda::network::ParameterSet;
 use eqprop_cuda::optim::{Optimizer, OptimizerConfig, clip_scale};
@@ -132,6 +132,50 @@ fn adamw_decouples_the_decay_and_corrects_the_bias_of_its_moments() {
     }
 }
 
+/// Adam: the decay is a part of the gradient, so both moments see it.
+#[test]
+fn adam_decays_within_the_gradient() {
+    let weight_decay = 0.1;
+    let mut optimizer = Optimizer::unclipped(OptimizerConfig::Adam { weight_decay });
+    let mut parameters = set(START);
+    let mut w = START;
+    let mut seen: Vec<[f64; 3]> = Vec::new();
+    for gradient in GRADIENTS {
+        seen.push(std::array::from_fn(|i| gradient[i] + weight_decay * w[i]));
+        step(&mut optimizer, &mut parameters, &set(gradient), &RATES);
+        for i in 0..3 {
+            let mean = |beta: f64, power: i32| -> f64 {
+                let weights = (0..seen.len()).rev().map(|k| beta.powi(k as i32));
+                let total: f64 = weights.clone().sum();
+                let values = seen.iter().map(|g| g[i].powi(power));
+                weights.zip(values).map(|(a, b)| a * b).sum::<f64>() / total
+            };
+            w[i] -= rate(i) * mean(0.9, 1) / (mean(0.999, 2).sqrt() + 1e-8);
+        }
+        let ours = flat(&parameters);
+        for (a, b) in ours.iter().zip(&w) {
+            assert!((a - b).abs() < 1e-12, "{ours:?} is not {w:?}");
+        }
+    }
+}
+
+#[test]
+fn unclipped_gradients_keep_their_length() {
+    let config = OptimizerConfig::Sgd {
+        momentum: 0.0,
+        weight_decay: 0.0,
+    };
+    let mut parameters = set([0.0; 3]);
+    let mut optimizer = Optimizer::unclipped(config);
+    step(
+        &mut optimizer,
+        &mut parameters,
+        &set([6.0, 0.0, 8.0]),
+        &[1.0, 1.0],
+    );
+    assert_close(&flat(&parameters), &[-6.0, 0.0, -8.0]);
+}
+
 #[test]
 fn decay_acts_on_biases_too() {
     for config in [
@@ -199,6 +243,7 @@ fn the_state_resumes_exactly() {
             momentum: 0.9,
             weight_decay: 0.01,
         },
+        OptimizerConfig::Adam { weight_decay: 0.01 },
         OptimizerConfig::AdamW { weight_decay: 0.01 },
     ] {
         let (mut whole, mut parameters) = (Optimizer::new(config), set(START));

@@ -154,7 +154,12 @@ fn contradictions_name_tensor_or_key() {
 
 #[test]
 fn truncated_files_get_a_clear_error() {
-    for name in ["schedule", "vgg5_relu6_ce_1ch", "augment"] {
+    for name in [
+        "schedule",
+        "vgg5_relu6_ce_1ch",
+        "backprop_resnet13",
+        "augment",
+    ] {
         let bytes = bytes_of(name);
         for length in [0, 1, 7, 8, 9, 100, bytes.len() / 2, bytes.len() - 1] {
             let error = replay(&bytes[..length], Precision::Fp64).unwrap_err();
@@ -183,7 +188,11 @@ fn flipped_bits_never_panic() {
     }
     assert!(noticed > bytes.len(), "only {noticed} flips were noticed");
 
-    for (name, step) in [("vgg5_relu6_ce_1ch", 601), ("augment", 331)] {
+    for (name, step) in [
+        ("vgg5_relu6_ce_1ch", 601),
+        ("backprop_vgg5", 601),
+        ("augment", 331),
+    ] {
         let bytes = bytes_of(name);
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         for bit in (0..8 * header).step_by(step) {

@@ -33,6 +33,7 @@ pub enum ScheduleKind {
     /// cosine annealing over all epochs
     #[default]
     Cosine,
+    /// the same in every epoch
     Constant,
 }
 
@@ -51,7 +52,7 @@ pub enum OptimizerKind {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct Settings {
-    /// Dataset to train on [default: FashionMNIST]
+    /// Dataset to train on [default: FashionMNIST; backprop: CIFAR10]
     #[arg(long, ignore_case = true, value_name = "NAME")]
     pub dataset: Option<DatasetName>,
     /// Folder that holds the dataset, or that it is downloaded into [default: the usual cache folder]
@@ -97,10 +98,10 @@ pub struct Settings {
     )]
     pub weight_gains: Option<Vec<f64>>,
 
-    /// Passes over the training images [default: 100]
+    /// Passes over the training images [default: 100; backprop: 300]
     #[arg(long, value_parser = count, value_name = "N", allow_hyphen_values = true, help_heading = "Learning")]
     pub epochs: Option<usize>,
-    /// Cost: mean squared error or cross-entropy [default: MSE]
+    /// Cost: mean squared error or cross-entropy [default: MSE; backprop: CE]
     #[arg(long, ignore_case = true, help_heading = "Learning")]
     pub lossfn: Option<CostFunction>,
     /// SGD with Nesterov momentum, or AdamW (backprop: Adam) [default: sgd; backprop: adam for resnet13, sgd for vgg5]
