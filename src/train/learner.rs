@@ -13,7 +13,7 @@ use ndarray::ArrayD;
 /// A cost per example beyond this means that the output ran away, though no number overflowed yet.
 const RUNAWAY_COST: f64 = 1e6;
 
-/// A backend, with all parameters at zero until [`Learner::set`].
+/// A backend, with all parameters at zero until [`Learner::set_learned`].
 pub enum Learner {
     EquilibriumPropagation(Box<dyn ep::Backend>),
     Backpropagation(Box<dyn backprop::Backend>),
@@ -125,7 +125,7 @@ impl Learner {
         }
     }
 
-    /// A training step; may be [`Diverged`].
+    /// A training step; an error when numbers run away.
     pub fn train(&mut self, batch: &Batch, config: &Config, rates: &[f64]) -> Result<Lesson> {
         let (images, labels) = (&batch.images, &batch.labels);
         match self {
@@ -158,7 +158,7 @@ impl Learner {
         }
     }
 
-    /// What the network makes of a batch of test images; may be [`Diverged`].
+    /// What the network makes of a batch of test images; an error when numbers run away.
     pub fn test(&mut self, batch: &Batch, config: &Config) -> Result<Lesson> {
         let (images, labels) = (&batch.images, &batch.labels);
         let lesson = match self {
