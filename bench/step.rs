@@ -1,23 +1,33 @@
-//! `cargo bench --bench step`: whole training steps of HopfieldResNet13, and what an epoch and a run would take.
+//! `cargo bench --bench step`: whole training steps, and what an epoch and a run would take.
 //!
-//! Options: `--batch N`, `--steps N`, `--precision fp16|fp32`, and, with the feature `emulation`, `--emulated` (a tiny network
-//! on the CPU, to see that the benchmark works). The projections are step time x steps: loading images and evaluation
-//! are not in them.
+//! Of HopfieldResNet13 by equilibrium propagation, and of the feed-forward networks by backpropagation (`--algorithm` for one
+//! of them). Options: `--help`. The projections are step time x steps: loading images and evaluation are not in them.
 
-use anyhow::{Context, Result, bail};
-use eqprop_cuda::cuda::{CudaBackend, Device, Gpu, Precision};
-use eqprop_cuda::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
-use eqprop_cuda::network::presets::{self, ActivationKind, PAPER_CHANNELS, PresetOptions};
-use eqprop_cuda::network::{Mode, parameters};
+mod options;
+
+use anyhow::Result;
+use clap::Parser;
+use eqprop_cuda::backprop::{self, FeedForward};
+use eqprop_cuda::cuda::{self, CudaBackend, CudaFeedForward};
+use eqprop_cuda::ep::{Backend, CostFunction, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
+use eqprop_cuda::network::{Mode, Network, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
 use ndarray::Array4;
+use options::{Algorithm, Options};
 use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Images of CIFAR-10's training set, and epochs of the paper.
 const IMAGES: usize = 50_000;
 const EPOCHS: f64 = 300.0;
+
+const SGD: OptimizerConfig = OptimizerConfig::Sgd {
+    momentum: 0.9,
+    weight_decay: 3.5e-4,
+};
 
 /// A way to train: what an iteration is and how many there are.
 struct Schedule {
@@ -45,114 +55,157 @@ const SCHEDULES: [Schedule; 2] = [
     },
 ];
 
-#[cfg(feature = "emulation")]
-fn emulated() -> Result<Arc<dyn Device>> {
-    Ok(Arc::new(eqprop_cuda::cuda::emulated::EmulatedDevice::new()))
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    /// training steps that are timed, after one that is not; default: 10, emulated 1
+    #[arg(long)]
+    steps: Option<usize>,
+    /// cargo's own
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-#[cfg(not(feature = "emulation"))]
-fn emulated() -> Result<Arc<dyn Device>> {
-    bail!("--emulated needs a build with --features emulation")
+/// What all measurements share.
+struct Bench {
+    options: Options,
+    steps: usize,
+    /// none: the CPU
+    kernels: Option<Arc<dyn cuda::Device>>,
 }
 
 fn main() -> Result<()> {
-    let (mut batch, mut steps, mut precision, mut on_cpu) = (128, 10, Precision::Fp16, false);
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
-        match arg.as_str() {
-            "--bench" => {} // cargo's own
-            "--batch" => batch = value()?.parse().context("--batch takes a number")?,
-            "--steps" => steps = value()?.parse().context("--steps takes a number")?,
-            "--precision" => {
-                precision = match value()?.as_str() {
-                    "fp16" => Precision::Fp16,
-                    "fp32" => Precision::Fp32,
-                    other => bail!("--precision {other}: expected fp16 or fp32"),
-                }
-            }
-            "--emulated" => on_cpu = true,
-            other => bail!("unknown option {other}"),
-        }
-    }
-    let (device, channels) = if on_cpu {
-        (batch, steps) = (2, 1);
-        (emulated()?, [4, 4, 4, 4])
-    } else {
-        match Gpu::open(0) {
-            Ok(gpu) => (Arc::new(gpu) as Arc<dyn Device>, PAPER_CHANNELS),
-            Err(error) => {
-                println!("nothing to measure: {error:#}");
-                return Ok(());
-            }
-        }
+    let Arguments { options, steps, .. } = Arguments::parse();
+    let bench = Bench {
+        kernels: options.kernels()?,
+        steps: steps.unwrap_or(if options.is_tiny() { 1 } else { 10 }),
+        options,
     };
-    let preset = PresetOptions {
-        input_channels: 3,
-        classes: 10,
-        channels,
-        activation: ActivationKind::Relu6,
-        gains: None,
-    };
-    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-    let network = presets::build("hopfieldresnet13", &preset, &mut rng)?;
-    let images = Array4::from_shape_fn((batch, 3, 32, 32), |_| rng.random_range(-1.0f32..1.0));
-    let labels: Vec<usize> = (0..batch).map(|n| n % network.classes()).collect();
-    let rates = vec![1e-3; network.parameter_count()];
-    let nudging = Nudging {
-        beta: 0.1,
-        variant: Variant::Centered,
-        form: NudgedPhase::SumDifference,
-    };
+    let options = &bench.options;
     println!(
-        "{}, batch {batch}, {precision:?}, {steps} steps",
-        device.describe()
+        "{}, batch {}, {}, {} steps",
+        (bench.kernels.as_ref()).map_or("CPU".to_string(), |device| device.describe()),
+        options.batch(),
+        options.precision().name(),
+        bench.steps
     );
     println!(
         "{:36} {:>10} {:>10} {:>10} {:>12}",
         "schedule", "ms/step", "images/s", "epoch, s", "300 epochs, h"
     );
-    for schedule in &SCHEDULES {
-        let mut backend = CudaBackend::new(&network, device.clone(), precision)?;
+    if options.includes(Algorithm::Ep) {
+        for schedule in &SCHEDULES {
+            bench.equilibrium_propagation(schedule)?;
+        }
+    }
+    if options.includes(Algorithm::Backprop) {
+        let adam = OptimizerConfig::Adam {
+            weight_decay: 2.5e-4,
+        };
+        for (name, optimizer) in FeedForward::PRESETS.into_iter().zip([adam, SGD]) {
+            bench.backpropagation(name, optimizer)?;
+        }
+    }
+    Ok(())
+}
+
+impl Bench {
+    fn equilibrium_propagation(&self, schedule: &Schedule) -> Result<()> {
+        let preset = PresetOptions {
+            input_channels: 3,
+            classes: 10,
+            channels: self.options.channels()?,
+            activation: ActivationKind::Relu6,
+            gains: None,
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let network = presets::build("hopfieldresnet13", &preset, &mut rng)?;
+        let mut backend: Box<dyn Backend> = match &self.kernels {
+            Some(device) => {
+                let precision = self.options.kernel_precision()?;
+                Box::new(CudaBackend::new(&network, device.clone(), precision)?)
+            }
+            None => (self.options.device).backend(&network, self.options.precision())?,
+        };
         backend.set_parameters(&parameters::initialise(&network, 0))?;
-        backend.set_optimizer(OptimizerConfig::Sgd {
-            momentum: 0.9,
-            weight_decay: 3.5e-4,
-        })?;
+        backend.set_optimizer(SGD)?;
+        let (images, labels) = self.batch(&network);
+        let rates = vec![1e-3; network.parameter_count()];
+        let nudging = Nudging {
+            beta: 0.1,
+            variant: Variant::Centered,
+            form: self.options.precision().default_nudged_phase(),
+        };
         let relaxation = |iterations| Relaxation {
             mode: schedule.mode,
             iterations,
             omega: schedule.omega,
             tolerance: None,
         };
-        let (free, nudged) = if on_cpu {
-            (3, 2)
-        } else {
-            (schedule.free, schedule.nudged)
+        let (free, nudged) = match self.options.is_tiny() {
+            true => (3, 2),
+            false => (schedule.free, schedule.nudged),
         };
-        let mut step = || -> Result<()> {
+        self.time(schedule.name, || {
             backend.load_batch(&images, &labels, Start::Kept)?;
             backend.free_phase(&relaxation(free))?;
             backend.outcome(CostFunction::Mse)?;
             backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation(nudged))?;
             backend.estimate_gradient()?;
             backend.step(&rates)
+        })
+    }
+
+    fn backpropagation(&self, name: &str, optimizer: OptimizerConfig) -> Result<()> {
+        let model = FeedForward::preset(name, 3, 10, self.options.channels()?)?;
+        let mut backend: Box<dyn backprop::Backend> = match &self.kernels {
+            Some(device) => {
+                let precision = self.options.kernel_precision()?;
+                Box::new(CudaFeedForward::new(&model, device.clone(), precision)?)
+            }
+            None => (self.options.device).feed_forward(&model, self.options.precision())?,
+        };
+        backend.set_state(&model.initialise(0))?;
+        backend.set_optimizer(optimizer)?;
+        let (images, labels) = self.batch(model.network());
+        let rates = vec![1e-3; model.parameter_names().len()];
+        self.time(&format!("{name}, backpropagation"), || {
+            backend.forward(&images, &labels, backprop::Mode::Train)?;
+            backend.backward()?;
+            backend.step(&rates)
+        })
+    }
+
+    fn batch(&self, network: &Network) -> (Array4<f32>, Vec<usize>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let shape = (self.options.batch(), 3, 32, 32);
+        let images = Array4::from_shape_fn(shape, |_| rng.random_range(-1.0f32..1.0));
+        let labels = (0..shape.0).map(|n| n % network.classes()).collect();
+        (images, labels)
+    }
+
+    /// Times a training step and prints a line.
+    fn time(&self, name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+        let wait = || {
+            self.kernels
+                .as_ref()
+                .map_or(Ok(()), |device| device.synchronize())
         };
         step()?; // tables, memory, and the GPU's clocks
-        device.synchronize()?;
+        wait()?;
         let start = Instant::now();
-        (0..steps).try_for_each(|_| step())?;
-        device.synchronize()?;
-        let seconds = start.elapsed().as_secs_f64() / steps as f64;
+        (0..self.steps).try_for_each(|_| step())?;
+        wait()?;
+        let seconds = start.elapsed().as_secs_f64() / self.steps as f64;
+        let batch = self.options.batch();
         let epoch = seconds * IMAGES.div_ceil(batch) as f64;
         println!(
-            "{:36} {:10.2} {:10.0} {:10.1} {:12.2}",
-            schedule.name,
+            "{name:36} {:10.2} {:10.0} {epoch:10.1} {:12.2}",
             seconds * 1e3,
             batch as f64 / seconds,
-            epoch,
             EPOCHS * epoch / 3600.0
         );
+        Ok(())
     }
-    Ok(())
 }

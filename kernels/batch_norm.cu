@@ -52,10 +52,10 @@ __device__ __forceinline__ uint32_t end_of_split(const EqBatchNormArgs& args, ui
 template <class T>
 __device__ __forceinline__ T sum_of_lanes(T value) {
     auto* values = reinterpret_cast<T*>(shared_arena());
-    __syncthreads();
+    if (!EQ_MUTATION(13)) __syncthreads();
     values[threadIdx.x] = value;
     for (unsigned half = LANES / 2; half > 0; half /= 2) {
-        __syncthreads();
+        if (!EQ_MUTATION(14)) __syncthreads();
         if (threadIdx.x < half * COLUMNS) values[threadIdx.x] += values[threadIdx.x + half * COLUMNS];
     }
     return values[threadIdx.x];
@@ -118,7 +118,7 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         variance = running_variance;
     } else {
         // The running variance is that of the population: one less in the denominator.
-        const double unbiased = deviations / (rows(args) - 1.0);
+        const double unbiased = deviations / (rows(args) - (EQ_MUTATION(17) ? 0.0 : 1.0));
         running_mean = static_cast<float>((1.0 - args.momentum) * running_mean + args.momentum * mean);
         running_variance = static_cast<float>((1.0 - args.momentum) * running_variance + args.momentum * unbiased);
     }
@@ -200,7 +200,7 @@ __device__ __forceinline__ void gradient_of(const EqBatchNormArgs& args, uint32_
     for (int v = 0; v < V; ++v) g[v] = 0;
     if (y / pool >= height || x / pool >= width) return; // the odd last row or column is in no window
     const size_t unit = ((static_cast<size_t>(image) * height + y / pool) * width + x / pool) * args.channels + channel;
-    const int position = y % pool * 2 + x % pool;
+    const int position = y % pool * 2 + x % pool + EQ_MUTATION(15);
     const S* state = static_cast<const S*>(args.state) + unit;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
@@ -274,7 +274,7 @@ __device__ __forceinline__ void difference(const EqBatchNormArgs& args) {
 #pragma unroll
         for (int v = 0; v < PER_THREAD; ++v) {
             const float centred = (z[v] - mean[v]) * inverse[v];
-            out[v] = bounded(scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v])), S());
+            out[v] = bounded(scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v] * !EQ_MUTATION(16))), S());
         }
         store(static_cast<S*>(edge.difference) + here, out);
     }

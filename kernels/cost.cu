@@ -55,10 +55,10 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
                 const float minus = gradient(args.cost, c, classes, label,
                                              [&](int i) { return mean_state(i) - value_of(second[i]); });
                 mean = 0.5f * (plus + minus);
-                half = 0.5f * (plus - minus);
+                half = EQ_MUTATION(21) ? 0.0f : 0.5f * (plus - minus);
             }
             losses[0] = args.strengths[0] * mean + args.strengths[1] * half;
-            losses[1] = args.strengths[1] * mean + args.strengths[0] * half;
+            losses[1] = (EQ_MUTATION(20) ? -args.strengths[1] : args.strengths[1]) * mean + args.strengths[0] * half;
         }
         args.nudge[row + c] = losses[0];
         args.nudge[component + row + c] = losses[1];
@@ -68,7 +68,7 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
 // Of a feed-forward network: where its backward pass begins.
 template <class S>
 __device__ __forceinline__ void loss_gradient(const EqLossArgs& args) {
-    const int classes = args.classes, label = args.labels[blockIdx.x];
+    const int classes = args.classes, label = args.labels[blockIdx.x] + EQ_MUTATION(19);
     const float* logits = args.logits + static_cast<size_t>(blockIdx.x) * args.channels;
     S* out = static_cast<S*>(args.difference) + static_cast<size_t>(blockIdx.x) * args.channels;
     for (int c = 2 * threadIdx.x; c < static_cast<int>(args.channels); c += 2 * THREADS) {

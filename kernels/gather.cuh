@@ -26,7 +26,7 @@ __device__ __forceinline__ ClassPixel class_pixel(const EqTarget& target, uint32
 
 // First unit of a class pixel in the layer's own layout.
 __device__ __forceinline__ size_t layer_unit(const EqTarget& target, const ClassPixel& at) {
-    const int y = target.origin_y + at.i * target.step_y;
+    const int y = target.origin_y * !EQ_MUTATION(24) + at.i * target.step_y;
     const int x = target.origin_x + at.j * target.step_x;
     return (static_cast<size_t>(at.image * target.height + y) * target.width + x) * target.channels;
 }

@@ -44,7 +44,7 @@ EQ_KERNEL(gather_gradient, gradient::THREADS, EqGatherArgs) {
         const uint32_t element = i * gradient::THREADS + threadIdx.x;
         float sum = 0;
         if (element < block.count)
-            for (uint32_t split = 0; split < block.splits; ++split)
+            for (uint32_t split = 0; split + (EQ_MUTATION(23) && block.splits > 1) < block.splits; ++split)
                 sum += args.workspace[block.from + split * block.stride + element];
         const float value = args.scale * sum;
         args.gradient[static_cast<size_t>(blockIdx.x) * EQ_PARAMETER_BLOCK + element] = value;

@@ -18,7 +18,7 @@ __device__ __forceinline__ void measure(const EqOutcomeArgs& args) {
         const EqEnergyLayer layer = args.layers[l];
         const uint64_t first = blockIdx.x * layer.units;
         for (uint64_t u = first + threadIdx.x; u < first + layer.units; u += THREADS)
-            sum += value_of(static_cast<const S*>(layer.state)[u]) * (layer.pre_activation[u] + layer.drive[u]);
+            sum += value_of(static_cast<const S*>(layer.state)[u]) * (layer.pre_activation[u] + layer.drive[u] * !EQ_MUTATION(22));
     }
     auto* sums = reinterpret_cast<double*>(shared_arena());
     sums[threadIdx.x] = sum;

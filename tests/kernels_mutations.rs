@@ -6,71 +6,65 @@
 
 mod kernels_support;
 
-use eqprop_cuda::cuda::{Precision, emulated, emulated_backend};
-use eqprop_cuda::ep::NudgedPhase;
+use eqprop_cuda::backprop::FeedForward;
+use eqprop_cuda::cuda::{Precision, emulated, emulated_backend, emulated_feed_forward};
+use eqprop_cuda::device::{self, Device};
+use eqprop_cuda::ep::{CostFunction, NudgedPhase};
 use eqprop_cuda::network::{Network, presets::ActivationKind};
+use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::reference;
 use kernels_support::*;
 
-const MUTATIONS: [(i32, &str, Precision); 12] = [
-    (1, "every tap reads one row too low", Precision::Fp32),
-    (
-        2,
-        "the mask of the left border is off by one",
-        Precision::Fp32,
-    ),
-    (
-        3,
-        "a pair that is clipped is taken for one that is not",
-        Precision::Fp32,
-    ),
-    (
-        4,
-        "no barrier between fetching and using a slice",
-        Precision::Fp32,
-    ),
-    (
-        5,
-        "no barrier between using a slice and fetching the next",
-        Precision::Fp32,
-    ),
-    (
-        6,
-        "no barrier between the stages of the tensor-core kernel",
-        Precision::Fp16,
-    ),
-    (
-        7,
-        "the tensor-core kernel does not wait for its copies",
-        Precision::Fp16,
-    ),
-    (
-        8,
-        "the weight gradient reads one pixel too many",
-        Precision::Fp16,
-    ),
-    (
-        9,
-        "the weight gradient's tap is one column off",
-        Precision::Fp32,
-    ),
-    (
-        10,
-        "the weight gradient is stored past the last channel",
-        Precision::Fp32,
-    ),
-    (
-        11,
-        "unpooling forgets the free state's maximum",
-        Precision::Fp32,
-    ),
-    (12, "no barrier in the sum of the change", Precision::Fp32),
+/// The training steps that have to notice a defect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Steps {
+    Fp32,
+    Fp16,
+    Backprop,
+}
+use Steps::*;
+
+const MUTATIONS: [(i32, &str, Steps); 24] = [
+    (1, "every tap reads one row too low", Fp32),
+    (2, "the mask of the left border is off by one", Fp32),
+    (3, "a clipped pair is taken for one that is not", Fp32),
+    (4, "no barrier between fetching and using a slice", Fp32),
+    (5, "no barrier between using and fetching a slice", Fp32),
+    (6, "no barrier between tensor-core stages", Fp16),
+    (7, "the tensor-core kernel does not await copies", Fp16),
+    (8, "the weight gradient reads one pixel too many", Fp16),
+    (9, "the weight gradient's tap is one column off", Fp32),
+    (10, "the weight gradient stores too many channels", Fp32),
+    (11, "unpooling forgets the free state's maximum", Fp32),
+    (12, "no barrier in the sum of the change", Fp32),
+    (13, "no barrier between sums over lanes", Backprop),
+    (14, "no barrier in the sum over lanes", Backprop),
+    (15, "a gradient goes to the next of a window", Backprop),
+    (16, "normalisation passes on its variance", Backprop),
+    (17, "the running variance is biased", Backprop),
+    (18, "Adam forgets the weight decay", Backprop),
+    (19, "the loss takes the next class for right", Backprop),
+    (20, "nudging has the wrong sign", Fp32),
+    (21, "half of a pair's cross-entropy is lost", Fp32),
+    (22, "the energy lacks bias and input", Fp32),
+    (23, "the last split of a gradient is forgotten", Fp32),
+    (24, "parity classes all begin in the first row", Fp32),
 ];
 
-/// The largest error over two training steps, or what the emulation complained of.
-fn error_of(network: &Network, precision: Precision) -> Result<f64, String> {
+/// What a defect may not reach, and correct kernels stay below.
+fn tolerance(steps: Steps) -> f64 {
+    match steps {
+        Fp32 => 1e-3,
+        Fp16 => 2e-2,
+        Backprop => 1e-3,
+    }
+}
+
+/// The largest error over two training steps of equilibrium propagation, or what the emulation complained of.
+fn ep_error(network: &Network, cost: CostFunction, precision: Precision) -> Result<f64, String> {
     let recipe = Recipe {
         form: NudgedPhase::SumDifference,
+        cost,
         beta: 2.0,
         ..Recipe::default()
     };
@@ -95,44 +89,62 @@ fn error_of(network: &Network, precision: Precision) -> Result<f64, String> {
     Ok(worst(&got, &want, |_| 0.1).0)
 }
 
+/// The same of backpropagation.
+fn feed_forward_error(model: &FeedForward) -> Result<f64, String> {
+    let adam = OptimizerConfig::Adam { weight_decay: 0.1 };
+    let state = model.initialise(1);
+    let batches = [1, 2].map(|seed| random_images(model.network(), 5, seed));
+    let mut truth = (Device::Cpu.feed_forward(model, device::Precision::Fp64)).unwrap();
+    truth.set_state(&state).unwrap();
+    let want = train_feed_forward(&mut *truth, model, &batches, adam).unwrap();
+    let run = || {
+        let mut kernels = emulated_feed_forward(model, Precision::Fp32)?;
+        kernels.set_state(&state)?;
+        train_feed_forward(&mut *kernels, model, &batches, adam)
+    };
+    let got = run().map_err(|e: anyhow::Error| e.to_string())?;
+    Ok(worst(&got, &want, |_| 0.1).0)
+}
+
 #[test]
 fn every_deliberate_defect_is_noticed() {
-    let networks = [
-        preset(
-            "hopfieldresnet13",
-            [4, 6, 8, 9],
-            3,
-            10,
-            ActivationKind::HardSigmoid,
-        ),
-        preset("vgg5", [4, 6, 8, 9], 1, 10, ActivationKind::HardSigmoid),
-    ];
-    let tolerance = |precision| match precision {
-        Precision::Fp32 => 1e-3,
-        Precision::Fp16 => 2e-2,
+    let channels = [4, 6, 8, 9];
+    let resnet13 = preset(
+        "hopfieldresnet13",
+        channels,
+        3,
+        10,
+        ActivationKind::HardSigmoid,
+    );
+    let vgg5 = preset("vgg5", channels, 1, 10, ActivationKind::HardSigmoid);
+    let models = [("resnet13", 3), ("vgg5", 1)]
+        .map(|(name, inputs)| FeedForward::preset(name, inputs, 10, channels).unwrap());
+    let worst_of = |steps| -> Result<f64, String> {
+        match steps {
+            Fp32 => {
+                let error = ep_error(&resnet13, CostFunction::Mse, Precision::Fp32)?;
+                Ok(error.max(ep_error(&vgg5, CostFunction::Ce, Precision::Fp32)?))
+            }
+            Fp16 => ep_error(&resnet13, CostFunction::Mse, Precision::Fp16),
+            Backprop => {
+                (models.iter()).try_fold(0.0, |worst, m| Ok(feed_forward_error(m)?.max(worst)))
+            }
+        }
     };
-    let worst_of = |precision| -> Result<f64, String> {
-        let networks = if precision == Precision::Fp16 {
-            &networks[..1]
-        } else {
-            &networks[..]
-        };
-        (networks.iter()).try_fold(0.0, |worst, n| Ok(error_of(n, precision)?.max(worst)))
-    };
-    for precision in [Precision::Fp32, Precision::Fp16] {
-        let error = worst_of(precision).unwrap();
+    for steps in [Fp32, Fp16, Backprop] {
+        let error = worst_of(steps).unwrap();
         assert!(
-            error < tolerance(precision),
-            "{precision:?} without a defect: {error}"
+            error < tolerance(steps),
+            "{steps:?} without a defect: {error}"
         );
     }
-    for (number, defect, precision) in MUTATIONS {
+    for (number, defect, steps) in MUTATIONS {
         emulated::set_mutation(number);
-        let outcome = worst_of(precision);
+        let outcome = worst_of(steps);
         emulated::set_mutation(0);
         match outcome {
             Ok(error) => assert!(
-                error > tolerance(precision),
+                error > tolerance(steps),
                 "{defect} (mutation {number}) went unnoticed: error {error:e}"
             ),
             Err(complaint) => assert!(complaint.contains("kernel"), "{complaint}"),

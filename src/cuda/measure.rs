@@ -1,13 +1,14 @@
 //! Timing of kernels on their own, for `cargo bench --bench kernels`.
 
+use super::Precision;
 use super::abi::*;
 use super::backend::CudaBackend;
 use super::batch::Kind;
 use super::device::{Buffer, Device};
-use super::geometry::{Geometry, classes, taps_down, taps_up};
+pub use super::feedforward::feed_forward_kernels;
+use super::geometry::{Geometry, classes, taps_down};
 use super::kernels;
 use super::layout::padded;
-use super::{Precision, batch::Setup};
 use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use crate::network::{Mode, Network, parameters};
 use crate::optim::OptimizerConfig;
@@ -47,7 +48,11 @@ pub struct Effort {
     pub blocks: usize,
 }
 
-fn time(device: &dyn Device, repeats: usize, mut body: impl FnMut() -> Result<()>) -> Result<f64> {
+pub(super) fn time(
+    device: &dyn Device,
+    repeats: usize,
+    mut body: impl FnMut() -> Result<()>,
+) -> Result<f64> {
     body()?;
     device.synchronize()?;
     let start = Instant::now();
@@ -77,25 +82,37 @@ pub fn roofline(device: &Arc<dyn Device>, effort: Effort) -> Result<Roofline> {
     })
 }
 
-/// Multiply-adds of one image's update of layer `l`.
-fn products(setup: &Setup, l: usize) -> f64 {
-    let network = &setup.network;
-    let channels = |l: usize| network.layers()[l].shape.channels;
+/// Multiply-adds of one image on its way down into layer `l`, for each channel of the layer.
+pub(super) fn depth_down(network: &Network, l: usize) -> usize {
     let mut depth = 0;
     for class in classes(network, l) {
         let pixels = class.size[0] * class.size[1];
-        for (e, edge) in network.edges_into(l) {
+        for (e, _) in network.edges_out_of(l) {
             let g = Geometry::of(network, e);
-            if edge.pre != 0 && !g.pooled {
-                depth += pixels * taps_up(e, &g, &class).len() * channels(edge.pre);
-            }
-        }
-        for (e, edge) in network.edges_out_of(l) {
-            let g = Geometry::of(network, e);
-            depth += pixels * taps_down(e, &g, &class).len() * channels(edge.post);
+            depth += pixels * taps_down(e, &g, &class).len() * g.full.channels;
         }
     }
-    (depth * channels(l)) as f64
+    depth
+}
+
+/// Multiply-adds of one image's update of layer `l`.
+fn products(network: &Network, l: usize) -> f64 {
+    let edges = network.edges_into(l).map(|(e, edge)| {
+        let g = Geometry::of(network, e);
+        let within = edge.pre != 0 && !g.pooled;
+        usize::from(within) * g.full.pixels() * g.taps() * g.pre.channels
+    });
+    let depth = edges.sum::<usize>() + depth_down(network, l);
+    (depth * network.layers()[l].shape.channels) as f64
+}
+
+/// Images and labels to measure with.
+pub(super) fn synthetic(network: &Network, images: usize) -> (Array4<f32>, Vec<usize>) {
+    let shape = network.input().shape;
+    let wave =
+        |(n, c, y, x): (usize, usize, usize, usize)| ((n + 3 * c + 5 * y + 7 * x) as f32).sin();
+    let input = Array4::from_shape_fn((images, shape.channels, shape.height, shape.width), wave);
+    (input, (0..images).map(|n| n % network.classes()).collect())
 }
 
 /// Every kernel of a training step on the layers of `network`. The batch is synthetic.
@@ -112,11 +129,7 @@ pub fn kernels(
         momentum: 0.9,
         weight_decay: 0.0,
     })?;
-    let shape = network.input().shape;
-    let wave =
-        |(n, c, y, x): (usize, usize, usize, usize)| ((n + 3 * c + 5 * y + 7 * x) as f32).sin();
-    let input = Array4::from_shape_fn((images, shape.channels, shape.height, shape.width), wave);
-    let labels: Vec<usize> = (0..images).map(|n| n % network.classes()).collect();
+    let (input, labels) = synthetic(network, images);
     backend.load_batch(&input, &labels, Start::Zero)?;
     // A few iterations, so that states look like states: the power a GPU draws depends on the data.
     let relaxation = Relaxation {
@@ -178,7 +191,7 @@ pub fn kernels(
                 },
                 shape: format!("{} {layer} x {rows}", network.layers()[l].name),
                 seconds,
-                operations: 2.0 * rows as f64 * products(setup, l),
+                operations: 2.0 * rows as f64 * products(network, l),
                 bytes: neighbours + own,
             });
         }

@@ -3,7 +3,10 @@
 //! Convolutions are sweeps, and weight gradients are products, as in equilibrium propagation; batch normalisation
 //! (`kernels/batch_norm.cu`) is what only feed-forward networks have.
 
+mod measure;
 mod plan;
+
+pub use measure::feed_forward_kernels;
 
 use super::Precision;
 use super::device::{Buffer, Device};

@@ -41,22 +41,22 @@ struct Convolution {
 }
 
 /// A layer above the input.
-struct Layer {
-    sweep: Sweep,
+pub(super) struct Layer {
+    pub(super) sweep: Sweep,
     state: Buffer<u8>,
-    args: EqBatchNormArgs,
+    pub(super) args: EqBatchNormArgs,
     // What `args` points to: the edges that come in, and where pooling took each unit from.
     _table: Buffer<EqBatchNorm>,
     _argmax: Option<Buffer<u8>>,
 }
 
 /// What only training needs.
-struct Backward {
+pub(super) struct Backward {
     /// by edge
     difference: Vec<Buffer<u8>>,
     /// hidden layers from the highest: how the gradient comes down, and where it goes from there
-    layers: Vec<(Sweep, EqBatchNormArgs)>,
-    gradient: GradientPlan,
+    pub(super) layers: Vec<(Sweep, EqBatchNormArgs)>,
+    pub(super) gradient: GradientPlan,
     _layer_gradients: Vec<Buffer<f32>>,
     _tables: Vec<Buffer<EqBatchNorm>>,
 }
@@ -69,14 +69,14 @@ pub struct Plan {
     /// by edge; the head has none
     convolutions: Vec<Option<Convolution>>,
     /// by layer; the input and the output have none
-    layers: Vec<Option<Layer>>,
+    pub(super) layers: Vec<Option<Layer>>,
     head: Sweep,
     logits: Buffer<f32>,
     energy: Buffer<f64>,
     cost: Buffer<f64>,
     prediction: Buffer<i32>,
     in_top5: Buffer<i32>,
-    backward: Option<Backward>,
+    pub(super) backward: Option<Backward>,
 }
 
 fn null<T>() -> *mut T {
@@ -500,7 +500,8 @@ fn source(shape: Shape, values: *const c_void) -> EqSource {
     }
 }
 
-fn raw_args(weights: *const c_void) -> EqRelaxArgs {
+/// Arguments of a sweep that writes its pre-activations as they are.
+pub(super) fn raw_args(weights: *const c_void) -> EqRelaxArgs {
     EqRelaxArgs {
         form: EQ_FORM_RAW,
         weights,
