@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, from binaries built elsewhere: parity, memory checking, both benchmarks, and the
-# PyTorch opponent. Ends with a short table. Exit status 1 when a check failed.
+# PyTorch opponents. Ends with a short table. Exit status 1 when a check failed.
 #
 #   bench/gpu_check.sh DIR        DIR holds what `cargo build --release` and `cargo bench --no-run` made: eqprop-cuda, and
 #                                 the benchmarks as kernels and step; default: what is found under target/release
@@ -44,7 +44,7 @@ for precision in fp32 fp16; do
 done
 # The kernel suites, if they were built (`cargo test --release --features emulation --no-run`): random networks, stopping,
 # precision. All but the mutations, which only the emulation has.
-for suite in golden phases half precision stopping statistics; do
+for suite in golden phases half precision stopping feedforward batch_norm; do
   tests=$(find_binary "kernels_$suite")
   if [ -n "$tests" ]; then run "suite-$suite" env EQPROP_TEST_DEVICE=cuda "$tests"; fi
 done
@@ -52,6 +52,8 @@ if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do
     run "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
       "$program" parity tests/golden/resnet13_relu6_mse.safetensors --device cuda --precision fp16
+    run "sanitizer-$tool-backprop" compute-sanitizer --tool "$tool" --error-exitcode 1 \
+      "$program" parity tests/golden/backprop_vgg5.safetensors --device cuda --precision fp16
   done
 else
   skip sanitizer "compute-sanitizer was not found"
@@ -60,11 +62,17 @@ if [ -n "$kernels" ]; then run bench-kernels "$kernels"; else skip bench-kernels
 if [ -n "$step" ]; then run bench-step "$step"; else skip bench-step "not built: cargo bench --no-run"; fi
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   run pytorch python3 bench/pytorch_step.py --device cuda
+  tuned=(--dtype fp16 --tuned --channels-last --compile)
+  run pytorch-tuned python3 bench/pytorch_step.py --device cuda "${tuned[@]}"
+  feedforward=(python3 bench/pytorch_feedforward.py --device cuda)
+  run pytorch-feedforward-check "${feedforward[@]}" --dtype fp32 --check tests/golden/backprop_*.safetensors
+  run pytorch-feedforward "${feedforward[@]}" --dtype fp16 --channels-last
+  run pytorch-feedforward-compiled "${feedforward[@]}" --dtype fp16 --channels-last --compile
 else
   skip pytorch "no PyTorch with CUDA"
 fi
 
 echo
-printf '%s\n' "${table[@]}" | awk -F'|' '{ printf "%-20s %-14s %s\n", $1, $2, $3 }'
+printf '%s\n' "${table[@]}" | awk -F'|' '{ printf "%-30s %-14s %s\n", $1, $2, $3 }'
 echo "logs: $out"
 exit "$failed"

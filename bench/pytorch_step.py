@@ -5,7 +5,8 @@ Written from the equations (docs/, src/ep/mod.rs), not from the published code. 
 no autograd (the gradient is local), no Python work per element, cuDNN and BLAS for every product. Options switch on what
 else PyTorch offers: `--tuned` keeps the input's constant contribution, the pooled convolutions that two half-iterations
 share, and runs both nudged phases as one batch; `--channels-last`, `--compile` and `--dtype` speak for themselves.
-The order is the published one: layers 1, 3, 5, .. together, then 2, 4, 6, ..
+The order is the published one: layers 1, 3, 5, .. together, then 2, 4, 6, .. (pytorch_feedforward.py is the same for
+backpropagation.)
 
     pytorch_step.py --network hopfieldresnet13 --channels 128,256,512,512 --batch 128 \
         --free 120 --nudged 50 --device cuda --dtype fp16 --tuned --channels-last --compile

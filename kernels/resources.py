@@ -15,8 +15,8 @@ import subprocess
 import sys
 from collections import Counter
 
-# Kernels that run once per iteration or over the whole gradient: a spill costs time in each of them.
-HOT = ("relax_", "weight_grad_")
+# Kernels that run once per iteration, per layer, or over the whole gradient: a spill costs time in each of them.
+HOT = ("relax_", "weight_grad_", "batch_norm_")
 TENSOR_CORE = "_mma_"
 
 

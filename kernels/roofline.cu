@@ -7,7 +7,7 @@
 namespace roofline {
 
 constexpr int THREADS = 256;
-constexpr int M = 4, N = 4; // the fragments of a warp of relax_mma.cu
+constexpr int M = 4, N = 4; // fragments: half of those that a warp of relax_mma.cu has, by twice as many warps
 constexpr int STEPS = 1024; // K steps per launch
 
 } // namespace roofline
