@@ -9,6 +9,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-target/release}
 out=${OUT:-$(mktemp -d)}
+mkdir -p "$out"
 failed=0
 declare -a table
 
