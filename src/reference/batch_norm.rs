@@ -11,7 +11,7 @@
 //! number of threads.
 
 use super::real::{Real, vectorised};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Zip};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 
 /// Rows of a block.
@@ -20,14 +20,13 @@ const BLOCK: usize = 512;
 /// Mean and biased variance of each column.
 pub fn moments<T: Real>(c: ArrayView2<T>) -> (Vec<f64>, Vec<f64>) {
     let n = c.nrows() as f64;
-    let mean: Vec<f64> = (column_sums(c, |row, sums| add_to(sums, row)).into_iter())
+    let mean: Vec<f64> = (column_sums(c, |v, _| v).into_iter())
         .map(|sum| sum / n)
         .collect();
     let centre: Vec<T> = mean.iter().map(|&m| T::of(m)).collect();
-    let squares = column_sums(c, |row, sums| {
-        for ((sum, &v), &m) in sums.iter_mut().zip(row).zip(&centre) {
-            *sum += (v - m) * (v - m);
-        }
+    let squares = column_sums(c, |v, column| {
+        let away = v - centre[column];
+        away * away
     });
     // Rounding the centre to T shifts the sum of squares by n (mean - centre)^2.
     let variance = squares.iter().zip(&mean).zip(&centre);
@@ -50,33 +49,38 @@ pub fn normalise<T: Real>(
     let (centre, scale): (Vec<T>, Vec<T>) = (mean.iter().zip(&factors))
         .map(|(&m, &r)| (T::of(m), T::of(r)))
         .unzip();
-    c.axis_chunks_iter_mut(Axis(0), BLOCK)
-        .into_par_iter()
-        .for_each(|mut block| {
-            for mut row in block.rows_mut() {
-                let row = row.as_slice_mut().expect("a row is contiguous");
-                for ((v, &m), &r) in row.iter_mut().zip(&centre).zip(&scale) {
-                    *v = (*v - m) * r;
+    let columns = centre.len();
+    blocks_mut(&mut c).for_each(|block| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in block.chunks_exact_mut(columns) {
+                    for ((v, &m), &r) in row.iter_mut().zip(&centre).zip(&scale) {
+                        *v = (*v - m) * r;
+                    }
                 }
-            }
-        });
+            },
+        );
+    });
     factors
 }
 
 /// `z += gamma x + beta`
 pub fn affine_add<T: Real>(x: ArrayView2<T>, gamma: &[T], beta: &[T], mut z: ArrayViewMut2<T>) {
-    z.axis_chunks_iter_mut(Axis(0), BLOCK)
-        .into_par_iter()
-        .zip(x.axis_chunks_iter(Axis(0), BLOCK).into_par_iter())
-        .for_each(|(mut z, x)| {
-            Zip::from(z.rows_mut()).and(x.rows()).for_each(|mut z, x| {
-                let z = z.as_slice_mut().expect("a row is contiguous");
-                let x = x.to_slice().expect("a row is contiguous");
-                for (((z, &x), &g), &b) in z.iter_mut().zip(x).zip(gamma).zip(beta) {
-                    *z += g * x + b;
+    let columns = gamma.len();
+    blocks_mut(&mut z).zip(blocks(&x)).for_each(|(z, x)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = z.chunks_exact_mut(columns).zip(x.chunks_exact(columns));
+                for (z, x) in rows {
+                    for (((z, &x), &g), &b) in z.iter_mut().zip(x).zip(gamma).zip(beta) {
+                        *z += g * x + b;
+                    }
                 }
-            });
-        });
+            },
+        );
+    });
 }
 
 /// Replaces the normalised `x` by `dc`; `factors` are those of [`normalise`]. Returns `dgamma` and `dbeta`.
@@ -87,50 +91,55 @@ pub fn backward<T: Real>(
     factors: &[f64],
 ) -> (Vec<f64>, Vec<f64>) {
     let n = dz.nrows() as f64;
-    let dbeta = column_sums(dz, |row, sums| add_to(sums, row));
+    let dbeta = column_sums(dz, |v, _| v);
     let dgamma = products(dz, x.view());
-    let column = |c: usize| {
-        let scale = gamma[c].wide() * factors[c];
-        (
-            T::of(scale),
-            T::of(scale * dbeta[c] / n),
-            T::of(scale * dgamma[c] / n),
-        )
+    let scales: Vec<f64> = gamma
+        .iter()
+        .zip(factors)
+        .map(|(g, f)| g.wide() * f)
+        .collect();
+    let share = |sums: &[f64]| -> Vec<T> {
+        let parts = scales.iter().zip(sums);
+        parts.map(|(scale, sum)| T::of(scale * sum / n)).collect()
     };
-    let columns: Vec<(T, T, T)> = (0..gamma.len()).map(column).collect();
-    x.axis_chunks_iter_mut(Axis(0), BLOCK)
-        .into_par_iter()
-        .zip(dz.axis_chunks_iter(Axis(0), BLOCK).into_par_iter())
-        .for_each(|(mut x, dz)| {
-            Zip::from(x.rows_mut())
-                .and(dz.rows())
-                .for_each(|mut x, dz| {
-                    for ((x, &dz), &(scale, b, g)) in x.iter_mut().zip(dz).zip(&columns) {
-                        *x = scale * dz - b - *x * g;
+    let (of_beta, of_gamma) = (share(&dbeta), share(&dgamma));
+    let scale: Vec<T> = scales.iter().map(|&s| T::of(s)).collect();
+    let columns = gamma.len();
+    blocks_mut(&mut x.view_mut())
+        .zip(blocks(&dz))
+        .for_each(|(x, dz)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    let rows = x.chunks_exact_mut(columns).zip(dz.chunks_exact(columns));
+                    for (x, dz) in rows {
+                        let constants = scale.iter().zip(&of_beta).zip(&of_gamma);
+                        for ((x, &dz), ((&s, &b), &g)) in x.iter_mut().zip(dz).zip(constants) {
+                            *x = s * dz - b - *x * g;
+                        }
                     }
-                });
+                },
+            );
         });
     (dgamma, dbeta)
 }
 
 /// Sum of each column.
 pub fn sums<T: Real>(c: ArrayView2<T>) -> Vec<f64> {
-    column_sums(c, |row, sums| add_to(sums, row))
+    column_sums(c, |v, _| v)
 }
 
 /// Sum of the products of two matrices, column by column.
 fn products<T: Real>(a: ArrayView2<T>, b: ArrayView2<T>) -> Vec<f64> {
-    let blocks = a.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
-    let blocks = blocks.zip(b.axis_chunks_iter(Axis(0), BLOCK).into_par_iter());
-    let sums: Vec<Vec<T>> = blocks
+    let columns = a.ncols();
+    let sums: Vec<Vec<T>> = blocks(&a)
+        .zip(blocks(&b))
         .map(|(a, b)| {
-            let mut sums = vec![T::zero(); a.ncols()];
+            let mut sums = vec![T::zero(); columns];
             vectorised(
                 #[inline(always)]
                 || {
-                    for (a, b) in a.rows().into_iter().zip(b.rows()) {
-                        let a = a.to_slice().expect("a row is contiguous");
-                        let b = b.to_slice().expect("a row is contiguous");
+                    for (a, b) in a.chunks_exact(columns).zip(b.chunks_exact(columns)) {
                         for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
                             *sum += a * b;
                         }
@@ -140,27 +149,46 @@ fn products<T: Real>(a: ArrayView2<T>, b: ArrayView2<T>) -> Vec<f64> {
             sums
         })
         .collect();
-    total(&sums, a.ncols())
+    total(&sums, columns)
 }
 
-fn column_sums<T: Real>(c: ArrayView2<T>, add: impl Fn(&[T], &mut [T]) + Sync) -> Vec<f64> {
-    let blocks = c.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
-    let sums: Vec<Vec<T>> = blocks
+/// Sum over the rows of what `of` makes of each element, given its column.
+fn column_sums<T: Real>(c: ArrayView2<T>, of: impl Fn(T, usize) -> T + Sync) -> Vec<f64> {
+    let columns = c.ncols();
+    let sums: Vec<Vec<T>> = blocks(&c)
         .map(|block| {
-            let mut sums = vec![T::zero(); c.ncols()];
-            for row in block.rows() {
-                add(row.to_slice().expect("a row is contiguous"), &mut sums);
-            }
+            let mut sums = vec![T::zero(); columns];
+            vectorised(
+                #[inline(always)]
+                || {
+                    for row in block.chunks_exact(columns) {
+                        for (column, (sum, &v)) in sums.iter_mut().zip(row).enumerate() {
+                            *sum += of(v, column);
+                        }
+                    }
+                },
+            );
             sums
         })
         .collect();
-    total(&sums, c.ncols())
+    total(&sums, columns)
 }
 
-fn add_to<T: Real>(sums: &mut [T], row: &[T]) {
-    for (sum, &v) in sums.iter_mut().zip(row) {
-        *sum += v;
-    }
+/// Blocks of rows as slices.
+fn blocks<'a, T: Real>(
+    matrix: &'a ArrayView2<T>,
+) -> impl IndexedParallelIterator<Item = &'a [T]> + use<'a, T> {
+    let columns = matrix.ncols();
+    let values = matrix.as_slice().expect("states are contiguous");
+    values.par_chunks(BLOCK * columns)
+}
+
+fn blocks_mut<'a, T: Real>(
+    matrix: &'a mut ArrayViewMut2<T>,
+) -> impl IndexedParallelIterator<Item = &'a mut [T]> + use<'a, T> {
+    let columns = matrix.ncols();
+    let values = matrix.as_slice_mut().expect("states are contiguous");
+    values.par_chunks_mut(BLOCK * columns)
 }
 
 fn total<T: Real>(blocks: &[Vec<T>], columns: usize) -> Vec<f64> {

@@ -9,7 +9,7 @@ use super::conv::ConvGeometry;
 use super::correlate::{Correlation, Scratch};
 use super::gradient::tasks;
 use super::measure::judge;
-use super::real::{Into, Real, configure_matmul};
+use super::real::{Into, Real, configure_matmul, vectorised};
 use super::stack::{as_images, as_images_mut};
 use super::tensors::Tensors;
 use super::wiring::Product;
@@ -18,8 +18,47 @@ use crate::ep::{BatchOutcome, CostFunction, GradientReport, check_batch};
 use crate::network::{Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
-use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis, Zip};
+use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
+
+/// A product of few rows would read the weights for little: images with fewer pixels than this go together.
+const MIN_ROWS: usize = 64;
+
+/// Elements that a thread takes at a time in passes over a whole matrix.
+const PART: usize = 1 << 14;
+
+/// Images that a convolution takes at a time. The cut depends on the network alone, never on the number of threads.
+fn images_at_a_time(geometry: ConvGeometry) -> usize {
+    MIN_ROWS.div_ceil(geometry.post.pixels())
+}
+
+/// Memory of matrices that are no longer needed. A batch needs what the batch before needed, and fresh memory costs as much
+/// time as a convolution: the system hands it over page by page.
+#[derive(Default)]
+struct Recycler<T>(Vec<Vec<T>>);
+
+impl<T: Real> Recycler<T> {
+    fn zeros(&mut self, shape: (usize, usize)) -> Array2<T> {
+        let len = shape.0 * shape.1;
+        let found = self.0.iter().position(|buffer| buffer.len() == len);
+        let buffer = match found {
+            Some(i) => {
+                let mut buffer = self.0.swap_remove(i);
+                let parts = buffer.par_chunks_mut(PART);
+                parts.for_each(|part| part.fill(T::zero()));
+                buffer
+            }
+            None => vec![T::zero(); len],
+        };
+        Array2::from_shape_vec(shape, buffer).expect("it has that length")
+    }
+
+    fn give(&mut self, matrix: Array2<T>) {
+        if !matrix.is_empty() {
+            self.0.push(matrix.into_raw_vec_and_offset().0);
+        }
+    }
+}
 
 /// What a forward pass leaves for the backward pass.
 struct Pass<T> {
@@ -33,6 +72,18 @@ struct Pass<T> {
     argmax: Vec<Vec<u8>>,
 }
 
+impl<T: Real> Pass<T> {
+    fn recycle(self, memory: &mut Recycler<T>) {
+        // The input and the logits are small, and made anew.
+        self.states
+            .into_iter()
+            .skip(1)
+            .for_each(|state| memory.give(state));
+        let normalised = self.normalised.into_iter().flatten();
+        normalised.for_each(|edge| memory.give(edge.x));
+    }
+}
+
 /// A normalised convolution, and the factors `1 / sqrt(var + eps)` that made it so.
 struct Normalised<T> {
     x: Array2<T>,
@@ -44,6 +95,7 @@ pub struct CpuFeedForward<T> {
     tensors: Tensors<T>,
     pass: Option<Pass<T>>,
     gradient: Option<ParameterSet<T>>,
+    memory: Recycler<T>,
 }
 
 impl<T: Real> CpuFeedForward<T> {
@@ -53,6 +105,7 @@ impl<T: Real> CpuFeedForward<T> {
             tensors: Tensors::new(model.clone()),
             pass: None,
             gradient: None,
+            memory: Recycler::default(),
         }
     }
 
@@ -60,23 +113,15 @@ impl<T: Real> CpuFeedForward<T> {
         self.tensors.model.network()
     }
 
-    /// `W_e * x + b_e`
-    fn convolve(&self, e: usize, geometry: ConvGeometry, x: ArrayView2<T>) -> Array2<T> {
+    /// `W_e * x`
+    fn convolve(&mut self, e: usize, geometry: ConvGeometry, x: ArrayView2<T>) -> Array2<T> {
         let images = x.nrows() / geometry.pre.pixels();
         let shape = (images * geometry.post.pixels(), geometry.post.channels);
-        let mut out = Array2::zeros(shape);
-        if let Part::Convolution {
-            bias: Some(bias), ..
-        } = self.tensors.model.part(e)
-        {
-            let bias = self.tensors.vector(bias);
-            let bias = ndarray::ArrayView1::from(bias);
-            out.assign(&bias.broadcast(shape).expect("one bias per channel"));
-        }
+        let mut out = self.memory.zeros(shape);
         let weight = self.tensors.weight(e);
-        let pixels = geometry.post.pixels();
-        let inputs = x.axis_chunks_iter(Axis(0), geometry.pre.pixels());
-        out.axis_chunks_iter_mut(Axis(0), pixels)
+        let at_a_time = images_at_a_time(geometry);
+        let inputs = x.axis_chunks_iter(Axis(0), at_a_time * geometry.pre.pixels());
+        out.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.post.pixels())
             .into_par_iter()
             .zip(inputs.into_par_iter())
             .for_each_init(Vec::new, |columns, (out, x)| {
@@ -85,7 +130,8 @@ impl<T: Real> CpuFeedForward<T> {
         out
     }
 
-    /// Adds `BN_e(c)` to `z`; in training the batch's statistics are taken, and the running ones follow.
+    /// Adds `BN_e(c + b_e)` to `z`; in training the batch's statistics are taken, and the running ones follow. The bias `b_e`
+    /// moves the mean and nothing else.
     fn normalise_add(
         &mut self,
         e: usize,
@@ -94,6 +140,7 @@ impl<T: Real> CpuFeedForward<T> {
         z: ArrayViewMut2<T>,
     ) -> Option<Normalised<T>> {
         let Part::Convolution {
+            bias,
             gamma,
             beta,
             statistics,
@@ -102,18 +149,33 @@ impl<T: Real> CpuFeedForward<T> {
         else {
             unreachable!("only convolutions are normalised")
         };
+        let bias: Vec<f64> = match bias {
+            Some(bias) => self.tensors.vector(bias).iter().map(|b| b.wide()).collect(),
+            None => vec![0.0; c.ncols()],
+        };
+        let shifted = |mean: &[f64], sign: f64| -> Vec<f64> {
+            mean.iter().zip(&bias).map(|(m, b)| m + sign * b).collect()
+        };
         let (mean, variance) = match mode {
             Mode::Train => {
                 let (mean, variance) = batch_norm::moments(c.view());
-                self.tensors.follow(statistics, &mean, &variance, c.nrows());
+                let with_bias = shifted(&mean, 1.0);
+                (self.tensors).follow(statistics, &with_bias, &variance, c.nrows());
                 (mean, variance)
             }
-            Mode::Evaluate => self.tensors.running(statistics),
+            Mode::Evaluate => {
+                let (mean, variance) = self.tensors.running(statistics);
+                (shifted(&mean, -1.0), variance)
+            }
         };
         let factors = batch_norm::normalise(c.view_mut(), &mean, &variance, NORM_EPSILON);
         let (gamma, beta) = (self.tensors.vector(gamma), self.tensors.vector(beta));
         batch_norm::affine_add(c.view(), gamma, beta, z);
-        (mode == Mode::Train).then_some(Normalised { x: c, factors })
+        if mode == Mode::Evaluate {
+            self.memory.give(c);
+            return None;
+        }
+        Some(Normalised { x: c, factors })
     }
 
     fn logits_of(&self, e: usize, bias: usize, x: ArrayView2<T>, images: usize) -> Array2<T> {
@@ -144,33 +206,65 @@ impl<T: Real> CpuFeedForward<T> {
                 return;
             };
             let c = self.convolve(e, geometry, pass.states[pre].view());
-            let z = z.get_or_insert_with(|| Array2::zeros(c.dim()));
+            let z = z.get_or_insert_with(|| self.memory.zeros(c.dim()));
             pass.normalised[e] = self.normalise_add(e, c, pass.mode, z.view_mut());
             if let Product::Pooled(_, windows) = product {
                 // relu(max z) = max(relu z), so rectifying can wait.
                 let pixels = windows.pooled.pixels();
                 let rows = pass.labels.len() * pixels;
-                let mut pooled = Array2::zeros((rows, windows.pooled.channels));
+                let mut pooled = self.memory.zeros((rows, windows.pooled.channels));
                 pass.argmax[l].resize(pooled.len(), 0);
-                windows.argmax(z.view(), &mut pass.argmax[l]);
-                windows.take_add(z.view(), &pass.argmax[l], pooled.view_mut());
-                *z = pooled;
+                // An image at a time.
+                let full = z.axis_chunks_iter(Axis(0), windows.full.pixels());
+                let argmax = pass.argmax[l].par_chunks_mut(windows.pooled.units());
+                let pooled_images = pooled.axis_chunks_iter_mut(Axis(0), pixels);
+                (full.into_par_iter(), argmax, pooled_images.into_par_iter())
+                    .into_par_iter()
+                    .for_each(|(full, argmax, pooled)| {
+                        windows.argmax(full, argmax);
+                        windows.take_add(full, argmax, pooled);
+                    });
+                self.memory.give(std::mem::replace(z, pooled));
             }
         }
         let mut state = z.expect("the network was checked: every layer has an edge from below");
-        state.par_mapv_inplace(|v| v.max(T::zero()));
+        let values = state.as_slice_mut().expect("states are contiguous");
+        values.par_chunks_mut(PART).for_each(|part| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for v in part {
+                        // NaN stays NaN, and a diverged run is noticed.
+                        *v = if *v < T::zero() { T::zero() } else { *v };
+                    }
+                },
+            );
+        });
         pass.states[l] = state;
     }
 
     /// `dL/dz` of hidden layer `l`, at the resolution of its convolutions, from `dL/da`.
-    fn unrectified(&self, l: usize, pass: &Pass<T>, mut da: Array2<T>) -> Array2<T> {
-        Zip::from(&mut da)
-            .and(&pass.states[l])
-            .par_for_each(|d, &a| {
-                if a <= T::zero() {
-                    *d = T::zero();
-                }
-            });
+    fn unrectified(
+        &self,
+        l: usize,
+        pass: &Pass<T>,
+        mut da: Array2<T>,
+        memory: &mut Recycler<T>,
+    ) -> Array2<T> {
+        let gradient = da.as_slice_mut().expect("states are contiguous");
+        let state = pass.states[l].as_slice().expect("states are contiguous");
+        (gradient.par_chunks_mut(PART).zip(state.par_chunks(PART))).for_each(
+            |(gradient, state)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (d, &a) in gradient.iter_mut().zip(state) {
+                            *d = if a > T::zero() { *d } else { T::zero() };
+                        }
+                    },
+                );
+            },
+        );
         let pooled = self.network().edges_into(l).find_map(|(e, _)| {
             let Product::Pooled(_, windows) = self.tensors.products[e] else {
                 return None;
@@ -181,8 +275,14 @@ impl<T: Real> CpuFeedForward<T> {
             return da;
         };
         let rows = pass.labels.len() * windows.full.pixels();
-        let mut full = Array2::zeros((rows, windows.full.channels));
-        windows.unpool(da.view(), &pass.argmax[l], full.view_mut());
+        let mut full = memory.zeros((rows, windows.full.channels));
+        let images = full.axis_chunks_iter_mut(Axis(0), windows.full.pixels());
+        let argmax = pass.argmax[l].par_chunks(windows.pooled.units());
+        let pooled = da.axis_chunks_iter(Axis(0), windows.pooled.pixels());
+        (images.into_par_iter(), argmax, pooled.into_par_iter())
+            .into_par_iter()
+            .for_each(|(full, argmax, pooled)| windows.unpool(pooled, argmax, full));
+        memory.give(da);
         full
     }
 
@@ -195,8 +295,9 @@ impl<T: Real> CpuFeedForward<T> {
         mut dx: ArrayViewMut2<T>,
     ) {
         let weight = self.tensors.transposed_weight(e);
-        let outputs = dc.axis_chunks_iter(Axis(0), geometry.post.pixels());
-        dx.axis_chunks_iter_mut(Axis(0), geometry.pre.pixels())
+        let at_a_time = images_at_a_time(geometry);
+        let outputs = dc.axis_chunks_iter(Axis(0), at_a_time * geometry.post.pixels());
+        dx.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.pre.pixels())
             .into_par_iter()
             .zip(outputs.into_par_iter())
             .for_each_init(Vec::new, |columns, (dx, dc)| {
@@ -204,11 +305,16 @@ impl<T: Real> CpuFeedForward<T> {
             });
     }
 
-    /// Gradients of all tensors but the weights of edges; returns `dL/d(W_e * x + b_e)` by edge, from which those follow.
-    fn errors(&self, pass: &mut Pass<T>, gradient: &mut ParameterSet<T>) -> Vec<Array2<T>> {
+    /// Gradients of all tensors but the weights of edges; returns `dL/d(W_e * x)` by edge, from which those follow.
+    fn errors(
+        &self,
+        pass: &mut Pass<T>,
+        gradient: &mut ParameterSet<T>,
+        memory: &mut Recycler<T>,
+    ) -> Vec<Array2<T>> {
         let network = self.network();
         let output = network.output_index();
-        let mut da: Vec<Array2<T>> = pass.states.iter().map(|s| Array2::zeros(s.dim())).collect();
+        let mut da: Vec<Array2<T>> = vec![Array2::zeros((0, 0)); pass.states.len()];
         let mut errors: Vec<Array2<T>> = vec![Array2::zeros((0, 0)); network.edges().len()];
         let mut set = |t: usize, values: &[f64]| {
             let tensor = gradient.tensors_mut()[t].iter_mut();
@@ -218,9 +324,12 @@ impl<T: Real> CpuFeedForward<T> {
             let above = std::mem::take(&mut da[l]);
             let dz = match l == output {
                 true => loss_gradient(&pass.states[l], &pass.labels),
-                false => self.unrectified(l, pass, above),
+                false => self.unrectified(l, pass, above, memory),
             };
             for (e, edge) in network.edges_into(l) {
+                if edge.pre != 0 && da[edge.pre].is_empty() {
+                    da[edge.pre] = memory.zeros(pass.states[edge.pre].dim());
+                }
                 let below = da[edge.pre].view_mut();
                 match self.tensors.model.part(e) {
                     Part::Head { bias, .. } => {
@@ -249,6 +358,7 @@ impl<T: Real> CpuFeedForward<T> {
                     }
                 }
             }
+            memory.give(dz);
         }
         errors
     }
@@ -303,6 +413,9 @@ impl<T: Real> Backend for CpuFeedForward<T> {
     ) -> Result<BatchOutcome> {
         check_batch(self.network(), images, labels)?;
         let layers = self.network().layers().len();
+        if let Some(before) = self.pass.take() {
+            before.recycle(&mut self.memory);
+        }
         let mut pass = Pass {
             mode,
             labels: labels.to_vec(),
@@ -332,9 +445,10 @@ impl<T: Real> Backend for CpuFeedForward<T> {
             pass.mode == Mode::Train,
             "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
         );
+        let mut memory = std::mem::take(&mut self.memory);
         let mut gradient = self.gradient.take();
         let into = gradient.get_or_insert_with(|| self.tensors.parameters.zeros_like());
-        let errors = self.errors(&mut pass, into);
+        let errors = self.errors(&mut pass, into, &mut memory);
         let weights = into.tensors_mut().iter_mut().enumerate();
         let weights = weights.filter_map(|(t, g)| Some((self.tensors.edge_of(t)?, g)));
         tasks(&self.tensors.products, weights)
@@ -350,6 +464,9 @@ impl<T: Real> Backend for CpuFeedForward<T> {
             });
         let norm = into.norm();
         self.gradient = gradient;
+        errors.into_iter().for_each(|error| memory.give(error));
+        pass.recycle(&mut memory);
+        self.memory = memory;
         Ok(GradientReport { norm })
     }
 
