@@ -60,7 +60,7 @@ if command -v compute-sanitizer >/dev/null; then
 else
   skip sanitizer "compute-sanitizer was not found"
 fi
-if [ -n "$kernels" ]; then run bench-kernels "$kernels"; else skip bench-kernels "not built: cargo bench --no-run"; fi
+if [ -n "$kernels" ]; then run bench-kernels "$kernels" --compare; else skip bench-kernels "not built: cargo bench --no-run"; fi
 if [ -n "$step" ]; then run bench-step "$step"; else skip bench-step "not built: cargo bench --no-run"; fi
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   run pytorch python3 bench/pytorch_step.py --device cuda

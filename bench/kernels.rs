@@ -15,6 +15,7 @@ use eqprop_cuda::cuda::measure::{
 use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
 use options::{Algorithm, Options};
 use rand::SeedableRng;
+use std::process::Command;
 
 const GPU: Effort = Effort {
     repeats: 50,
@@ -31,13 +32,18 @@ const TINY: Effort = Effort {
 struct Arguments {
     #[command(flatten)]
     options: Options,
+    /// the same products by cuDNN and cuBLAS, too, through the PyTorch of `python3` (bench/library_layers.py)
+    #[arg(long)]
+    compare: bool,
     /// cargo's own
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 fn main() -> Result<()> {
-    let options = Arguments::parse().options;
+    let Arguments {
+        options, compare, ..
+    } = Arguments::parse();
     let device = (options.kernels()?).context("--device cpu runs no kernels: name a GPU")?;
     let effort = if options.is_tiny() { TINY } else { GPU };
     let (batch, precision, channels) = (
@@ -65,6 +71,9 @@ fn main() -> Result<()> {
             let network = presets::build(name, &preset, &mut rng)?;
             let table = kernels(&network, &device, precision, batch, effort)?;
             print(name, &table, limit);
+            if compare {
+                compare_with_libraries(name, channels, &options)?;
+            }
         }
     }
     if options.includes(Algorithm::Backprop) {
@@ -72,6 +81,32 @@ fn main() -> Result<()> {
             let model = FeedForward::preset(name, 3, 10, channels)?;
             let table = feed_forward_kernels(&model, &device, precision, batch, effort)?;
             print(&format!("{name}, feed-forward"), &table, limit);
+        }
+    }
+    Ok(())
+}
+
+/// Runs the libraries on the same shapes; on the emulation those of the CPU, to see that it works.
+fn compare_with_libraries(network: &str, channels: [usize; 4], options: &Options) -> Result<()> {
+    // cargo and bench/gpu_check.sh both start in the repository's root.
+    let script = "bench/library_layers.py";
+    let device = match options.is_tiny() {
+        true => "cpu".to_string(),
+        false => options.device.resolved().to_string(),
+    };
+    let status = Command::new("python3")
+        .args([script, "--network", network, "--device", &device])
+        .args(["--dtype", options.precision().name()])
+        .args(["--batch", &options.batch().to_string()])
+        .args(["--channels", &channels.map(|c| c.to_string()).join(",")])
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(_) => {
+            println!("\n{network} by the libraries: skipped, the PyTorch of python3 cannot do it")
+        }
+        Err(error) => {
+            println!("\n{network} by the libraries: skipped, python3 does not start: {error}")
         }
     }
     Ok(())
