@@ -157,6 +157,17 @@ typedef struct EqStateArgs {
     uint32_t padding;
 } EqStateArgs;
 
+/* Per example: L2 norm of a layer's state, and how many of its units are at a bound of its activation. */
+typedef struct EqStatisticsArgs {
+    const void *state;
+    double *norm;
+    uint32_t *saturated;
+    uint32_t units; /* per image, padded */
+    uint32_t channels, live_channels;
+    float low, high;
+    uint32_t padding;
+} EqStatisticsArgs;
+
 /* Per example: energy, cost and rank of the label. */
 typedef struct EqEnergyLayer {
     const void *state;

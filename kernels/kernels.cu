@@ -6,6 +6,7 @@
 #include "pool.cu"
 #include "state.cu"
 #include "outcome.cu"
+#include "statistics.cu"
 #include "weight_grad_simt.cu"
 #include "weight_grad_mma.cu"
 #include "gradient.cu"

@@ -33,7 +33,7 @@ fn norms_and_saturations_are_those_of_the_state() {
         for precision in [Precision::Fp32, Precision::Fp64] {
             let mut backend = ready_backend(&network, precision, &mut rng);
             load_at(&mut *backend, &images, &labels, &state);
-            let probe = Probe::states(&network, &*backend).unwrap();
+            let probe = Probe::states(&*backend).unwrap();
             assert_eq!(probe.saturations, saturations, "seed {seed}");
             assert_eq!(probe.state_norms.len(), state.len());
             for (norm, layer) in probe.state_norms.iter().zip(&state) {
@@ -71,7 +71,7 @@ fn gradient_norms_make_up_the_global_one() {
         .nudged_phases(&nudging, CostFunction::Mse, &relaxation)
         .unwrap();
     let report = backend.estimate_gradient().unwrap();
-    let probe = Probe::states(&network, &*backend)
+    let probe = Probe::states(&*backend)
         .unwrap()
         .with_gradient(&backend.gradient().unwrap());
     assert_eq!(probe.gradient_norms.len(), network.parameter_count());

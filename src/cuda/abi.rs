@@ -425,6 +425,51 @@ impl Default for EqStateArgs {
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
+pub struct EqStatisticsArgs {
+    pub state: *const ::std::os::raw::c_void,
+    pub norm: *mut f64,
+    pub saturated: *mut u32,
+    pub units: u32,
+    pub channels: u32,
+    pub live_channels: u32,
+    pub low: f32,
+    pub high: f32,
+    pub padding: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqStatisticsArgs"][::std::mem::size_of::<EqStatisticsArgs>() - 48usize];
+    ["Alignment of EqStatisticsArgs"][::std::mem::align_of::<EqStatisticsArgs>() - 8usize];
+    ["Offset of field: EqStatisticsArgs::state"]
+        [::std::mem::offset_of!(EqStatisticsArgs, state) - 0usize];
+    ["Offset of field: EqStatisticsArgs::norm"]
+        [::std::mem::offset_of!(EqStatisticsArgs, norm) - 8usize];
+    ["Offset of field: EqStatisticsArgs::saturated"]
+        [::std::mem::offset_of!(EqStatisticsArgs, saturated) - 16usize];
+    ["Offset of field: EqStatisticsArgs::units"]
+        [::std::mem::offset_of!(EqStatisticsArgs, units) - 24usize];
+    ["Offset of field: EqStatisticsArgs::channels"]
+        [::std::mem::offset_of!(EqStatisticsArgs, channels) - 28usize];
+    ["Offset of field: EqStatisticsArgs::live_channels"]
+        [::std::mem::offset_of!(EqStatisticsArgs, live_channels) - 32usize];
+    ["Offset of field: EqStatisticsArgs::low"]
+        [::std::mem::offset_of!(EqStatisticsArgs, low) - 36usize];
+    ["Offset of field: EqStatisticsArgs::high"]
+        [::std::mem::offset_of!(EqStatisticsArgs, high) - 40usize];
+    ["Offset of field: EqStatisticsArgs::padding"]
+        [::std::mem::offset_of!(EqStatisticsArgs, padding) - 44usize];
+};
+impl Default for EqStatisticsArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
 pub struct EqEnergyLayer {
     pub state: *const ::std::os::raw::c_void,
     pub pre_activation: *const f32,

@@ -9,10 +9,10 @@ use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use super::parameters::Parameters;
 use crate::ep::{
-    Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
+    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
 };
-use crate::network::{Network, ParameterSet, Shape};
+use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -401,6 +401,40 @@ impl Backend for CudaBackend {
                 .map(|&hit| hit != 0)
                 .collect(),
         })
+    }
+
+    fn statistics(&self) -> Result<Vec<LayerStatistics>> {
+        let batch = self.batch()?;
+        let network = &self.setup.network;
+        let norm = Buffer::<f64>::new(&self.setup.device, batch.images)?;
+        let saturated = Buffer::<u32>::new(&self.setup.device, batch.images)?;
+        let mut statistics = Vec::new();
+        for l in network.free_layers() {
+            let Layer {
+                shape, activation, ..
+            } = network.layers()[l];
+            let bounds = activation.bounds();
+            let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+            let args = EqStatisticsArgs {
+                state: batch.free[l].sides[0].ptr(),
+                norm: norm.ptr(),
+                saturated: saturated.ptr(),
+                units: self.setup.units(l) as u32,
+                channels: padded(shape.channels) as u32,
+                live_channels: shape.channels as u32,
+                low: low as f32,
+                high: high as f32,
+                padding: 0,
+            };
+            kernels::statistics(&*self.setup.device, self.setup.format, batch.images, &args)?;
+            let saturated: u64 = saturated.read()?.into_iter().map(u64::from).sum();
+            statistics.push(LayerStatistics {
+                norm: norm.read()?.iter().sum::<f64>() / batch.images as f64,
+                saturation: bounds
+                    .map(|_| saturated as f64 / (batch.images * shape.units()) as f64),
+            });
+        }
+        Ok(statistics)
     }
 
     fn nudged_phases(

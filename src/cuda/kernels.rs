@@ -28,6 +28,7 @@ plain!(
     EqNudgeArgs,
     EqPoolArgs,
     EqStateArgs,
+    EqStatisticsArgs,
     EqOutcomeArgs,
     EqGradArgs,
     EqBiasArgs,
@@ -250,6 +251,21 @@ pub fn outcome(
     let kernel = format.pick(
         spec("outcome_f32", THREADS as u32, REDUCTION_BYTES),
         spec("outcome_f16", THREADS as u32, REDUCTION_BYTES),
+    );
+    launch(device, kernel, images, args)
+}
+
+pub fn statistics(
+    device: &dyn Device,
+    format: Format,
+    images: usize,
+    args: &EqStatisticsArgs,
+) -> Result<()> {
+    // A square and a count per thread.
+    const SHARED: u32 = REDUCTION_BYTES + REDUCTION_BYTES / 2;
+    let kernel = format.pick(
+        spec("statistics_f32", THREADS as u32, SHARED),
+        spec("statistics_f16", THREADS as u32, SHARED),
     );
     launch(device, kernel, images, args)
 }

@@ -1,6 +1,6 @@
 //! The interface between training and the machine that computes.
 
-use super::{CostFunction, Nudging, Relaxation};
+use super::{CostFunction, LayerStatistics, Nudging, Relaxation};
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, bail, ensure};
@@ -83,6 +83,9 @@ pub trait Backend {
 
     /// Measures the free state.
     fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome>;
+
+    /// Norm and saturation of the free state, one entry per layer `1..=L`.
+    fn statistics(&self) -> Result<Vec<LayerStatistics>>;
 
     /// Relaxes both nudged phases, each from the free state. The state of the second one is kept for the next
     /// batch.

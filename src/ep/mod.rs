@@ -14,11 +14,13 @@
 
 mod backend;
 mod cost;
+mod statistics;
 
 pub use backend::{
     Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which, as_images, check_batch,
 };
 pub use cost::CostFunction;
+pub use statistics::LayerStatistics;
 
 pub use crate::network::Mode;
 use serde::{Deserialize, Serialize};

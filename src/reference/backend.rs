@@ -6,10 +6,10 @@ use super::relax::phase;
 use super::stack::{Clamped, Form, Nudge, Stack, drive};
 use super::wiring::Wiring;
 use crate::ep::{
-    Backend, BatchOutcome, CostFunction, GradientReport, NudgedPhase, Nudging, PhaseReport,
-    Relaxation, Start, Which, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
+    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
 };
-use crate::network::{Network, ParameterSet, Shape};
+use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, Slice};
@@ -207,6 +207,14 @@ impl<T: Real> Backend for CpuBackend<T> {
             outcome.in_top5.extend(part.in_top5);
         }
         Ok(outcome)
+    }
+
+    fn statistics(&self) -> Result<Vec<LayerStatistics>> {
+        let layers = &self.wiring.network.layers()[1..];
+        let states = self.states(Which::Free)?;
+        let of =
+            |(layer, state): (&Layer, &ArrayD<f64>)| LayerStatistics::of(layer.activation, state);
+        Ok(layers.iter().zip(&states).map(of).collect())
     }
 
     fn nudged_phases(

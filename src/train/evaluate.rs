@@ -48,7 +48,7 @@ pub fn evaluate(
         }
         (evaluation.tally).add(&lesson, &batch.labels, config.omega);
         if batch.index == loader.last_full_batch() {
-            evaluation.tally.probe = Some(learner.probe_states(network)?);
+            evaluation.tally.probe = Some(learner.probe_states()?);
         }
         progress.advance(batch.len(), evaluation.tally.top1_error());
     }

@@ -181,20 +181,20 @@ impl Learner {
     }
 
     /// A look at the free state of the present batch; at nothing in backpropagation.
-    pub fn probe_states(&self, network: &Network) -> Result<Probe> {
+    pub fn probe_states(&self) -> Result<Probe> {
         match self {
-            Self::EquilibriumPropagation(backend) => Probe::states(network, &**backend),
+            Self::EquilibriumPropagation(backend) => Probe::states(&**backend),
             Self::Backpropagation(_) => Ok(Probe::default()),
         }
     }
 
     /// The same, and at the gradient of the training step.
-    pub fn probe(&self, network: &Network) -> Result<Probe> {
+    pub fn probe(&self) -> Result<Probe> {
         let gradient = match self {
             Self::EquilibriumPropagation(backend) => backend.gradient()?,
             Self::Backpropagation(backend) => backend.gradient()?,
         };
-        Ok(self.probe_states(network)?.with_gradient(&gradient))
+        Ok(self.probe_states()?.with_gradient(&gradient))
     }
 }
 

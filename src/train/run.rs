@@ -115,7 +115,7 @@ impl<'a> Trainer<'a> {
             })?;
             tally.add(&lesson, &batch.labels, config.omega);
             if batch.index == self.train.last_full_batch() {
-                tally.probe = Some(self.learner.probe(&self.run.network)?);
+                tally.probe = Some(self.learner.probe()?);
             }
             self.run.position.batch = batch.index + 1;
             progress.advance(batch.len(), tally.top1_error());
