@@ -1,10 +1,10 @@
 //! The interface between training by backpropagation and the machine that computes.
 
 use crate::ep::{BatchOutcome, GradientReport};
-use crate::network::ParameterSet;
+use crate::network::{Learned, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::Result;
-use ndarray::{Array2, Array4, ArrayD};
+use ndarray::{Array2, Array4};
 
 /// Which statistics normalise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,24 +15,15 @@ pub enum Mode {
     Evaluate,
 }
 
-/// What a network has learnt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct State {
-    /// in the order of [`FeedForward::parameter_names`](super::FeedForward::parameter_names); all of them count as
-    /// weights of the set
-    pub parameters: ParameterSet<f64>,
-    /// running statistics, in the order of [`FeedForward::statistic_names`](super::FeedForward::statistic_names)
-    pub statistics: Vec<ArrayD<f64>>,
-}
-
 /// A machine that computes a feed-forward network. Calls come in this order for a training batch:
 /// [`forward`](Self::forward), [`backward`](Self::backward), [`step`](Self::step). Tensors cross this interface in f64.
 pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
     fn describe(&self) -> String;
 
-    fn state(&self) -> Result<State>;
-    fn set_state(&mut self, state: &State) -> Result<()>;
+    /// Parameters and running statistics, in the order of the names of [`FeedForward`](super::FeedForward).
+    fn state(&self) -> Result<Learned>;
+    fn set_state(&mut self, state: &Learned) -> Result<()>;
 
     /// Prepares the optimizer with a fresh state. The gradient is not clipped.
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;

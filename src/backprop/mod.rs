@@ -17,5 +17,5 @@ mod backend;
 mod model;
 pub mod recipe;
 
-pub use backend::{Backend, Mode, State};
+pub use backend::{Backend, Mode};
 pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};

@@ -1,8 +1,7 @@
 //! A feed-forward network as a value: which layers and edges it has, and what its tensors are called.
 
-use super::State;
 use crate::network::presets::{self, ActivationKind, PresetOptions};
-use crate::network::{Network, NetworkError, Op, ParameterSet};
+use crate::network::{Learned, Network, NetworkError, Op, ParameterSet};
 use ndarray::{ArrayD, IxDyn};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -202,10 +201,19 @@ impl FeedForward {
         &self.statistic_shapes
     }
 
+    /// Everything zero.
+    pub fn zeros(&self) -> Learned {
+        Learned {
+            parameters: ParameterSet::new(Vec::new(), zeros(&self.shapes)),
+            statistics: zeros(&self.statistic_shapes),
+        }
+    }
+
     /// A fresh network. `resnet13` has PyTorch's initial values, uniform in `+-1/sqrt(fan_in)`; the convolutions of `vgg5`
     /// are normal with variance `2 / (C_post k^2)`.
-    pub fn initialise(&self, seed: u64) -> State {
-        let mut tensors: Vec<ArrayD<f64>> = zeros(&self.shapes);
+    pub fn initialise(&self, seed: u64) -> Learned {
+        let mut learned = self.zeros();
+        let tensors = learned.parameters.tensors_mut();
         for (e, part) in self.parts.iter().enumerate() {
             let bound = 1.0 / (self.network.fan_in(e) as f64).sqrt();
             let (weight, bias) = match *part {
@@ -232,16 +240,12 @@ impl FeedForward {
                 tensors[gamma].fill(1.0);
             }
         }
-        let mut statistics = zeros(&self.statistic_shapes);
         for part in &self.parts {
             if let Part::Convolution { statistics: at, .. } = *part {
-                statistics[at + 1].fill(1.0);
+                learned.statistics[at + 1].fill(1.0);
             }
         }
-        State {
-            parameters: ParameterSet::new(Vec::new(), tensors),
-            statistics,
-        }
+        learned
     }
 
     /// Takes tensors in the order of the names, checking each shape.
@@ -249,7 +253,7 @@ impl FeedForward {
         &self,
         parameters: Vec<ArrayD<f64>>,
         statistics: Vec<ArrayD<f64>>,
-    ) -> Result<State, NetworkError> {
+    ) -> Result<Learned, NetworkError> {
         let check = |names: &[String], shapes: &[Vec<usize>], tensors: &[ArrayD<f64>]| {
             if tensors.len() != names.len() {
                 return Err(NetworkError(format!(
@@ -272,7 +276,7 @@ impl FeedForward {
         };
         check(&self.names, &self.shapes, &parameters)?;
         check(&self.statistic_names, &self.statistic_shapes, &statistics)?;
-        Ok(State {
+        Ok(Learned {
             parameters: ParameterSet::new(Vec::new(), parameters),
             statistics,
         })

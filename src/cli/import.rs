@@ -1,11 +1,11 @@
 //! `eqprop-cuda import`
 
-use crate::backprop::{FeedForward, State};
-use crate::network::ParameterSet;
+use crate::backprop::FeedForward;
 use crate::network::presets::ActivationKind;
+use crate::network::{Learned, ParameterSet};
 use crate::torch::{self, Tensors};
 use crate::train::settings::is_network_file;
-use crate::train::{Algorithm, Checkpoint, Config, Learned, RunFolder, Settings, UsageError, say};
+use crate::train::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::ArrayD;
@@ -131,14 +131,7 @@ fn feed_forward(
     if let Some(name) = tensors.keys().min() {
         bail!("{file} holds {name}, which the network does not have");
     }
-    let State {
-        parameters,
-        statistics,
-    } = model.state(parameters, statistics)?;
-    Ok(Learned {
-        parameters,
-        statistics,
-    })
+    Ok(model.state(parameters, statistics)?)
 }
 
 /// The published network that such tensors belong to, and its widths.

@@ -20,7 +20,7 @@ use std::fmt;
 
 pub use description::NetworkDescription;
 pub use order::Mode;
-pub use parameters::ParameterSet;
+pub use parameters::{Learned, ParameterSet};
 
 /// What can be wrong with a network. Every message names the layer or edge.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -14,6 +14,15 @@ pub struct ParameterSet<T> {
     biases: usize,
 }
 
+/// What a network has learnt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Learned {
+    /// of a feed-forward network in the order of its names, all of them weights of the set
+    pub parameters: ParameterSet<f64>,
+    /// running statistics of batch normalisation; none in a Hopfield network
+    pub statistics: Vec<ArrayD<f64>>,
+}
+
 impl<T: Float> ParameterSet<T> {
     /// Tensors of any shape, in a backend's own layout.
     pub fn new(biases: Vec<ArrayD<T>>, weights: Vec<ArrayD<T>>) -> Self {

@@ -4,9 +4,9 @@ use super::compare::{Difference, relative};
 use super::golden::{Golden, GoldenError};
 use super::report::{Report, Row, global};
 use super::tolerance::{FeedForwardTolerances, Scale};
-use crate::backprop::{Backend, FeedForward, Mode, State};
+use crate::backprop::{Backend, FeedForward, Mode};
 use crate::device::{Device, Precision};
-use crate::network::NetworkError;
+use crate::network::{Learned, NetworkError};
 use crate::optim::OptimizerConfig;
 use anyhow::Result;
 use ndarray::ArrayD;
@@ -76,33 +76,31 @@ fn optimizer(golden: &Golden) -> Result<OptimizerConfig, GoldenError> {
 }
 
 /// `init.*`. Shapes are checked before anything of the network's size is allocated.
-fn state(golden: &Golden, model: &FeedForward) -> Result<State, GoldenError> {
-    let check = |name: &str, expected: &[usize]| {
-        let shape = golden.shape(name)?;
-        if shape != expected {
-            return Err(GoldenError::Network(NetworkError(format!(
-                "{name} has shape {shape:?}, but the metadata's network expects {expected:?}"
-            ))));
-        }
-        Ok(())
+fn state(golden: &Golden, model: &FeedForward) -> Result<Learned, GoldenError> {
+    let read = |names: &[String], shapes: &[Vec<usize>]| {
+        let tensor = |(name, expected): (&String, &Vec<usize>)| {
+            let name = format!("init.{name}");
+            let shape = golden.shape(&name)?;
+            if shape != expected {
+                return Err(GoldenError::Network(NetworkError(format!(
+                    "{name} has shape {shape:?}, but the metadata's network expects {expected:?}"
+                ))));
+            }
+            values(golden, &name)
+        };
+        names
+            .iter()
+            .zip(shapes)
+            .map(tensor)
+            .collect::<Result<_, _>>()
     };
-    let mut parameters = Vec::new();
-    for (name, shape) in (model.parameter_names().iter()).zip(model.parameter_shapes()) {
-        let name = format!("init.{name}");
-        check(&name, shape)?;
-        parameters.push(golden.floats(&name)?);
-    }
-    let mut statistics = Vec::new();
-    for (name, shape) in (model.statistic_names().iter()).zip(model.statistic_shapes()) {
-        let name = format!("init.{name}");
-        check(&name, shape)?;
-        statistics.push(statistic(golden, &name)?);
-    }
+    let parameters = read(model.parameter_names(), model.parameter_shapes())?;
+    let statistics = read(model.statistic_names(), model.statistic_shapes())?;
     Ok(model.state(parameters, statistics)?)
 }
 
-/// Means and variances are floats, the count of batches is an integer.
-fn statistic(golden: &Golden, name: &str) -> Result<ArrayD<f64>, GoldenError> {
+/// All are floats, but the count of batches, which is an integer.
+fn values(golden: &Golden, name: &str) -> Result<ArrayD<f64>, GoldenError> {
     if !name.ends_with("num_batches_tracked") {
         return golden.floats(name);
     }
@@ -117,15 +115,7 @@ impl Replay<'_> {
         let number = |name: &str| name.strip_prefix("x.")?.parse::<usize>().ok();
         let steps: BTreeSet<usize> = self.golden.names().filter_map(number).collect();
         for &i in &steps {
-            let x = self.golden.images(&format!("x.{i}"))?;
-            if let Some(batch) = batch
-                && batch != x.dim().0
-            {
-                let message = format!("{batch}, but x.{i} holds {} images", x.dim().0);
-                let key = "batch".into();
-                return Err(GoldenError::Metadata { key, message }.into());
-            }
-            self.step(i)?;
+            self.step(i, batch)?;
         }
         let after = format!("after{}", steps.len());
         self.compare_trained(&after)?;
@@ -139,8 +129,15 @@ impl Replay<'_> {
     }
 
     /// `logits.i`, `loss.i`, `gradI.*`
-    fn step(&mut self, i: usize) -> Result<()> {
+    fn step(&mut self, i: usize, batch: Option<usize>) -> Result<()> {
         let x = self.golden.images(&format!("x.{i}"))?;
+        if let Some(batch) = batch
+            && batch != x.dim().0
+        {
+            let message = format!("{batch}, but x.{i} holds {} images", x.dim().0);
+            let key = "batch".into();
+            return Err(GoldenError::Metadata { key, message }.into());
+        }
         let y = self.golden.labels(&format!("y.{i}"))?;
         let outcome = self.backend.forward(&x, &y, Mode::Train)?;
         // Later steps follow from updated parameters, which carry the errors of the updates.
@@ -199,7 +196,7 @@ impl Replay<'_> {
     ) -> Result<Vec<(String, Difference)>> {
         let difference = |(parameter, tensor): (&String, &ArrayD<f64>)| {
             let name = format!("{prefix}.{parameter}");
-            let golden = statistic(self.golden, &name)?;
+            let golden = values(self.golden, &name)?;
             Ok((parameter.clone(), Difference::of(&name, tensor, &golden)?))
         };
         names.iter().zip(ours).map(difference).collect()

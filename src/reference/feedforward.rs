@@ -13,9 +13,9 @@ use super::real::{Into, Real, configure_matmul, vectorised};
 use super::stack::{as_images, as_images_mut};
 use super::tensors::Tensors;
 use super::wiring::Product;
-use crate::backprop::{Backend, FeedForward, Mode, NORM_EPSILON, Part, State};
+use crate::backprop::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
 use crate::ep::{BatchOutcome, CostFunction, GradientReport, check_batch};
-use crate::network::{Network, ParameterSet};
+use crate::network::{Learned, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
@@ -383,11 +383,11 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
     }
 
-    fn state(&self) -> Result<State> {
+    fn state(&self) -> Result<Learned> {
         Ok(self.tensors.state())
     }
 
-    fn set_state(&mut self, state: &State) -> Result<()> {
+    fn set_state(&mut self, state: &Learned) -> Result<()> {
         self.pass = None;
         Ok(self.tensors.set_state(state)?)
     }

@@ -4,8 +4,8 @@ use super::conv::{pack, unpack};
 use super::panels::Panels;
 use super::real::Real;
 use super::wiring::{Product, matrix, pack_dense, unpack_dense};
-use crate::backprop::{FeedForward, NORM_MOMENTUM, Part, State};
-use crate::network::{NetworkError, ParameterSet};
+use crate::backprop::{FeedForward, NORM_MOMENTUM, Part};
+use crate::network::{Learned, NetworkError, ParameterSet};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, IxDyn};
@@ -47,13 +47,14 @@ impl<T: Real> Tensors<T> {
         for e in 0..count {
             edges[weight_of(model.part(e))] = Some(e);
         }
-        let zeros = |shapes: &[Vec<usize>]| -> Vec<ArrayD<f64>> {
-            shapes.iter().map(|s| ArrayD::zeros(IxDyn(s))).collect()
-        };
+        let Learned {
+            parameters,
+            statistics,
+        } = model.zeros();
         let mut tensors = Self {
             products,
             parameters: ParameterSet::new(Vec::new(), Vec::new()),
-            statistics: zeros(model.statistic_shapes()),
+            statistics,
             weights: (0..count)
                 .map(panels)
                 .map(|(r, c)| Panels::zeros(r, c))
@@ -66,7 +67,6 @@ impl<T: Real> Tensors<T> {
             optimizer: None,
             model,
         };
-        let parameters = ParameterSet::new(Vec::new(), zeros(tensors.model.parameter_shapes()));
         tensors.parameters = tensors.packed(&parameters);
         tensors
     }
@@ -109,15 +109,15 @@ impl<T: Real> Tensors<T> {
         self.statistics[at + 2].mapv_inplace(|count| count + 1.0);
     }
 
-    pub fn state(&self) -> State {
-        State {
+    pub fn state(&self) -> Learned {
+        Learned {
             parameters: self.unpacked(&self.parameters),
             statistics: self.statistics.clone(),
         }
     }
 
-    pub fn set_state(&mut self, state: &State) -> Result<(), NetworkError> {
-        let State {
+    pub fn set_state(&mut self, state: &Learned) -> Result<(), NetworkError> {
+        let Learned {
             parameters,
             statistics,
         } = state.clone();

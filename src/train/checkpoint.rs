@@ -9,10 +9,9 @@
 use super::metrics::Tally;
 use super::settings::Algorithm;
 use super::{Config, atomic};
-use crate::backprop;
 use crate::device::Precision;
 use crate::network::parameters::{ParameterSet, initialise};
-use crate::network::{Network, NetworkDescription};
+use crate::network::{Learned, Network, NetworkDescription};
 use crate::optim::OptimizerState;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
@@ -43,14 +42,6 @@ pub struct Best {
     /// from 1
     pub epoch: usize,
     pub top1_error: f64,
-}
-
-/// What a network has learnt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Learned {
-    pub parameters: ParameterSet<f64>,
-    /// running statistics of batch normalisation; none in a Hopfield network
-    pub statistics: Vec<ArrayD<f64>>,
 }
 
 /// A training run at one moment.
@@ -96,16 +87,7 @@ impl Checkpoint {
                 parameters: initialise(&network, config.seed),
                 statistics: Vec::new(),
             },
-            Some(model) => {
-                let backprop::State {
-                    parameters,
-                    statistics,
-                } = model.initialise(config.seed);
-                Learned {
-                    parameters,
-                    statistics,
-                }
-            }
+            Some(model) => model.initialise(config.seed),
         };
         Ok(Self {
             learned,

@@ -1,11 +1,10 @@
 //! What learns: a backend of either algorithm behind what the training loop asks of it, batch by batch.
 
-use super::settings::Algorithm;
-use super::{Config, Learned, Probe, evaluate::Diverged};
+use super::{Config, Probe, evaluate::Diverged};
 use crate::backprop;
 use crate::data::Batch;
 use crate::ep::{self, BatchOutcome, PhaseReport, Start};
-use crate::network::Network;
+use crate::network::{Learned, Network};
 use crate::optim::OptimizerState;
 use anyhow::{Result, bail};
 use ndarray::ArrayD;
@@ -37,13 +36,6 @@ impl Learner {
         })
     }
 
-    pub fn algorithm(&self) -> Algorithm {
-        match self {
-            Self::EquilibriumPropagation(_) => Algorithm::Ep,
-            Self::Backpropagation(_) => Algorithm::Backprop,
-        }
-    }
-
     /// What a log should call the backend.
     pub fn describe(&self) -> String {
         match self {
@@ -58,26 +50,14 @@ impl Learner {
                 parameters: backend.parameters()?,
                 statistics: Vec::new(),
             },
-            Self::Backpropagation(backend) => {
-                let backprop::State {
-                    parameters,
-                    statistics,
-                } = backend.state()?;
-                Learned {
-                    parameters,
-                    statistics,
-                }
-            }
+            Self::Backpropagation(backend) => backend.state()?,
         })
     }
 
     pub fn set_learned(&mut self, learned: &Learned) -> Result<()> {
         match self {
             Self::EquilibriumPropagation(backend) => backend.set_parameters(&learned.parameters),
-            Self::Backpropagation(backend) => backend.set_state(&backprop::State {
-                parameters: learned.parameters.clone(),
-                statistics: learned.statistics.clone(),
-            }),
+            Self::Backpropagation(backend) => backend.set_state(learned),
         }
     }
 

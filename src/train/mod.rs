@@ -19,7 +19,7 @@ mod run;
 pub mod settings;
 
 pub(crate) use atomic::replace as replace_file;
-pub use checkpoint::{Best, Checkpoint, Learned, Position};
+pub use checkpoint::{Best, Checkpoint, Position};
 pub use config::{Config, UsageError};
 pub use evaluate::{Evaluation, evaluate};
 pub use folder::RunFolder;

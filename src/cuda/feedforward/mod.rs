@@ -14,9 +14,9 @@ use super::geometry::Geometry;
 use super::kernels::{Format, Relax};
 use super::layout::{Axes, Layout, Tensor, padded};
 use super::parameters::Parameters;
-use crate::backprop::{Backend, FeedForward, Mode, Part, State};
+use crate::backprop::{Backend, FeedForward, Mode, Part};
 use crate::ep::{BatchOutcome, GradientReport, check_batch};
-use crate::network::ParameterSet;
+use crate::network::{Learned, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
@@ -168,7 +168,7 @@ impl Backend for CudaFeedForward {
         format!("{}, {precision}", self.setup.device.describe())
     }
 
-    fn state(&self) -> Result<State> {
+    fn state(&self) -> Result<Learned> {
         let parameters = self.in_torch_shapes(self.parameters.read()?);
         let mut statistics = Vec::new();
         for (e, running) in self.running.iter().enumerate() {
@@ -181,14 +181,14 @@ impl Backend for CudaFeedForward {
             }
             statistics.push(ArrayD::from_elem(IxDyn(&[]), running.batches));
         }
-        Ok(State {
+        Ok(Learned {
             parameters,
             statistics,
         })
     }
 
-    fn set_state(&mut self, state: &State) -> Result<()> {
-        let State {
+    fn set_state(&mut self, state: &Learned) -> Result<()> {
+        let Learned {
             parameters,
             statistics,
         } = (self.setup.model).state(
