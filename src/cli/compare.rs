@@ -52,11 +52,7 @@ pub fn run(args: CompareArgs) -> Result<ExitCode> {
 }
 
 fn row(path: &Path) -> Result<Vec<String>> {
-    ensure!(
-        RunFolder::is_one(path),
-        "{} is not the folder of a run: it has no config.toml, metrics or checkpoint",
-        path.display()
-    );
+    RunFolder::check_is_one(path)?;
     let records = RunFolder::records(path)?;
     ensure!(
         !records.is_empty(),

@@ -179,11 +179,7 @@ fn find_runs(paths: &[PathBuf]) -> Result<Vec<Run>> {
 fn find_run(path: &Path) -> Result<Run> {
     let checkpoint = RunFolder::best_of(path);
     let folder = if path.is_dir() {
-        ensure!(
-            RunFolder::is_one(path),
-            "{} is not the folder of a run: it has no config.toml, metrics or checkpoint",
-            path.display()
-        );
+        RunFolder::check_is_one(path)?;
         path.to_path_buf()
     } else {
         RunFolder::find(path)?.0

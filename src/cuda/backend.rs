@@ -2,12 +2,15 @@
 
 use super::Precision;
 use super::abi::*;
-use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_units};
+use super::batch::{
+    Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_images, padded_units,
+};
 use super::device::{Buffer, Device};
 use super::gradient::{GradientPlan, ep_parts};
 use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use super::parameters::Parameters;
+use super::recent::Recent;
 use crate::ep::{
     Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
     PhaseReport, Relaxation, Start, Which, as_images, check_batch,
@@ -19,9 +22,6 @@ use half::f16;
 use ndarray::{Array4, ArrayD, IxDyn};
 use std::ffi::c_void;
 use std::sync::Arc;
-
-/// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
-const KEPT_SIZES: usize = 3;
 
 /// A state that the next batch starts from, in the operand format. The buffers outlive what they hold: allocating them
 /// for each batch would make the GPU wait.
@@ -49,8 +49,7 @@ pub struct CudaBackend {
     setup: Setup,
     precision: Precision,
     parameters: Parameters,
-    /// the present one last
-    batches: Vec<Batch>,
+    batches: Recent<Batch>,
     progress: Progress,
     kept: Option<Kept>,
 }
@@ -59,17 +58,14 @@ impl CudaBackend {
     /// All parameters are zero.
     pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
         let layout = Arc::new(Layout::new(network));
-        let format = match precision {
-            Precision::Fp32 => Format::F32,
-            Precision::Fp16 => Format::F16,
-        };
+        let format = precision.format();
         let widest = network
             .free_layers()
             .map(|l| padded(network.layers()[l].shape.channels));
         let relax = Relax::choose(format, widest.max().unwrap_or(0));
         Ok(Self {
             parameters: Parameters::new(&device, &layout, format)?,
-            batches: Vec::new(),
+            batches: Recent::new(),
             progress: Progress::default(),
             kept: None,
             precision,
@@ -89,7 +85,7 @@ impl CudaBackend {
 
     pub(super) fn batch(&self) -> Result<&Batch> {
         ensure!(self.progress.loaded, "no batch is loaded");
-        Ok(self.batches.last().expect("a loaded batch has buffers"))
+        Ok(self.batches.present().expect("a loaded batch has buffers"))
     }
 
     /// Weights as the relaxation reads them.
@@ -97,27 +93,11 @@ impl CudaBackend {
         self.parameters.operands()
     }
 
-    /// Makes the buffers for a batch size the present ones.
-    fn select_batch(&mut self, images: usize) -> Result<()> {
-        let found = self.batches.iter().position(|b| b.images == images);
-        let batch = match found {
-            Some(i) => self.batches.remove(i),
-            None => {
-                if self.batches.len() == KEPT_SIZES {
-                    self.batches.remove(0);
-                }
-                Batch::new(&self.setup, images)?
-            }
-        };
-        self.batches.push(batch);
-        Ok(())
-    }
-
     /// Pre-activations at the free state: both the energy and a pair's phases need them.
     fn ensure_measured(&mut self) -> Result<()> {
         if !self.progress.measured {
             let weights = self.weights();
-            let batch = self.batches.last_mut().context("no batch is loaded")?;
+            let batch = self.batches.present_mut().context("no batch is loaded")?;
             batch.compute_pre_activations(&self.setup, weights)?;
             self.progress.measured = true;
         }
@@ -195,16 +175,7 @@ impl CudaBackend {
     }
 
     fn encode(&self, values: &[f64]) -> Vec<u8> {
-        match self.setup.format {
-            Format::F32 => values
-                .iter()
-                .flat_map(|&v| (v as f32).to_le_bytes())
-                .collect(),
-            Format::F16 => {
-                let bits = |&v: &f64| f16::from_f32(v as f32).to_le_bytes();
-                values.iter().flat_map(bits).collect()
-            }
-        }
+        self.setup.format.encode(values.iter().map(|&v| v as f32))
     }
 
     /// `(N, C, H, W)`, or `(N, classes)` for the output, from the layout of a state.
@@ -293,10 +264,7 @@ fn report(end: &EqPhase) -> PhaseReport {
 
 impl Backend for CudaBackend {
     fn describe(&self) -> String {
-        let precision = match self.precision {
-            Precision::Fp32 => "fp32",
-            Precision::Fp16 => "fp16",
-        };
+        let precision = self.precision.name();
         format!("{}, {precision}", self.setup.device.describe())
     }
 
@@ -327,7 +295,7 @@ impl Backend for CudaBackend {
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
         let network = &self.setup.network;
         check_batch(network, images, labels)?;
-        let (n, shape) = (labels.len(), network.input().shape);
+        let n = labels.len();
         self.keep_second_state()?;
         let mut from_kept = false;
         if let (Start::Kept, Some(kept)) = (start, &mut self.kept) {
@@ -335,17 +303,15 @@ impl Backend for CudaBackend {
             kept.present = false;
         }
         self.progress = Progress::default();
-        self.select_batch(n)?;
         let parameters = self.parameters.master();
-        let batch = self.batches.last_mut().expect("it was just selected");
+        let setup = &self.setup;
+        let batch = self.batches.select(n, || Batch::new(setup, n))?;
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         batch.labels.write(&labels)?;
-        let mut input = vec![0.0; n * padded_units(shape)];
-        for_each_unit(shape, n, |index, at| input[at] = images[index]);
+        let input = padded_images(images);
         batch.input.write(&input)?;
         if let Some(operand) = &batch.input_operand {
-            let bits = |&v: &f32| f16::from_f32(v).to_le_bytes();
-            operand.write(&input.iter().flat_map(bits).collect::<Vec<u8>>())?;
+            operand.write(&Format::F16.encode(input.into_iter()))?;
         }
         batch.compute_drive(&self.setup, parameters)?;
         for l in self.setup.network.free_layers() {
@@ -366,7 +332,7 @@ impl Backend for CudaBackend {
             loaded: true,
             ..Progress::default()
         };
-        let batch = self.batches.last_mut().expect("a batch is loaded");
+        let batch = self.batches.present_mut().expect("a batch is loaded");
         let phase = phase(relaxation, Kind::Free, weights, None);
         let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
@@ -457,7 +423,7 @@ impl Backend for CudaBackend {
             self.ensure_measured()?;
         }
         let weights = self.weights();
-        let batch = self.batches.last_mut().expect("a batch is loaded");
+        let batch = self.batches.present_mut().expect("a batch is loaded");
         batch.ensure_nudged(&self.setup)?;
         let nudged = batch.nudged.as_ref().expect("they were just allocated");
         for l in self.setup.network.free_layers() {
@@ -506,7 +472,7 @@ impl Backend for CudaBackend {
         batch.unpool_for_gradient(&self.setup, weights)?;
         let examples = batch.images;
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
-        let batch = self.batches.last_mut().expect("a batch is loaded");
+        let batch = self.batches.present_mut().expect("a batch is loaded");
         if batch.gradient.is_none() {
             let setup = &self.setup;
             let arithmetic = (setup.format, setup.relax);
@@ -530,7 +496,7 @@ impl Backend for CudaBackend {
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
         ensure!(self.progress.gradient, "no gradient was estimated");
-        let batch = self.batches.last().context("no batch is loaded")?;
+        let batch = self.batches.present().context("no batch is loaded")?;
         let plan = batch
             .gradient
             .as_ref()

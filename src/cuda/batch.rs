@@ -8,6 +8,7 @@ use super::layout::{Layout, padded};
 use super::sweep::{Form, Sweep, SweepBuilder, Target};
 use crate::network::{Mode, Network, Shape};
 use anyhow::{Result, ensure};
+use ndarray::Array4;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -42,6 +43,17 @@ impl Setup {
     pub fn units(&self, l: usize) -> usize {
         padded_units(self.shape(l))
     }
+}
+
+/// Images `(N, C, H, W)` in the layout of a state.
+pub fn padded_images(images: &Array4<f32>) -> Vec<f32> {
+    let (n, channels, height, width) = images.dim();
+    let pitch = padded(channels);
+    let mut values = vec![0.0; n * height * width * pitch];
+    for ((n, c, y, x), &value) in images.indexed_iter() {
+        values[((n * height + y) * width + x) * pitch + c] = value;
+    }
+    values
 }
 
 pub fn padded_units(shape: Shape) -> usize {

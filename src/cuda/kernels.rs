@@ -7,6 +7,7 @@
 use super::abi::*;
 use super::device::{Device, KernelSpec, Plain, bytes_of, plain};
 use anyhow::Result;
+use half::f16;
 
 plain!(
     EqTile,
@@ -52,6 +53,16 @@ impl Format {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+        }
+    }
+
+    /// Values as they lie in device memory.
+    pub fn encode(self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+        match self {
+            Self::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            Self::F16 => values
+                .flat_map(|v| f16::from_f32(v).to_le_bytes())
+                .collect(),
         }
     }
 

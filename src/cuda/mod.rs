@@ -23,6 +23,7 @@ pub mod kernels;
 mod layout;
 pub mod measure;
 mod parameters;
+mod recent;
 mod sweep;
 
 pub use backend::CudaBackend;
@@ -36,6 +37,7 @@ use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
 use anyhow::Result;
 use device::CountingDevice;
+use kernels::Format;
 use ndarray::Array4;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -48,6 +50,22 @@ pub enum Precision {
     Fp16,
     /// fp32 on ordinary cores: the parity anchor, several times slower
     Fp32,
+}
+
+impl Precision {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fp16 => "fp16",
+            Self::Fp32 => "fp32",
+        }
+    }
+
+    fn format(self) -> Format {
+        match self {
+            Self::Fp16 => Format::F16,
+            Self::Fp32 => Format::F32,
+        }
+    }
 }
 
 /// Makes the backend for a network on GPU number `ordinal`, with all parameters at zero.

@@ -104,10 +104,15 @@ impl RunFolder {
         Ok((folder.to_path_buf(), path.to_path_buf()))
     }
 
-    /// Whether a folder has anything of a run.
-    pub fn is_one(path: &Path) -> bool {
+    /// Fails when a folder has nothing of a run.
+    pub fn check_is_one(path: &Path) -> Result<()> {
         let names = [CONFIG, METRICS, LAST, BEST];
-        names.iter().any(|name| path.join(name).exists())
+        ensure!(
+            names.iter().any(|name| path.join(name).exists()),
+            "{} is not the folder of a run: it has no config.toml, metrics or checkpoint",
+            path.display()
+        );
+        Ok(())
     }
 
     /// What a run recorded: one entry per epoch that is over.

@@ -14,6 +14,7 @@ use super::geometry::Geometry;
 use super::kernels::{Format, Relax};
 use super::layout::{Axes, Layout, Tensor, padded};
 use super::parameters::Parameters;
+use super::recent::Recent;
 use crate::backprop::{Backend, FeedForward, Mode, Part};
 use crate::ep::{BatchOutcome, GradientReport, check_batch};
 use crate::network::{Learned, ParameterSet};
@@ -22,9 +23,6 @@ use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
 use plan::Plan;
 use std::sync::Arc;
-
-/// Batch sizes whose buffers are kept: training, evaluation, and a last, smaller batch.
-const KEPT_SIZES: usize = 3;
 
 /// What does not change while a backend lives.
 struct Setup {
@@ -49,8 +47,7 @@ pub struct CudaFeedForward {
     parameters: Parameters,
     /// by edge; the head has none
     running: Vec<Option<Running>>,
-    /// the present one last
-    plans: Vec<Plan>,
+    plans: Recent<Plan>,
     /// the pass that the present plan holds
     mode: Option<Mode>,
 }
@@ -59,10 +56,7 @@ impl CudaFeedForward {
     /// All parameters are zero.
     pub fn new(model: &FeedForward, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
         let network = model.network();
-        let format = match precision {
-            Precision::Fp32 => Format::F32,
-            Precision::Fp16 => Format::F16,
-        };
+        let format = precision.format();
         let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
         let relax = Relax::choose(format, widths.max().unwrap_or(0));
         let layout = Arc::new(layout_of(model));
@@ -80,7 +74,7 @@ impl CudaFeedForward {
         Ok(Self {
             running: running.collect::<Result<_>>()?,
             parameters: Parameters::new(&device, &layout, format)?,
-            plans: Vec::new(),
+            plans: Recent::new(),
             mode: None,
             precision,
             setup: Setup {
@@ -93,25 +87,9 @@ impl CudaFeedForward {
         })
     }
 
-    /// Makes the buffers for a batch size the present ones.
-    fn select_plan(&mut self, images: usize) -> Result<()> {
-        let found = self.plans.iter().position(|plan| plan.images == images);
-        let plan = match found {
-            Some(i) => self.plans.remove(i),
-            None => {
-                if self.plans.len() == KEPT_SIZES {
-                    self.plans.remove(0);
-                }
-                Plan::new(&self.setup, &self.parameters, &self.running, images)?
-            }
-        };
-        self.plans.push(plan);
-        Ok(())
-    }
-
     fn plan(&self) -> Result<&Plan> {
         ensure!(self.mode.is_some(), "no batch went forward");
-        self.plans.last().context("no batch went forward")
+        self.plans.present().context("no batch went forward")
     }
 
     /// From PyTorch's shapes to those of the layout, whose head is a convolution.
@@ -161,10 +139,7 @@ fn layout_of(model: &FeedForward) -> Layout {
 
 impl Backend for CudaFeedForward {
     fn describe(&self) -> String {
-        let precision = match self.precision {
-            Precision::Fp32 => "fp32",
-            Precision::Fp16 => "fp16",
-        };
+        let precision = self.precision.name();
         format!("{}, {precision}", self.setup.device.describe())
     }
 
@@ -241,8 +216,9 @@ impl Backend for CudaFeedForward {
         mode: Mode,
     ) -> Result<BatchOutcome> {
         check_batch(self.setup.model.network(), images, labels)?;
-        self.select_plan(labels.len())?;
-        let plan = self.plans.last().expect("it was just selected");
+        let (setup, parameters, running) = (&self.setup, &self.parameters, &self.running);
+        let n = labels.len();
+        let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
         plan.load(&self.setup, images, labels)?;
         plan.forward(&self.setup, self.parameters.operands(), mode)?;
         self.mode = Some(mode);
@@ -264,7 +240,7 @@ impl Backend for CudaFeedForward {
             self.mode == Some(Mode::Train),
             "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
         );
-        let plan = self.plans.last_mut().expect("a batch went forward");
+        let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
         let norm = plan.backward(setup, parameters, &self.running)?;
         Ok(GradientReport { norm })
@@ -275,7 +251,7 @@ impl Backend for CudaFeedForward {
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        let plan = self.plans.last().context("no batch went backward")?;
+        let plan = self.plans.present().context("no batch went backward")?;
         let norm = plan.norm().context("no batch went backward")?;
         (self.parameters).step(learning_rates, norm, f64::INFINITY)
     }

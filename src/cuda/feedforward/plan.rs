@@ -11,7 +11,7 @@
 use super::{Running, Setup};
 use crate::backprop::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::cuda::abi::*;
-use crate::cuda::batch::padded_units;
+use crate::cuda::batch::{padded_images, padded_units};
 use crate::cuda::device::Buffer;
 use crate::cuda::geometry::{Geometry, classes, taps_down, taps_up, whole};
 use crate::cuda::gradient::{self, GradientPlan, Products};
@@ -22,7 +22,6 @@ use crate::cuda::sweep::{Sweep, SweepBuilder, Target};
 use crate::ep::BatchOutcome;
 use crate::network::Shape;
 use anyhow::{Result, ensure};
-use half::f16;
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
 
@@ -170,18 +169,8 @@ impl Plan {
     pub fn load(&self, setup: &Setup, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         self.labels.write(&labels)?;
-        let (n, channels, height, width) = images.dim();
-        let mut input = vec![0.0f32; n * height * width * padded(channels)];
-        for ((n, c, y, x), &value) in images.indexed_iter() {
-            input[((n * height + y) * width + x) * padded(channels) + c] = value;
-        }
-        let bytes: Vec<u8> = match setup.format {
-            Format::F32 => input.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Format::F16 => (input.iter())
-                .flat_map(|&v| f16::from_f32(v).to_le_bytes())
-                .collect(),
-        };
-        self.input.write(&bytes)
+        let input = padded_images(images).into_iter();
+        self.input.write(&setup.format.encode(input))
     }
 
     pub fn forward(&self, setup: &Setup, weights: *const c_void, mode: Mode) -> Result<()> {
