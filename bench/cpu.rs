@@ -4,11 +4,11 @@
 //! is a free phase, two nudged phases, the gradient estimate and the optimizer, on random images and initial weights, in
 //! the published order, direct nudged phases, fp32. Threads: RAYON_NUM_THREADS, or all cores.
 
-use eqprop_cuda::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::presets::{ActivationKind, PresetOptions, build};
 use eqprop_cuda::network::{Mode, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::reference::{Precision, backend};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

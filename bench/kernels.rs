@@ -8,10 +8,10 @@ mod options;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use eqprop_cuda::backprop::FeedForward;
 use eqprop_cuda::cuda::measure::{
     Effort, Measurement, Roofline, feed_forward_kernels, kernels, roofline,
 };
+use eqprop_cuda::feedforward::FeedForward;
 use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
 use options::{Algorithm, Options};
 use rand::SeedableRng;

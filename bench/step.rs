@@ -7,12 +7,12 @@ mod options;
 
 use anyhow::Result;
 use clap::Parser;
-use eqprop_cuda::backprop::{self, FeedForward};
 use eqprop_cuda::cuda::{self, CudaBackend, CudaFeedForward};
-use eqprop_cuda::ep::{Backend, CostFunction, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
 use eqprop_cuda::network::{Mode, Network, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
+use eqprop_cuda::phase::{Backend, CostFunction, Nudging, Relaxation, Start, Variant};
 use ndarray::Array4;
 use options::{Algorithm, Options};
 use rand::{RngExt, SeedableRng};
@@ -159,7 +159,7 @@ impl Bench {
 
     fn backpropagation(&self, name: &str, optimizer: OptimizerConfig) -> Result<()> {
         let model = FeedForward::preset(name, 3, 10, self.options.channels()?)?;
-        let mut backend: Box<dyn backprop::Backend> = match &self.kernels {
+        let mut backend: Box<dyn feedforward::Backend> = match &self.kernels {
             Some(device) => {
                 let precision = self.options.kernel_precision()?;
                 Box::new(CudaFeedForward::new(&model, device.clone(), precision)?)
@@ -171,7 +171,7 @@ impl Bench {
         let (images, labels) = self.batch(model.network());
         let rates = vec![1e-3; model.parameter_names().len()];
         self.time(&format!("{name}, backpropagation"), || {
-            backend.forward(&images, &labels, backprop::Mode::Train)?;
+            backend.forward(&images, &labels, feedforward::Mode::Train)?;
             backend.backward()?;
             backend.step(&rates)
         })

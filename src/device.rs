@@ -1,10 +1,10 @@
 //! Where a network is computed, and the one place that makes a backend.
 
-use crate::backprop::{self, FeedForward};
+use crate::cpu;
 use crate::cuda;
-use crate::ep::{Backend, NudgedPhase};
+use crate::feedforward::{self, FeedForward};
 use crate::network::Network;
-use crate::reference;
+use crate::phase::{Backend, NudgedPhase};
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -125,9 +125,7 @@ impl Device {
     pub fn backend(self, network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => {
-                Ok(reference::backend(network, self.cpu_precision(precision)?))
-            }
+            Self::Auto | Self::Cpu => Ok(cpu::backend(network, self.cpu_precision(precision)?)),
             Self::Cuda(ordinal) => {
                 cuda::backend(network, ordinal, device.kernel_precision(precision)?)
                     .map_err(|error| anyhow!("--device {self}: {error:#}"))
@@ -144,13 +142,10 @@ impl Device {
         self,
         model: &FeedForward,
         precision: Precision,
-    ) -> Result<Box<dyn backprop::Backend>> {
+    ) -> Result<Box<dyn feedforward::Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => Ok(reference::feed_forward(
-                model,
-                self.cpu_precision(precision)?,
-            )),
+            Self::Auto | Self::Cpu => Ok(cpu::feed_forward(model, self.cpu_precision(precision)?)),
             Self::Cuda(ordinal) => {
                 cuda::feed_forward(model, ordinal, device.kernel_precision(precision)?)
                     .map_err(|error| anyhow!("--device {self}: {error:#}"))
@@ -164,10 +159,10 @@ impl Device {
         }
     }
 
-    fn cpu_precision(self, precision: Precision) -> Result<reference::Precision> {
+    fn cpu_precision(self, precision: Precision) -> Result<cpu::Precision> {
         match precision {
-            Precision::Fp32 => Ok(reference::Precision::Fp32),
-            Precision::Fp64 => Ok(reference::Precision::Fp64),
+            Precision::Fp32 => Ok(cpu::Precision::Fp32),
+            Precision::Fp64 => Ok(cpu::Precision::Fp64),
             Precision::Fp16 => Err(self.resolved().lacks(precision, "fp32 or fp64")),
         }
     }

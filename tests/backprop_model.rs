@@ -1,8 +1,8 @@
 //! The feed-forward baselines as values: names, initial parameters, recipes.
 
-use eqprop_cuda::backprop::{FeedForward, Part, recipe};
 use eqprop_cuda::data::DatasetName;
 use eqprop_cuda::data::augment::{PadMode, Step};
+use eqprop_cuda::feedforward::{FeedForward, Part, recipe};
 
 const CHANNELS: [usize; 4] = [16, 24, 40, 32];
 

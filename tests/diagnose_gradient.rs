@@ -3,14 +3,14 @@
 mod common;
 
 use common::{random_batch, rng};
+use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::data::Batch;
 use eqprop_cuda::diagnose::{
     Estimate, GradientStudy, Iterations, agreement, compare_gradients, true_gradient,
 };
-use eqprop_cuda::ep::{Backend, CostFunction, Mode, NudgedPhase, Relaxation, Start, Variant};
 use eqprop_cuda::network::presets::ActivationKind;
 use eqprop_cuda::network::{Network, NetworkDescription, ParameterSet, parameters};
-use eqprop_cuda::reference::{Precision, backend};
+use eqprop_cuda::phase::{Backend, CostFunction, Mode, NudgedPhase, Relaxation, Start, Variant};
 use ndarray::{ArrayD, IxDyn};
 
 /// Every kind of edge, and a skip edge; a few hundred parameters.

@@ -3,8 +3,8 @@
 
 mod kernels_support;
 
-use eqprop_cuda::backprop::{Backend, FeedForward, Mode};
 use eqprop_cuda::device::{Device, Precision};
+use eqprop_cuda::feedforward::{Backend, FeedForward, Mode};
 use eqprop_cuda::optim::OptimizerConfig;
 use kernels_support::*;
 

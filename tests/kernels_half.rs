@@ -8,10 +8,10 @@
 
 mod kernels_support;
 
+use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::ep::{CostFunction, NudgedPhase, Variant};
 use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
-use eqprop_cuda::reference;
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Variant};
 use kernels_support::*;
 
 const STATE_TOLERANCE: f64 = 1e-2;
@@ -19,7 +19,7 @@ const STATE_TOLERANCE: f64 = 1e-2;
 fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let parameters = random_parameters(network, seed);
     let batches = [random_images(network, n, seed)];
-    let mut truth = reference::backend(network, reference::Precision::Fp64);
+    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
     let mut kernels = kernels(network, Precision::Fp16).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
@@ -103,7 +103,7 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
         form: NudgedPhase::SumDifference,
         ..Recipe::default()
     };
-    let gradient = |mut backend: Box<dyn eqprop_cuda::ep::Backend>| {
+    let gradient = |mut backend: Box<dyn eqprop_cuda::phase::Backend>| {
         backend.set_parameters(&parameters).unwrap();
         train(
             &mut *backend,
@@ -114,7 +114,7 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
         .unwrap();
         backend.gradient().unwrap()
     };
-    let want = gradient(reference::backend(&network, reference::Precision::Fp64));
+    let want = gradient(cpu::backend(&network, cpu::Precision::Fp64));
     let got = gradient(kernels(&network, Precision::Fp16).unwrap());
     let cosine = cosine(&got, &want);
     assert!(cosine > 0.995, "cosine {cosine}");

@@ -6,13 +6,13 @@
 
 mod kernels_support;
 
-use eqprop_cuda::backprop::FeedForward;
+use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{Precision, emulated, emulated_backend, emulated_feed_forward};
 use eqprop_cuda::device::{self, Device};
-use eqprop_cuda::ep::{CostFunction, NudgedPhase};
+use eqprop_cuda::feedforward::FeedForward;
 use eqprop_cuda::network::{Network, presets::ActivationKind};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::reference;
+use eqprop_cuda::phase::{CostFunction, NudgedPhase};
 use kernels_support::*;
 
 /// The training steps that have to notice a defect.
@@ -70,7 +70,7 @@ fn ep_error(network: &Network, cost: CostFunction, precision: Precision) -> Resu
     };
     let parameters = random_parameters(network, 1);
     let batches = [random_images(network, 3, 1), random_images(network, 3, 2)];
-    let mut truth = reference::backend(network, reference::Precision::Fp64);
+    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
     truth.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, &recipe).unwrap();
     let run = || {

@@ -8,11 +8,11 @@
 
 mod kernels_support;
 
+use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::ep::{CostFunction, NudgedPhase, Variant};
 use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::reference;
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Variant};
 use kernels_support::*;
 
 const TOLERANCE: f64 = 1e-3;
@@ -23,7 +23,7 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
         random_images(network, n, seed),
         random_images(network, n, seed + 1),
     ];
-    let mut truth = reference::backend(network, reference::Precision::Fp64);
+    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
     let mut kernels = kernels(network, Precision::Fp32).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();

@@ -7,9 +7,9 @@
 mod kernels_support;
 
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use eqprop_cuda::network::presets::ActivationKind;
 use eqprop_cuda::network::{Mode, ParameterSet};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use kernels_support::{cosine, kernels, preset};
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};

@@ -4,7 +4,7 @@
 mod kernels_support;
 
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::ep::{Start, Which};
+use eqprop_cuda::phase::{Start, Which};
 use half::f16;
 use kernels_support::*;
 

@@ -4,12 +4,12 @@
 
 mod kernels_support;
 
+use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::ep::{
+use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
+use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
 };
-use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
-use eqprop_cuda::reference;
 use kernels_support::*;
 
 fn network() -> Network {
@@ -52,7 +52,7 @@ fn phases(
 
 fn compare(free: Relaxation, nudged: Relaxation, form: NudgedPhase) -> [PhaseReport; 2] {
     let want = phases(
-        &mut *reference::backend(&network(), reference::Precision::Fp64),
+        &mut *cpu::backend(&network(), cpu::Precision::Fp64),
         free,
         nudged,
         form,

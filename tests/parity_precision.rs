@@ -3,11 +3,11 @@
 
 mod parity_support;
 
-use eqprop_cuda::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::cpu::{self, Precision};
 use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
 use eqprop_cuda::network::{Mode, Network, ParameterSet};
 use eqprop_cuda::parity::Golden;
-use eqprop_cuda::reference::{self, Precision};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -66,7 +66,7 @@ impl Trained {
             self.golden.labels("y").unwrap(),
         );
         let cost: CostFunction = self.golden.setting("loss").unwrap();
-        let mut backend = reference::backend(&self.network, precision);
+        let mut backend = cpu::backend(&self.network, precision);
         backend.set_parameters(&self.parameters).unwrap();
         backend.load_batch(&x, &y, Start::Zero).unwrap();
         backend.free_phase(&relaxation(free)).unwrap();

@@ -4,9 +4,11 @@
 mod common;
 
 use common::{load_at, random_batch, random_network, random_state, ready_backend, relaxation, rng};
-use eqprop_cuda::ep::{Backend, CostFunction, Mode, NudgedPhase, Nudging, Start, Variant, Which};
+use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::network::ParameterSet;
-use eqprop_cuda::reference::Precision;
+use eqprop_cuda::phase::{
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, Start, Variant, Which,
+};
 use ndarray::{Array4, ArrayD, Dimension};
 use proptest::prelude::*;
 use rand::RngExt;

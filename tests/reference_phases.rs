@@ -3,13 +3,13 @@
 mod common;
 
 use common::{random_batch, random_network, ready_backend, relaxation, rng};
-use eqprop_cuda::ep::{
-    Backend, CostFunction, Mode, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
-};
+use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::presets::{ActivationKind, PresetOptions, build};
 use eqprop_cuda::network::{Network, ParameterSet, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::reference::{Precision, backend};
+use eqprop_cuda::phase::{
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+};
 use proptest::prelude::*;
 use rand::RngExt;
 

@@ -3,9 +3,9 @@
 mod common;
 
 use common::{load_at, random_batch, random_network, random_state, ready_backend, relaxation, rng};
-use eqprop_cuda::ep::{CostFunction, Mode, NudgedPhase, Nudging, Start, Variant};
-use eqprop_cuda::reference::Precision;
-use eqprop_cuda::train::Probe;
+use eqprop_cuda::cpu::Precision;
+use eqprop_cuda::phase::{CostFunction, Mode, NudgedPhase, Nudging, Start, Variant};
+use eqprop_cuda::run::Probe;
 use rand::RngExt;
 
 #[test]

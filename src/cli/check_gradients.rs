@@ -6,9 +6,9 @@ use crate::diagnose::{
     Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
     tensor_table, true_gradient,
 };
-use crate::ep::Variant;
+use crate::phase::Variant;
 use crate::plot;
-use crate::train::{
+use crate::run::{
     Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say,
 };
 use anyhow::{Context, Result, ensure};

@@ -1,6 +1,6 @@
 //! `eqprop-cuda compare`
 
-use crate::train::{Algorithm, Checkpoint, Record, RunFolder, say};
+use crate::run::{Algorithm, Checkpoint, Record, RunFolder, say};
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};

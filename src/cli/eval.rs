@@ -4,7 +4,7 @@ use super::{load_data, loader, use_threads};
 use crate::data::DatasetName;
 use crate::device::{Device, Precision};
 use crate::network::Mode;
-use crate::train::{
+use crate::run::{
     Checkpoint, Evaluation, Learner, RunFolder, Settings, UsageError, evaluate, interrupt, say,
 };
 use anyhow::{Result, ensure};
@@ -32,13 +32,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
     /// Use only the first N test images
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
     limit_test: Option<usize>,
     /// Images per batch
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
     batch_size: Option<usize>,
     /// Iterations of the free phase
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
     num_iterations_inference: Option<usize>,
     /// Order in which layers are updated
     #[arg(long)]
@@ -56,7 +56,7 @@ pub struct EvalArgs {
     #[arg(long)]
     precision: Option<Precision>,
     /// Threads of the CPU
-    #[arg(long, value_name = "N", value_parser = crate::train::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
     threads: Option<usize>,
 }
 

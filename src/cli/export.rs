@@ -1,6 +1,6 @@
 //! `eqprop-cuda export`
 
-use crate::train::{Checkpoint, RunFolder, atomic, say};
+use crate::run::{Checkpoint, RunFolder, atomic, say};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use safetensors::tensor::{Dtype, TensorView};

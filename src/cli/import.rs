@@ -1,11 +1,11 @@
 //! `eqprop-cuda import`
 
-use crate::backprop::FeedForward;
+use crate::feedforward::FeedForward;
 use crate::network::presets::ActivationKind;
 use crate::network::{Learned, ParameterSet};
+use crate::run::settings::is_network_file;
+use crate::run::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
 use crate::torch::{self, Tensors};
-use crate::train::settings::is_network_file;
-use crate::train::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use ndarray::ArrayD;

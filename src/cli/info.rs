@@ -1,7 +1,7 @@
 //! `eqprop-cuda info`
 
 use crate::cuda;
-use crate::train::{Config, Settings, say};
+use crate::run::{Config, Settings, say};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;

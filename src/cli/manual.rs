@@ -1,6 +1,6 @@
 //! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
 
-use crate::train::{atomic, say};
+use crate::run::{atomic, say};
 use anyhow::{Context, Result};
 use clap::Args;
 use clap_complete::Shell;

@@ -15,7 +15,7 @@ mod train;
 
 use crate::data::{Loader, LoaderOptions, Splits};
 use crate::parity::{self, ParityArgs};
-use crate::train::{Config, UsageError};
+use crate::run::{Config, UsageError};
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -1,13 +1,13 @@
 //! `eqprop-cuda plot`
 
 use super::{load_data, loader, use_threads};
+use crate::cpu;
 use crate::data::Batch;
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
-use crate::ep::Relaxation;
+use crate::phase::Relaxation;
 use crate::plot::{self, MOST_RUNS, RunCurve};
-use crate::reference;
-use crate::train::settings::count;
-use crate::train::{Algorithm, Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
+use crate::run::settings::count;
+use crate::run::{Algorithm, Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct PlotArgs {
     device: String,
     /// Arithmetic
     #[arg(long, default_value = "fp64", help_heading = "Relaxation")]
-    precision: reference::Precision,
+    precision: cpu::Precision,
     /// Folder that holds the dataset, or that it is downloaded into
     #[arg(long, value_name = "DIR", help_heading = "Relaxation")]
     data_dir: Option<PathBuf>,
@@ -264,7 +264,7 @@ fn relax(
     Ok((study, batch.len()))
 }
 
-fn first_batch(config: &crate::train::Config) -> Result<Batch> {
+fn first_batch(config: &crate::run::Config) -> Result<Batch> {
     let data = load_data(config)?;
     let batch = loader(config, data.test, false).epoch(0, 0).next();
     batch.context("the dataset has no test images")

@@ -1,11 +1,11 @@
 //! `eqprop-cuda train`
 
 use super::{load_data, loader, use_threads};
-use crate::track::{Tracking, series::Names, wandb};
-use crate::train::{
+use crate::run::{
     Checkpoint, Config, Ending, Learner, RunFolder, Settings, Trainer, UsageError, interrupt,
     presets, say,
 };
+use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;

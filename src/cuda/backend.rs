@@ -11,12 +11,12 @@ use super::kernels::{self, Format, Relax};
 use super::layout::{Layout, padded};
 use super::parameters::Parameters;
 use super::recent::Recent;
-use crate::ep::{
+use crate::network::{Layer, Network, ParameterSet, Shape};
+use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
     PhaseReport, Relaxation, Start, Which, as_images, check_batch,
 };
-use crate::network::{Layer, Network, ParameterSet, Shape};
-use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use half::f16;
 use ndarray::{Array4, ArrayD, IxDyn};

@@ -31,10 +31,10 @@ pub use device::{Buffer, Device, KernelSpec, peak_bytes};
 pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
 pub use feedforward::CudaFeedForward;
 
-use crate::backprop::{self, FeedForward};
-use crate::ep::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
+use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use anyhow::Result;
 use device::CountingDevice;
 use kernels::Format;
@@ -83,7 +83,7 @@ pub fn feed_forward(
     model: &FeedForward,
     ordinal: usize,
     precision: Precision,
-) -> Result<Box<dyn backprop::Backend>> {
+) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
     Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }
@@ -95,7 +95,7 @@ pub fn feed_forward_memory_need(
     images: usize,
     optimizer: OptimizerConfig,
 ) -> Result<usize> {
-    use crate::backprop::{Backend, Mode};
+    use crate::feedforward::{Backend, Mode};
     let device = Arc::new(CountingDevice::default());
     let mut backend = CudaFeedForward::new(model, device.clone(), precision)?;
     backend.set_optimizer(optimizer)?;
@@ -152,7 +152,7 @@ pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<d
 pub fn emulated_feed_forward(
     model: &FeedForward,
     precision: Precision,
-) -> Result<Box<dyn backprop::Backend>> {
+) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
     Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }

@@ -22,13 +22,13 @@
 //! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
 //! resolution. `tests/diagnose_gradient.rs` compares with finite differences of the cost.
 
+use crate::cpu::{self, Precision};
 use crate::data::Batch;
-use crate::ep::{
+use crate::network::{Network, ParameterSet};
+use crate::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
 };
-use crate::network::{Network, ParameterSet};
-use crate::reference::{self, Precision};
-use crate::train::UsageError;
+use crate::run::UsageError;
 use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;
@@ -127,7 +127,7 @@ pub fn true_gradient(
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
     };
-    let mut backend = reference::backend(network, Precision::Fp64);
+    let mut backend = cpu::backend(network, Precision::Fp64);
     backend.set_parameters(parameters)?;
     backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
     let free = backend.free_phase(&relaxation)?;

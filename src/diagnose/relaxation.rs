@@ -1,9 +1,9 @@
 //! How many iterations the phases of a batch need.
 
+use crate::cpu::{NudgedTrace, PhaseTrace, Precision, tracing_backend};
 use crate::data::Batch;
-use crate::ep::{CostFunction, Nudging, Relaxation, Start};
 use crate::network::{Network, ParameterSet};
-use crate::reference::{NudgedTrace, PhaseTrace, Precision, tracing_backend};
+use crate::phase::{CostFunction, Nudging, Relaxation, Start};
 use anyhow::Result;
 use std::fmt::Write;
 

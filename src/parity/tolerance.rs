@@ -51,7 +51,7 @@
 //! - *Schedules*: PyTorch steps its cosine by a recurrence, we use the closed form; 300 steps leave 1e-13.
 
 use crate::device::Precision;
-use crate::ep::NudgedPhase;
+use crate::phase::NudgedPhase;
 
 /// What an error is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! A figure while it is drawn and when it is done.
 
 use super::palette::INK;
-use crate::train::replace_file;
+use crate::run::replace_file;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, IntoDrawingArea, SVGBackend, WHITE};

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Area, Figure, px};
 use super::palette::CATEGORIES;
 use super::panel::{HEADING, Legend, Panel, Pen, Series, heading};
-use crate::train::{Measures, Record};
+use crate::run::{Measures, Record};
 use anyhow::{Result, ensure};
 
 /// What one run recorded.

@@ -6,8 +6,8 @@ use super::curves::with_heading;
 use super::palette::in_order;
 use super::panel::{Legend, Panel, Pen, Series};
 use crate::diagnose::{Estimate, Iterations};
-use crate::ep::Variant;
 use crate::network::Network;
+use crate::phase::Variant;
 use anyhow::Result;
 
 const WIDTH: i32 = 1200;

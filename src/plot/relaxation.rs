@@ -5,8 +5,8 @@ use super::canvas::Figure;
 use super::curves::with_heading;
 use super::palette::{CATEGORIES, in_order};
 use super::panel::{Legend, Panel, Pen, Series};
+use crate::cpu::{PhaseTrace, Snapshot};
 use crate::diagnose::RelaxationStudy;
-use crate::reference::{PhaseTrace, Snapshot};
 use anyhow::Result;
 
 const PANELS: (i32, i32) = (1200, 1280);

@@ -10,7 +10,7 @@ pub mod series;
 pub mod tensorboard;
 pub mod wandb;
 
-use crate::train::{Config, Record, RunFolder};
+use crate::run::{Config, Record, RunFolder};
 use anyhow::Result;
 use series::Names;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Names and values of the series: what `docs/tracking.md` defines.
 
 use crate::network::Network;
-use crate::train::{Measures, Record};
+use crate::run::{Measures, Record};
 
 /// What the series of single layers and tensors are called.
 #[derive(Debug, Clone, Default)]

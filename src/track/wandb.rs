@@ -13,7 +13,7 @@
 //! has to say goes to stderr. Its environment variables keep their meaning: `WANDB_MODE=offline`, `WANDB_PROJECT` ..
 
 use super::Tracker;
-use crate::train::{Config, replace_file};
+use crate::run::{Config, replace_file};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;

@@ -2,9 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use eqprop_cuda::ep::{Backend, Mode, Relaxation, Start};
+use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::{Activation, Convolution, Edge, Layer, Network, Op, Shape, parameters};
-use eqprop_cuda::reference::{Precision, backend};
+use eqprop_cuda::phase::{Backend, Mode, Relaxation, Start};
 use ndarray::{Array4, ArrayD, IxDyn};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

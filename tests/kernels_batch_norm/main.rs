@@ -9,10 +9,10 @@ mod kernels_support;
 mod machine;
 mod truth;
 
-use eqprop_cuda::backprop::{NORM_EPSILON, NORM_MOMENTUM};
 use eqprop_cuda::cuda::Buffer;
 use eqprop_cuda::cuda::abi::{EqBatchNorm, EqBatchNormArgs};
 use eqprop_cuda::cuda::kernels::{Format, batch_norm_backward, batch_norm_forward};
+use eqprop_cuda::feedforward::{NORM_EPSILON, NORM_MOMENTUM};
 use kernels_support::rng;
 use machine::{Arrays, decoded, interleaved, open};
 use rand::RngExt;

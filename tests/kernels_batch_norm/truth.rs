@@ -1,7 +1,7 @@
 //! Batch normalisation by its definition, in float64, one channel at a time.
 
 use crate::kernels_support::rng;
-use eqprop_cuda::backprop::NORM_EPSILON;
+use eqprop_cuda::feedforward::NORM_EPSILON;
 use rand::RngExt;
 
 #[derive(Debug, Clone, Copy)]

@@ -2,16 +2,16 @@
 #![allow(dead_code)] // each suite uses a part
 
 use anyhow::Result;
-use eqprop_cuda::backprop::{self, FeedForward};
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::ep::{
-    Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
-};
+use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
 use eqprop_cuda::network::{
     Activation, Convolution, Edge, Layer, Mode, Network, Op, ParameterSet, Shape,
 };
 use eqprop_cuda::optim::OptimizerConfig;
+use eqprop_cuda::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+};
 use ndarray::{Array4, ArrayD};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -310,7 +310,7 @@ pub fn random_feed_forward(seed: u64) -> FeedForward {
 
 /// Training steps of a feed-forward network, an evaluation, and what they leave behind.
 pub fn train_feed_forward(
-    backend: &mut dyn backprop::Backend,
+    backend: &mut dyn feedforward::Backend,
     model: &FeedForward,
     batches: &[Images],
     optimizer: OptimizerConfig,
@@ -322,7 +322,7 @@ pub fn train_feed_forward(
         .collect();
     backend.set_optimizer(optimizer)?;
     for (b, batch) in batches.iter().enumerate() {
-        let outcome = backend.forward(&batch.images, &batch.labels, backprop::Mode::Train)?;
+        let outcome = backend.forward(&batch.images, &batch.labels, feedforward::Mode::Train)?;
         keep(format!("batch {b} cost"), outcome.cost);
         keep(
             format!("batch {b} logits"),
@@ -344,7 +344,7 @@ pub fn train_feed_forward(
         }
     }
     let batch = &batches[0];
-    backend.forward(&batch.images, &batch.labels, backprop::Mode::Evaluate)?;
+    backend.forward(&batch.images, &batch.labels, feedforward::Mode::Evaluate)?;
     keep(
         "evaluated logits".into(),
         flat(&backend.logits()?.into_dyn()),

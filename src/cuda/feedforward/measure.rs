@@ -2,7 +2,6 @@
 
 use super::CudaFeedForward;
 use super::plan::raw_args;
-use crate::backprop::{Backend, FeedForward, Mode};
 use crate::cuda::Precision;
 use crate::cuda::abi::EqBatchNormArgs;
 use crate::cuda::batch::padded_units;
@@ -12,6 +11,7 @@ use crate::cuda::kernels;
 use crate::cuda::layout::padded;
 use crate::cuda::measure::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::sweep::Sweep;
+use crate::feedforward::{Backend, FeedForward, Mode};
 use anyhow::Result;
 use std::sync::Arc;
 

@@ -9,7 +9,6 @@
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
 use super::{Running, Setup};
-use crate::backprop::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::cuda::abi::*;
 use crate::cuda::batch::{padded_images, padded_units};
 use crate::cuda::device::Buffer;
@@ -19,8 +18,9 @@ use crate::cuda::kernels::{self, Format};
 use crate::cuda::layout::padded;
 use crate::cuda::parameters::Parameters;
 use crate::cuda::sweep::{Sweep, SweepBuilder, Target};
-use crate::ep::BatchOutcome;
+use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::network::Shape;
+use crate::phase::BatchOutcome;
 use anyhow::{Result, ensure};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;

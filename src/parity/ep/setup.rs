@@ -1,9 +1,9 @@
 //! The configuration of an `ep` file: network, parameters, batch, and how it relaxes.
 
-use crate::ep::{CostFunction, Variant};
 use crate::network::presets::{self, ActivationKind, PresetOptions};
 use crate::network::{Activation, Mode, Network, NetworkError, ParameterSet};
 use crate::parity::golden::{Golden, GoldenError};
+use crate::phase::{CostFunction, Variant};
 use ndarray::Array4;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -2,11 +2,11 @@
 //! direct form, as published, and once in sum-and-difference form, which follows float64 more closely.
 
 use super::{Replay, labelled, plain};
-use crate::ep::{NudgedPhase, Nudging, Start};
 use crate::optim::OptimizerConfig;
 use crate::parity::compare::{Difference, relative};
 use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
+use crate::phase::{NudgedPhase, Nudging, Start};
 use anyhow::{Context, Result, ensure};
 
 impl Replay<'_> {

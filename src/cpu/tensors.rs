@@ -4,7 +4,7 @@ use super::conv::{pack, unpack};
 use super::panels::Panels;
 use super::real::Real;
 use super::wiring::{Product, matrix, pack_dense, unpack_dense};
-use crate::backprop::{FeedForward, NORM_MOMENTUM, Part};
+use crate::feedforward::{FeedForward, NORM_MOMENTUM, Part};
 use crate::network::{Learned, NetworkError, ParameterSet};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};

@@ -5,27 +5,25 @@
 
 pub mod atomic;
 mod checkpoint;
-mod config;
 mod evaluate;
 mod folder;
 pub mod interrupt;
-mod learner;
 mod memory;
 mod metrics;
-pub mod presets;
 mod probe;
 mod progress;
-mod run;
-pub mod settings;
+mod trainer;
 
+pub use crate::config::presets;
+pub use crate::config::settings;
+pub use crate::config::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
+pub use crate::config::{Config, UsageError};
+pub use crate::learn::{Learner, Lesson};
 pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
-pub use config::{Config, UsageError};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Diverged, Evaluation, evaluate};
 pub use folder::RunFolder;
-pub use learner::{Learner, Lesson};
 pub use metrics::{Measures, Record, Tally};
 pub use probe::Probe;
 pub use progress::say;
-pub use run::{Ending, Trainer};
-pub use settings::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
+pub use trainer::{Ending, Trainer};

@@ -5,7 +5,7 @@
 //! number of threads, and sums are taken in the chunks' order: results are the same on any number of threads.
 
 use super::stack::Change;
-use crate::ep::{PhaseReport, Relaxation};
+use crate::phase::{PhaseReport, Relaxation};
 use rayon::prelude::*;
 
 /// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many

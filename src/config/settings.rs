@@ -5,9 +5,9 @@
 //! `--config` over `--preset` over [`defaults`]; [`Config`](super::Config) is what results.
 
 use crate::data::DatasetName;
-use crate::ep::{CostFunction, NudgedPhase, Variant};
 use crate::network::Mode;
 use crate::network::presets::ActivationKind;
+use crate::phase::{CostFunction, NudgedPhase, Variant};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;

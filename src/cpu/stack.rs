@@ -5,7 +5,7 @@
 
 use super::real::{Into, Real, vectorised};
 use super::wiring::{Product, Wiring};
-use crate::ep::CostFunction;
+use crate::phase::CostFunction;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
 
 /// What a stack holds of `n` examples.

@@ -1,8 +1,8 @@
 //! The interface between training by backpropagation and the machine that computes.
 
-use crate::ep::{BatchOutcome, GradientReport};
 use crate::network::{Learned, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::phase::{BatchOutcome, GradientReport};
 use anyhow::Result;
 use ndarray::{Array2, Array4};
 

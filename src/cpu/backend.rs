@@ -5,12 +5,12 @@ use super::real::{Real, configure_matmul};
 use super::relax::phase;
 use super::stack::{Clamped, Form, Nudge, Stack, drive};
 use super::wiring::Wiring;
-use crate::ep::{
+use crate::network::{Layer, Network, ParameterSet, Shape};
+use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
+use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
     PhaseReport, Relaxation, Start, Which, as_images, check_batch,
 };
-use crate::network::{Layer, Network, ParameterSet, Shape};
-use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, Slice};
 use rayon::prelude::*;

@@ -4,11 +4,11 @@
 //! in the published program the test pass in between leaves a state of (nearly always) another batch size there, which
 //! means the same. So the end of an epoch has no state to keep.
 
+use super::Learner;
 use super::checkpoint::{Best, Checkpoint, Position};
 use super::evaluate::{Diverged, Evaluation, evaluate};
 use super::folder::RunFolder;
 use super::interrupt;
-use super::learner::Learner;
 use super::memory;
 use super::metrics::Record;
 use super::progress::{Progress, say};

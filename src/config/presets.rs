@@ -6,7 +6,7 @@
 //! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
 
 use super::settings::{FileSettings, overlay};
-use super::{UsageError, config::usage};
+use super::{UsageError, resolved::usage};
 use anyhow::Result;
 use toml::Table;
 
@@ -148,7 +148,7 @@ pub fn summary() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{Config, Settings};
+    use crate::run::{Config, Settings};
 
     #[test]
     fn every_preset_resolves() {

@@ -4,7 +4,7 @@ use super::backend::Chunk;
 use super::real::Real;
 use super::stack::{Clamped, Stack};
 use super::wiring::Wiring;
-use crate::ep::{BatchOutcome, CostFunction};
+use crate::phase::{BatchOutcome, CostFunction};
 use ndarray::{ArrayView2, s};
 
 /// Outputs that count for the top-5 error.

@@ -25,9 +25,9 @@ pub use backend::CpuBackend;
 pub use feedforward::CpuFeedForward;
 pub use trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend, tracing_backend};
 
-use crate::backprop;
-use crate::ep::Backend;
+use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::Network;
+use crate::phase::Backend;
 use serde::{Deserialize, Serialize};
 
 /// Arithmetic of the CPU backend.
@@ -47,10 +47,7 @@ pub fn backend(network: &Network, precision: Precision) -> Box<dyn Backend> {
 }
 
 /// Makes the CPU backend of a feed-forward network, with all parameters at zero.
-pub fn feed_forward(
-    model: &backprop::FeedForward,
-    precision: Precision,
-) -> Box<dyn backprop::Backend> {
+pub fn feed_forward(model: &FeedForward, precision: Precision) -> Box<dyn FeedForwardBackend> {
     match precision {
         Precision::Fp32 => Box::new(CpuFeedForward::<f32>::new(model)),
         Precision::Fp64 => Box::new(CpuFeedForward::<f64>::new(model)),

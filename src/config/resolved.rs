@@ -4,13 +4,13 @@ use super::settings::{
     self, Algorithm, EP_ONLY, OptimizerKind, ScheduleKind, is_network_file, overlay,
 };
 use super::{FileSettings, Settings, presets};
-use crate::backprop::{FeedForward, recipe};
 use crate::data::{Augmentation, DatasetName, Normalization, SIDE, Source};
 use crate::device::{Device, Precision};
-use crate::ep::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
+use crate::feedforward::{FeedForward, recipe};
 use crate::network::presets::{ActivationKind, PAPER_CHANNELS, PRESETS, PresetOptions};
 use crate::network::{Mode, Network, NetworkDescription};
 use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
+use crate::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +25,7 @@ pub struct UsageError(pub String);
 
 macro_rules! usage {
     ($($message:tt)*) => {
-        return Err($crate::train::UsageError(format!($($message)*)).into())
+        return Err($crate::config::UsageError(format!($($message)*)).into())
     };
 }
 pub(super) use usage;

@@ -1,7 +1,7 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
 use super::{Lesson, Probe};
-use crate::ep::PhaseReport;
+use crate::phase::PhaseReport;
 use serde::{Deserialize, Serialize};
 
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.

@@ -1,11 +1,11 @@
 //! What learns: a backend of either algorithm behind what the training loop asks of it, batch by batch.
 
-use super::{Config, Probe, evaluate::Diverged};
-use crate::backprop;
 use crate::data::Batch;
-use crate::ep::{self, BatchOutcome, PhaseReport, Start};
+use crate::feedforward;
 use crate::network::{Learned, Network};
 use crate::optim::OptimizerState;
+use crate::phase::{self, BatchOutcome, PhaseReport, Start};
+use crate::run::{Config, Diverged, Probe};
 use anyhow::{Result, bail};
 use ndarray::ArrayD;
 
@@ -14,8 +14,8 @@ const RUNAWAY_COST: f64 = 1e6;
 
 /// A backend, with all parameters at zero until [`Learner::set_learned`].
 pub enum Learner {
-    EquilibriumPropagation(Box<dyn ep::Backend>),
-    Backpropagation(Box<dyn backprop::Backend>),
+    EquilibriumPropagation(Box<dyn phase::Backend>),
+    Backpropagation(Box<dyn feedforward::Backend>),
 }
 
 /// What a batch said, and how its phases went. There are no phases in backpropagation, and no nudged ones in a test.
@@ -126,7 +126,7 @@ impl Learner {
                 })
             }
             Self::Backpropagation(backend) => {
-                let outcome = backend.forward(images, labels, backprop::Mode::Train)?;
+                let outcome = backend.forward(images, labels, feedforward::Mode::Train)?;
                 check_outcome(&outcome)?;
                 check_norm(backend.backward()?.norm)?;
                 backend.step(rates)?;
@@ -152,7 +152,7 @@ impl Learner {
                 }
             }
             Self::Backpropagation(backend) => Lesson {
-                outcome: backend.forward(images, labels, backprop::Mode::Evaluate)?,
+                outcome: backend.forward(images, labels, feedforward::Mode::Evaluate)?,
                 ..Lesson::default()
             },
         };

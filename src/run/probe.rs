@@ -3,8 +3,8 @@
 //! Other measures are sums over all batches. These would need another look at every state and gradient of a pass; one batch shows
 //! whether a layer saturates or a gradient vanishes.
 
-use crate::ep::Backend;
 use crate::network::ParameterSet;
+use crate::phase::Backend;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
