@@ -5,8 +5,7 @@
 
 use crate::support::kernels::{cosine, kernels, preset};
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::presets::ActivationKind;
-use eqprop_cuda::network::{Mode, ParameterSet};
+use eqprop_cuda::network::{ActivationKind, Mode, ParameterSet};
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};

@@ -6,8 +6,8 @@ use super::networks;
 use anyhow::Result;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
-use eqprop_cuda::network::{Mode, Network, ParameterSet, Shape};
+use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Shape};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
