@@ -1,7 +1,7 @@
 //! `eqprop-cuda import`
 
 use crate::feedforward::FeedForward;
-use crate::network::{ActivationKind, Learned, ParameterSet};
+use crate::network::{ActivationKind, ModelState, ParameterSet};
 use crate::run::settings::is_network_file;
 use crate::run::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
 use crate::torch::{self, Tensors};
@@ -98,7 +98,7 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<Learned> {
+fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<ModelState> {
     ensure!(
         run.config.activation != ActivationKind::ReluClip || is_network_file(&run.config.network),
         UsageError(format!(
@@ -106,7 +106,7 @@ fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<L
              describe the network with them in a .toml file and give it with --network"
         ))
     );
-    Ok(Learned {
+    Ok(ModelState {
         parameters: ParameterSet::from_tensors(&run.network, tensors)?,
         statistics: Vec::new(),
     })
@@ -117,7 +117,7 @@ fn feed_forward(
     tensors: Vec<(String, ArrayD<f64>)>,
     model: &FeedForward,
     file: &str,
-) -> Result<Learned> {
+) -> Result<ModelState> {
     let mut tensors: HashMap<String, ArrayD<f64>> = tensors.into_iter().collect();
     let mut take = |names: &[String]| -> Result<Vec<ArrayD<f64>>> {
         let take = |name: &String| {

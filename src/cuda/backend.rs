@@ -12,10 +12,10 @@ use super::layout::{Layout, padded};
 use super::parameters::Parameters;
 use super::recent::Recent;
 use crate::network::{Layer, Network, ParameterSet, Shape};
-use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
-    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, PhaseReport,
+    PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -163,6 +163,13 @@ impl CudaBackend {
         self.write_second_state(kind, &kept)?;
         self.kept = Some(kept);
         Ok(())
+    }
+
+    /// What the gradient of the present batch was estimated with.
+    fn estimated(&self) -> Result<&GradientPlan> {
+        ensure!(self.progress.gradient, "no gradient was estimated");
+        let plan = self.batch()?.gradient.as_ref();
+        plan.context("no gradient was estimated")
     }
 
     fn decode(&self, bytes: &[u8]) -> Vec<f64> {
@@ -409,15 +416,12 @@ impl Backend for CudaBackend {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<PhaseReport> {
-        let (first, second) = nudging.strengths();
-        ensure!(
-            first != second,
-            "beta is 0: the two nudged phases would be the same"
-        );
+        let (first, second) = nudging.of_pair(&self.describe())?;
         self.batch()?;
         let kind = match nudging.form {
             NudgedPhase::Direct => Kind::Direct,
-            NudgedPhase::SumDifference => Kind::Pair,
+            // `of_pair` lets no other pass.
+            NudgedPhase::SumDifference | NudgedPhase::Linear => Kind::Pair,
         };
         if kind == Kind::Pair {
             self.ensure_measured()?;
@@ -452,7 +456,7 @@ impl Backend for CudaBackend {
         Ok(report(&end))
     }
 
-    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+    fn estimate_gradient(&mut self) -> Result<()> {
         let kind = self
             .progress
             .nudged
@@ -484,9 +488,13 @@ impl Backend for CudaBackend {
         let plan = batch.gradient.as_ref().expect("it was just made");
         plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
         self.progress.gradient = true;
-        Ok(GradientReport {
-            norm: plan.norm.read()?[0],
-        })
+        Ok(())
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        let plan = self.estimated()?;
+        plan.measure_norm(&*self.setup.device)?;
+        Ok(plan.norm.read()?[0])
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
@@ -494,20 +502,21 @@ impl Backend for CudaBackend {
         self.parameters.read_gradient()
     }
 
-    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        ensure!(self.progress.gradient, "no gradient was estimated");
+    fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()> {
+        self.estimated()?.measure_norm(&*self.setup.device)?;
         let batch = self.batches.present().context("no batch is loaded")?;
         let plan = batch
             .gradient
             .as_ref()
             .context("no gradient was estimated")?;
-        self.parameters.step(learning_rates, &plan.norm, MAX_NORM)
+        let max_norm = max_norm.unwrap_or(f64::INFINITY);
+        self.parameters.step(learning_rates, &plan.norm, max_norm)
     }
 
-    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+    fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         let batch = self.batch()?;
         let free = self.setup.network.free_layers();
-        if which == Which::Free {
+        if which == PhaseState::Free {
             let layer = |l: usize| {
                 let values = self.decode(&batch.free[l].sides[0].read()?);
                 Ok(self.export(l, batch.images, &values))
@@ -524,9 +533,13 @@ impl Backend for CudaBackend {
             let (a, b) = both.split_at(nudged[l].units);
             let values = if kind == Kind::Pair {
                 let s0 = self.decode(&batch.free[l].sides[0].read()?);
-                let sign = if which == Which::First { -1.0 } else { 1.0 };
+                let sign = if which == PhaseState::First {
+                    -1.0
+                } else {
+                    1.0
+                };
                 (0..s0.len()).map(|i| s0[i] + a[i] + sign * b[i]).collect()
-            } else if which == Which::First {
+            } else if which == PhaseState::First {
                 a.to_vec()
             } else {
                 b.to_vec()

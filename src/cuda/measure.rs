@@ -10,8 +10,10 @@ use super::geometry::{Geometry, classes, taps_down};
 use super::kernels;
 use super::layout::padded;
 use crate::network::{Mode, Network, parameters};
-use crate::optim::OptimizerConfig;
-use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::optim::{MAX_NORM, OptimizerConfig};
+use crate::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use anyhow::Result;
 use ndarray::Array4;
 use std::sync::Arc;
@@ -143,6 +145,7 @@ pub fn kernels(
         beta: 0.1,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
     backend.estimate_gradient()?;
@@ -220,7 +223,9 @@ pub fn kernels(
     });
     let parameters = setup.layout.len() as f64;
     let rates = vec![0.0; network.parameter_count()];
-    let seconds = time(&**device, effort.repeats, || backend.step(&rates))?;
+    let seconds = time(&**device, effort.repeats, || {
+        backend.step(&rates, Some(MAX_NORM))
+    })?;
     table.push(Measurement {
         kernel: "optimizer, SGD",
         shape: format!("{parameters:.0} parameters"),

@@ -34,7 +34,9 @@ pub use feedforward::CudaFeedForward;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
-use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use anyhow::Result;
 use device::CountingDevice;
 use kernels::Format;
@@ -129,6 +131,7 @@ pub fn memory_need(
         beta: 1.0,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     // Twice, because the second batch keeps the first one's state.
     for _ in 0..2 {

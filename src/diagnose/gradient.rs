@@ -26,7 +26,8 @@ use crate::cpu::{self, Precision};
 use crate::data::Batch;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{
-    Backend, CostFunction, Mode, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
+    Start, Variant,
 };
 use crate::run::UsageError;
 use anyhow::Result;
@@ -126,6 +127,7 @@ pub fn true_gradient(
         beta: INFINITESIMAL,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     let mut backend = cpu::backend(network, Precision::Fp64);
     backend.set_parameters(parameters)?;
@@ -208,6 +210,7 @@ pub fn compare_gradients(
                     beta,
                     variant,
                     form,
+                    output: OutputCondition::Nudged,
                 };
                 backend.nudged_phases(&nudging, study.cost, &nudged)?;
                 backend.estimate_gradient()?;

@@ -2,8 +2,8 @@
 
 use crate::data::Batch;
 use crate::feedforward;
-use crate::network::{Learned, Network};
-use crate::optim::OptimizerState;
+use crate::network::{ModelState, Network};
+use crate::optim::{MAX_NORM, OptimizerState};
 use crate::phase::{self, BatchOutcome, PhaseReport, Start};
 use crate::run::{Config, Diverged, Probe};
 use anyhow::{Result, bail};
@@ -20,7 +20,7 @@ pub enum Learner {
 
 /// What a batch said, and how its phases went. There are no phases in backpropagation, and no nudged ones in a test.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Lesson {
+pub struct BatchReport {
     pub outcome: BatchOutcome,
     pub free: Option<PhaseReport>,
     pub nudged: Option<PhaseReport>,
@@ -44,9 +44,9 @@ impl Learner {
         }
     }
 
-    pub fn learned(&self) -> Result<Learned> {
+    pub fn learned(&self) -> Result<ModelState> {
         Ok(match self {
-            Self::EquilibriumPropagation(backend) => Learned {
+            Self::EquilibriumPropagation(backend) => ModelState {
                 parameters: backend.parameters()?,
                 statistics: Vec::new(),
             },
@@ -54,7 +54,7 @@ impl Learner {
         })
     }
 
-    pub fn set_learned(&mut self, learned: &Learned) -> Result<()> {
+    pub fn set_learned(&mut self, learned: &ModelState) -> Result<()> {
         match self {
             Self::EquilibriumPropagation(backend) => backend.set_parameters(&learned.parameters),
             Self::Backpropagation(backend) => backend.set_state(learned),
@@ -106,7 +106,7 @@ impl Learner {
     }
 
     /// A training step; an error when numbers run away.
-    pub fn train(&mut self, batch: &Batch, config: &Config, rates: &[f64]) -> Result<Lesson> {
+    pub fn train(&mut self, batch: &Batch, config: &Config, rates: &[f64]) -> Result<BatchReport> {
         let (images, labels) = (&batch.images, &batch.labels);
         match self {
             Self::EquilibriumPropagation(backend) => {
@@ -117,9 +117,10 @@ impl Learner {
                 let relaxation = config.nudged_relaxation();
                 let nudged =
                     backend.nudged_phases(&config.nudging(), config.lossfn, &relaxation)?;
-                check_norm(backend.estimate_gradient()?.norm)?;
-                backend.step(rates)?;
-                Ok(Lesson {
+                backend.estimate_gradient()?;
+                check_norm(backend.gradient_norm()?)?;
+                backend.step(rates, Some(MAX_NORM))?;
+                Ok(BatchReport {
                     outcome,
                     free: Some(free),
                     nudged: Some(nudged),
@@ -128,36 +129,37 @@ impl Learner {
             Self::Backpropagation(backend) => {
                 let outcome = backend.forward(images, labels, feedforward::Mode::Train)?;
                 check_outcome(&outcome)?;
-                check_norm(backend.backward()?.norm)?;
+                backend.backward()?;
+                check_norm(backend.gradient_norm()?)?;
                 backend.step(rates)?;
-                Ok(Lesson {
+                Ok(BatchReport {
                     outcome,
-                    ..Lesson::default()
+                    ..BatchReport::default()
                 })
             }
         }
     }
 
     /// What the network makes of a batch of test images; an error when numbers run away.
-    pub fn test(&mut self, batch: &Batch, config: &Config) -> Result<Lesson> {
+    pub fn test(&mut self, batch: &Batch, config: &Config) -> Result<BatchReport> {
         let (images, labels) = (&batch.images, &batch.labels);
-        let lesson = match self {
+        let report = match self {
             Self::EquilibriumPropagation(backend) => {
                 backend.load_batch(images, labels, Start::Zero)?;
                 let free = backend.free_phase(&config.free_relaxation())?;
-                Lesson {
+                BatchReport {
                     outcome: backend.outcome(config.lossfn)?,
                     free: Some(free),
                     nudged: None,
                 }
             }
-            Self::Backpropagation(backend) => Lesson {
+            Self::Backpropagation(backend) => BatchReport {
                 outcome: backend.forward(images, labels, feedforward::Mode::Evaluate)?,
-                ..Lesson::default()
+                ..BatchReport::default()
             },
         };
-        check_outcome(&lesson.outcome)?;
-        Ok(lesson)
+        check_outcome(&report.outcome)?;
+        Ok(report)
     }
 
     /// A look at the free state of the present batch; at nothing in backpropagation.

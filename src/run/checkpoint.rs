@@ -11,7 +11,7 @@ use super::settings::Algorithm;
 use super::{Config, atomic};
 use crate::device::Precision;
 use crate::network::parameters::{ParameterSet, initialise};
-use crate::network::{Learned, Network, NetworkDescription};
+use crate::network::{ModelState, Network, NetworkDescription};
 use crate::optim::OptimizerState;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
@@ -55,7 +55,7 @@ pub struct Checkpoint {
     pub best: Option<Best>,
     /// training images per epoch, to notice a dataset that changed; `None` before the first
     pub examples: Option<usize>,
-    pub learned: Learned,
+    pub learned: ModelState,
     pub optimizer: OptimizerState,
     /// one per layer above the input; `None` at the start of an epoch
     pub kept_state: Option<Vec<ArrayD<f64>>>,
@@ -83,7 +83,7 @@ impl Checkpoint {
     /// A run that has not begun.
     pub fn fresh(config: Config, network: Network) -> Result<Self> {
         let learned = match config.feed_forward(&network)? {
-            None => Learned {
+            None => ModelState {
                 parameters: initialise(&network, config.seed),
                 statistics: Vec::new(),
             },
@@ -238,7 +238,7 @@ impl Checkpoint {
                 .collect()
         };
         Ok(Self {
-            learned: Learned {
+            learned: ModelState {
                 parameters: decode("")?,
                 statistics: statistics.clone(),
             },

@@ -39,14 +39,14 @@ pub fn evaluate(
         if interrupted() {
             return Ok(None);
         }
-        let lesson = learner.test(&batch, config)?;
-        let predictions = &lesson.outcome.prediction;
+        let report = learner.test(&batch, config)?;
+        let predictions = &report.outcome.prediction;
         for (&label, &prediction) in batch.labels.iter().zip(predictions) {
             let (images, correct) = &mut evaluation.classes[label];
             *images += 1;
             *correct += usize::from(prediction == label);
         }
-        (evaluation.tally).add(&lesson, &batch.labels, config.omega);
+        (evaluation.tally).add(&report, &batch.labels, config.omega);
         if batch.index == loader.last_full_batch() {
             evaluation.tally.probe = Some(learner.probe_states()?);
         }

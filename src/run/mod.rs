@@ -18,7 +18,7 @@ pub use crate::config::presets;
 pub use crate::config::settings;
 pub use crate::config::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
 pub use crate::config::{Config, UsageError};
-pub use crate::learn::{Learner, Lesson};
+pub use crate::learn::{BatchReport, Learner};
 pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use evaluate::{Diverged, Evaluation, evaluate};

@@ -110,10 +110,10 @@ impl<'a> Trainer<'a> {
                 return Ok(false);
             }
             let config = &self.run.config;
-            let lesson = self.learner.train(&batch, config, &rates).map_err(|e| {
+            let report = self.learner.train(&batch, config, &rates).map_err(|e| {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
-            tally.add(&lesson, &batch.labels, config.omega);
+            tally.add(&report, &batch.labels, config.omega);
             if batch.index == self.train.last_full_batch() {
                 tally.probe = Some(self.learner.probe()?);
             }

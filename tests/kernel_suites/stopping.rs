@@ -6,7 +6,8 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{ActivationKind, Mode, Network};
 use eqprop_cuda::phase::{
-    Backend, CostFunction, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation, Start,
+    Variant,
 };
 
 fn network() -> Network {
@@ -38,6 +39,7 @@ fn phases(
         beta: 0.2,
         variant: Variant::Centered,
         form,
+        output: OutputCondition::Nudged,
     };
     [
         free,

@@ -6,9 +6,10 @@ use crate::support::networks::{
 use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::presets::{PresetOptions, build};
 use eqprop_cuda::network::{ActivationKind, Network, ParameterSet, parameters};
-use eqprop_cuda::optim::OptimizerConfig;
+use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
-    Backend, CostFunction, Mode, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseError, PhaseState,
+    Relaxation, Start, Variant,
 };
 use proptest::prelude::*;
 use rand::RngExt;
@@ -60,10 +61,10 @@ proptest! {
         let mut run = |form| {
             backend.load_batch(&images, &labels, Start::Zero).unwrap();
             backend.free_phase(&relaxation(6)).unwrap();
-            let nudging = Nudging { beta: 0.5, variant, form };
+            let nudging = Nudging { beta: 0.5, variant, form, output: OutputCondition::Nudged  };
             backend.nudged_phases(&nudging, cost, &relaxation(3)).unwrap();
             backend.estimate_gradient().unwrap();
-            (backend.states(Which::Second).unwrap(), backend.gradient().unwrap())
+            (backend.states(PhaseState::Second).unwrap(), backend.gradient().unwrap())
         };
         let (direct, direct_gradient) = run(NudgedPhase::Direct);
         let (pair, pair_gradient) = run(NudgedPhase::SumDifference);
@@ -87,9 +88,9 @@ proptest! {
         let to_rest = Relaxation { tolerance: Some(1e-13), ..relaxation(Mode::Coloured, 2000) };
         let report = backend.free_phase(&to_rest).unwrap();
         prop_assume!(report.change < 1e-13);
-        let rest = backend.states(Which::Free).unwrap();
+        let rest = backend.states(PhaseState::Free).unwrap();
         backend.free_phase(&relaxation(mode, 3)).unwrap();
-        for (a, b) in rest.iter().zip(&backend.states(Which::Free).unwrap()) {
+        for (a, b) in rest.iter().zip(&backend.states(PhaseState::Free).unwrap()) {
             prop_assert!((a - b).iter().all(|d| d.abs() < 1e-9), "{mode:?} left the fixed point");
         }
     }
@@ -119,13 +120,16 @@ fn results_are_identical_on_any_number_of_threads() {
                     beta: 0.1,
                     variant: Variant::Centered,
                     form: NudgedPhase::SumDifference,
+                    output: OutputCondition::Nudged,
                 };
                 let nudged = relaxation(Mode::Asynchronous, 3);
                 backend
                     .nudged_phases(&nudging, CostFunction::Mse, &nudged)
                     .unwrap();
                 backend.estimate_gradient().unwrap();
-                backend.step(&vec![0.1; network.parameter_count()]).unwrap();
+                backend
+                    .step(&vec![0.1; network.parameter_count()], Some(MAX_NORM))
+                    .unwrap();
             }
             backend.parameters().unwrap()
         })
@@ -145,15 +149,16 @@ fn a_training_batch_starts_from_the_second_nudged_state_of_the_one_before() {
             beta: 0.3,
             variant: Variant::Centered,
             form: NudgedPhase::SumDifference,
+            output: OutputCondition::Nudged,
         };
         backend.free_phase(&relaxation(Mode::Forward, 3)).unwrap();
         backend
             .nudged_phases(&nudging, CostFunction::Mse, &relaxation(Mode::Forward, 2))
             .unwrap();
-        backend.states(Which::Second).unwrap()
+        backend.states(PhaseState::Second).unwrap()
     };
     backend.load_batch(&images, &labels, Start::Kept).unwrap();
-    let zero = backend.states(Which::Free).unwrap();
+    let zero = backend.states(PhaseState::Free).unwrap();
     assert!(zero.iter().flatten().all(|&s| s == 0.0), "nothing was kept");
     let second = train(&mut *backend);
     assert!(second.iter().flatten().any(|&s| s != 0.0));
@@ -166,14 +171,14 @@ fn a_training_batch_starts_from_the_second_nudged_state_of_the_one_before() {
     backend.free_phase(&relaxation(Mode::Forward, 2)).unwrap();
 
     backend.load_batch(&images, &labels, Start::Kept).unwrap();
-    assert_eq!(backend.states(Which::Free).unwrap(), second);
+    assert_eq!(backend.states(PhaseState::Free).unwrap(), second);
 
     // A batch of another size starts from zero.
     train(&mut *backend);
     backend
         .load_batch(&other, &other_labels, Start::Kept)
         .unwrap();
-    let states = backend.states(Which::Free).unwrap();
+    let states = backend.states(PhaseState::Free).unwrap();
     assert!(states.iter().flatten().all(|&s| s == 0.0));
 }
 
@@ -233,6 +238,7 @@ fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {
             beta: 1e-7,
             variant: Variant::Centered,
             form,
+            output: OutputCondition::Nudged,
         };
         let nudged = relaxation(Mode::Coloured, 20);
         backend
@@ -251,5 +257,46 @@ fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {
     assert!(
         direct < 0.999,
         "direct phases should have lost it: {direct}"
+    );
+}
+
+#[test]
+fn other_phases_than_nudged_pairs_are_refused_by_name() {
+    let mut rng = rng(3);
+    let network = small_network(&mut rng);
+    let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+    let (images, labels) = random_batch(&network, 2, &mut rng);
+    backend.load_batch(&images, &labels, Start::Zero).unwrap();
+    let relaxation = relaxation(Mode::Asynchronous, 2);
+    backend.free_phase(&relaxation).unwrap();
+    let pair = Nudging {
+        beta: 0.5,
+        variant: Variant::Centered,
+        form: NudgedPhase::Direct,
+        output: OutputCondition::Nudged,
+    };
+    let mut refusal = |nudging: Nudging| {
+        let error = backend
+            .nudged_phases(&nudging, CostFunction::Mse, &relaxation)
+            .unwrap_err();
+        error.downcast::<PhaseError>().expect("a typed error")
+    };
+    let clamped = refusal(Nudging {
+        output: OutputCondition::Clamped,
+        ..pair
+    });
+    assert!(matches!(&clamped, PhaseError::Unsupported { what, .. } if what.contains("clamped")));
+    assert!(
+        clamped.to_string().starts_with("the backend cpu, fp64"),
+        "{clamped}"
+    );
+    let linear = refusal(Nudging {
+        form: NudgedPhase::Linear,
+        ..pair
+    });
+    assert!(matches!(linear, PhaseError::Unsupported { what, .. } if what.contains("linear")));
+    assert_eq!(
+        refusal(Nudging { beta: 0.0, ..pair }),
+        PhaseError::NoNudging
     );
 }
