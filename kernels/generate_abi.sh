@@ -1,5 +1,5 @@
 #!/bin/sh
-# Regenerates src/cuda/abi.rs from abi.h. Needs bindgen (cargo install bindgen-cli) and libclang (Debian's libclang-dev, or
+# Regenerates src/cuda/machine/abi.rs from abi.h. Needs bindgen (cargo install bindgen-cli) and libclang (Debian's libclang-dev, or
 # PyPI's libclang with LIBCLANG_PATH set to its clang/native).
 cd "$(dirname "$0")/.." || exit 1
 bindgen kernels/abi.h --allowlist-file '.*abi.h' --with-derive-default \

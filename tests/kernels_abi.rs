@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-/// Sizes as the C++ compiler has them. Fields: `src/cuda/abi.rs` asserts the offsets that bindgen found.
+/// Sizes as the C++ compiler has them. Fields: `src/cuda/machine/abi.rs` asserts the offsets that bindgen found.
 #[cfg(feature = "emulation")]
 #[test]
 fn structs_have_the_size_that_the_kernels_expect() {
@@ -61,10 +61,10 @@ fn the_checked_in_bindings_are_what_bindgen_makes_of_the_header() {
             .filter(|c| !c.is_whitespace() && *c != ',')
             .collect()
     };
-    let checked_in = std::fs::read_to_string(format!("{root}/src/cuda/abi.rs")).unwrap();
+    let checked_in = std::fs::read_to_string(format!("{root}/src/cuda/machine/abi.rs")).unwrap();
     let generated = String::from_utf8(output.stdout).unwrap();
     assert!(
         essence(&checked_in) == essence(&generated),
-        "src/cuda/abi.rs is not what kernels/generate_abi.sh makes of kernels/abi.h: run it again"
+        "src/cuda/machine/abi.rs is not what kernels/generate_abi.sh makes of kernels/abi.h: run it again"
     );
 }
