@@ -1,6 +1,8 @@
 //! `eqprop-cuda check-gradients`
 
+use super::say;
 use super::{load_data, loader, use_threads};
+use crate::config::{Algorithm, Config, Settings, UsageError};
 use crate::device::{Device, Precision};
 use crate::diagnose::{
     Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
@@ -8,9 +10,7 @@ use crate::diagnose::{
 };
 use crate::phase::Variant;
 use crate::plot;
-use crate::run::{
-    Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say,
-};
+use crate::run::{Checkpoint, RunFolder, replace_file};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         device => device.default_precision(),
     });
     let mut backend = device.backend(network, precision)?;
-    backend.set_parameters(&run.learned.parameters)?;
+    backend.set_parameters(&run.model.parameters)?;
     let data = load_data(config)?;
     let batch = loader(config, data.train, false).epoch(0, 0).next();
     let batch = batch.context("the dataset has no training images")?;
@@ -88,13 +88,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     ));
 
     let order = (config.mode, config.omega);
-    let truth = true_gradient(
-        network,
-        &run.learned.parameters,
-        &batch,
-        config.lossfn,
-        order,
-    )?;
+    let truth = true_gradient(network, &run.model.parameters, &batch, config.lossfn, order)?;
     describe(&truth);
 
     let iterations = args.iterations.clone().unwrap_or_else(|| usual(config));

@@ -1,6 +1,8 @@
 //! `eqprop-cuda compare`
 
-use crate::run::{Algorithm, Checkpoint, Record, RunFolder, say};
+use super::say;
+use crate::config::Algorithm;
+use crate::run::{Checkpoint, Record, RunFolder};
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};

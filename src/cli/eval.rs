@@ -1,12 +1,14 @@
 //! `eqprop-cuda eval`
 
+use super::progress::Printer;
+use super::say;
 use super::{load_data, loader, use_threads};
+use crate::config::{Settings, UsageError};
 use crate::data::DatasetName;
 use crate::device::{Device, Precision};
+use crate::learn;
 use crate::network::Mode;
-use crate::run::{
-    Checkpoint, Evaluation, Learner, RunFolder, Settings, UsageError, evaluate, interrupt, say,
-};
+use crate::run::{Checkpoint, Evaluation, RunFolder, evaluate, interrupt};
 use anyhow::{Result, ensure};
 use clap::Args;
 use std::path::PathBuf;
@@ -32,13 +34,13 @@ pub struct EvalArgs {
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
     /// Use only the first N test images
-    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
     limit_test: Option<usize>,
     /// Images per batch
-    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
     batch_size: Option<usize>,
     /// Iterations of the free phase
-    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
     num_iterations_inference: Option<usize>,
     /// Order in which layers are updated
     #[arg(long)]
@@ -56,7 +58,7 @@ pub struct EvalArgs {
     #[arg(long)]
     precision: Option<Precision>,
     /// Threads of the CPU
-    #[arg(long, value_name = "N", value_parser = crate::run::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
     threads: Option<usize>,
 }
 
@@ -96,8 +98,8 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
 
     use_threads(&config)?;
     let data = load_data(&config)?;
-    let mut learner = Learner::new(&config, network)?;
-    learner.set_learned(&run.learned)?;
+    let mut rule = learn::of(config.algorithm).rule(&config, network)?;
+    rule.set_state(&run.model)?;
     say(format_args!(
         "{}: {} after {} epochs of {}; {} test images of {dataset}; {}",
         path.display(),
@@ -105,15 +107,16 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         run.position.epoch,
         run.config.dataset,
         data.test.len(),
-        learner.describe()
+        rule.describe()
     ));
     interrupt::install()?;
     let loader = loader(&config, data.test, false);
     let evaluation = evaluate(
-        &mut learner,
+        &mut *rule,
         &config,
         network,
         &loader,
+        &mut Printer::default(),
         &interrupt::requested,
     )?;
     let Some(evaluation) = evaluation else {

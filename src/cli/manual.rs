@@ -1,6 +1,7 @@
 //! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
 
-use crate::run::{atomic, say};
+use super::say;
+use crate::run::atomic;
 use anyhow::{Context, Result};
 use clap::Args;
 use clap_complete::Shell;

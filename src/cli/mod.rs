@@ -12,14 +12,16 @@ mod import;
 mod info;
 mod manual;
 mod plot;
+mod progress;
 mod train;
 
+use crate::config::{Config, UsageError};
 use crate::data::{Loader, LoaderOptions, Splits};
 use crate::parity::{self, ParityArgs};
-use crate::run::{Config, UsageError};
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use progress::say;
 use std::process::ExitCode;
 use std::sync::Arc;
 

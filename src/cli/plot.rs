@@ -1,13 +1,15 @@
 //! `eqprop-cuda plot`
 
+use super::say;
 use super::{load_data, loader, use_threads};
+use crate::config::settings::count;
+use crate::config::{Algorithm, Settings, UsageError};
 use crate::cpu;
 use crate::data::Batch;
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
 use crate::phase::Relaxation;
 use crate::plot::{self, MOST_RUNS, RunCurve};
-use crate::run::settings::count;
-use crate::run::{Algorithm, Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
+use crate::run::{Checkpoint, RunFolder, replace_file};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -113,8 +115,8 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
             let title = format!("Parameters of {} after epoch {epoch}", run.name);
             let figure = plot::weights(
                 &title,
-                &checkpoint.titles()?,
-                &checkpoint.learned.parameters,
+                &checkpoint.names()?.titles,
+                &checkpoint.model.parameters,
             )?;
             save(figure, &named("weights"))?;
         }
@@ -252,7 +254,7 @@ fn relax(
     let study = study_relaxation(
         &run.network,
         args.precision,
-        &run.learned.parameters,
+        &run.model.parameters,
         &batch,
         (
             &longer(config.free_relaxation(), free),
@@ -264,7 +266,7 @@ fn relax(
     Ok((study, batch.len()))
 }
 
-fn first_batch(config: &crate::run::Config) -> Result<Batch> {
+fn first_batch(config: &crate::config::Config) -> Result<Batch> {
     let data = load_data(config)?;
     let batch = loader(config, data.test, false).epoch(0, 0).next();
     batch.context("the dataset has no test images")

@@ -1,17 +1,13 @@
 //! A pass over test images.
 
 use super::metrics::Tally;
-use super::progress::Progress;
-use super::{Config, Learner};
+use super::observer::Observer;
+use crate::config::Config;
 use crate::data::Loader;
+use crate::learn::LearningRule;
 use crate::network::Network;
 use anyhow::Result;
 use std::time::Instant;
-
-/// Numbers that training cannot go on from.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Diverged(pub String);
 
 /// What a test pass measured.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,24 +18,29 @@ pub struct Evaluation {
 }
 
 /// Evaluates what was learnt so far on every image of `loader`; `None` when `interrupted` says so in between.
+///
+/// # Errors
+/// When numbers run away ([`Diverged`](crate::learn::Diverged)), or when the device fails.
 pub fn evaluate(
-    learner: &mut Learner,
+    rule: &mut dyn LearningRule,
     config: &Config,
     network: &Network,
     loader: &Loader,
+    observer: &mut dyn Observer,
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Option<Evaluation>> {
     let begun = Instant::now();
-    let mut progress = Progress::start("test ".into(), loader.examples(), 0);
+    observer.pass_begins("test ", loader.examples(), 0);
     let mut evaluation = Evaluation {
         tally: Tally::default(),
         classes: vec![(0, 0); network.classes()],
     };
     for batch in loader.epoch(0, 0) {
         if interrupted() {
+            observer.pass_ends();
             return Ok(None);
         }
-        let report = learner.test(&batch, config)?;
+        let report = rule.evaluate(&batch)?;
         let predictions = &report.outcome.prediction;
         for (&label, &prediction) in batch.labels.iter().zip(predictions) {
             let (images, correct) = &mut evaluation.classes[label];
@@ -48,10 +49,11 @@ pub fn evaluate(
         }
         (evaluation.tally).add(&report, &batch.labels, config.omega);
         if batch.index == loader.last_full_batch() {
-            evaluation.tally.probe = Some(learner.probe_states()?);
+            evaluation.tally.probe = Some(rule.probe_states()?);
         }
-        progress.advance(batch.len(), evaluation.tally.top1_error());
+        observer.batch_is_over(batch.len(), evaluation.tally.top1_error());
     }
+    observer.pass_ends();
     evaluation.tally.seconds = begun.elapsed().as_secs_f64();
     Ok(Some(evaluation))
 }

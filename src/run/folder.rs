@@ -7,14 +7,15 @@
 //! | `metrics.jsonl` | one object per epoch ([`Record`]) |
 //! | `last.safetensors` | the run as it was last saved ([`Checkpoint`]) |
 //! | `best.safetensors` | the same after the epoch with the smallest test error |
-//! | `tensorboard/`, `wandb/`, `wandb-id` | what [`crate::track`] keeps, when it was asked for |
+//! | `tensorboard/`, `wandb/`, `wandb-id` | what the observers for TensorBoard and W&B keep, when it was asked for |
 //!
 //! Each is replaced as a whole. At the end of an epoch the last checkpoint comes last, so that whatever it says has been
 //! recorded; what a killed run recorded beyond it is dropped on resuming, and computed again to the same bits.
 
 use super::metrics::Record;
-use super::settings::is_network_file;
-use super::{Checkpoint, Config, atomic};
+use super::{Checkpoint, atomic};
+use crate::config::Config;
+use crate::config::settings::is_network_file;
 use crate::network::{Network, NetworkDescription};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::{self, File, TryLockError};

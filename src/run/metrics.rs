@@ -1,6 +1,6 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
-use super::{BatchReport, Probe};
+use crate::learn::{BatchReport, Probe};
 use crate::phase::PhaseReport;
 use serde::{Deserialize, Serialize};
 

@@ -4,10 +4,10 @@ use crate::support::networks::{
     load_at, random_batch, random_state, ready_backend, relaxation, rng, small_network,
 };
 use eqprop_cuda::cpu::Precision;
+use eqprop_cuda::learn::Probe;
 use eqprop_cuda::phase::{
     CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Start, Variant,
 };
-use eqprop_cuda::run::Probe;
 use rand::RngExt;
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a run shows while it goes on: lines on stdout, and a bar on stderr when that is a terminal.
 
+use crate::run::{Observer, Record};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 const STYLE: &str = "{prefix} {wide_bar} {pos}/{len} images  {msg}  ETA {eta}";
 
 /// The bar of one pass over a dataset.
-pub struct Progress {
+struct Progress {
     bar: ProgressBar,
     begun: Instant,
     images: usize,
@@ -15,7 +16,7 @@ pub struct Progress {
 
 impl Progress {
     /// A bar for a pass over `images` images, of which `done` are over already.
-    pub fn start(title: String, images: usize, done: usize) -> Self {
+    fn start(title: String, images: usize, done: usize) -> Self {
         let bar = ProgressBar::new(images as u64).with_prefix(title);
         // indicatif draws to stderr, and not at all where that is no terminal.
         if let Ok(style) = ProgressStyle::with_template(STYLE) {
@@ -31,7 +32,7 @@ impl Progress {
     }
 
     /// A batch of `images` is over; `error` is the fraction of wrong predictions in the pass so far.
-    pub fn advance(&mut self, images: usize, error: f64) {
+    fn advance(&mut self, images: usize, error: f64) {
         self.images += images;
         let rate = self.images as f64 / self.begun.elapsed().as_secs_f64().max(1e-9);
         self.bar
@@ -43,6 +44,42 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Prints what a run tells.
+#[derive(Default)]
+pub struct Printer {
+    progress: Option<Progress>,
+}
+
+impl Observer for Printer {
+    fn pass_begins(&mut self, title: &str, images: usize, done: usize) {
+        self.progress = Some(Progress::start(title.to_string(), images, done));
+    }
+
+    fn batch_is_over(&mut self, images: usize, error: f64) {
+        if let Some(progress) = &mut self.progress {
+            progress.advance(images, error);
+        }
+    }
+
+    fn pass_ends(&mut self) {
+        self.progress = None;
+    }
+
+    fn epoch_is_saved(&mut self, record: &Record, epochs: usize, is_best: bool) {
+        let title = format!("epoch {}/{epochs}", record.epoch);
+        say(format_args!(
+            "{title:<13} train   {}",
+            record.train.columns()
+        ));
+        let mark = if is_best { "   best" } else { "" };
+        say(format_args!(
+            "{:<13} test    {}{mark}",
+            "",
+            record.test.columns()
+        ));
     }
 }
 
