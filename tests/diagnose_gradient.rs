@@ -8,8 +8,7 @@ use eqprop_cuda::data::Batch;
 use eqprop_cuda::diagnose::{
     Estimate, GradientStudy, Iterations, agreement, compare_gradients, true_gradient,
 };
-use eqprop_cuda::network::presets::ActivationKind;
-use eqprop_cuda::network::{Network, NetworkDescription, ParameterSet, parameters};
+use eqprop_cuda::network::{ActivationKind, Network, NetworkDescription, ParameterSet, parameters};
 use eqprop_cuda::phase::{Backend, CostFunction, Mode, NudgedPhase, Relaxation, Start, Variant};
 use ndarray::{ArrayD, IxDyn};
 

@@ -10,7 +10,7 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{Precision, emulated, emulated_backend, emulated_feed_forward};
 use eqprop_cuda::device::{self, Device};
 use eqprop_cuda::feedforward::FeedForward;
-use eqprop_cuda::network::{Network, presets::ActivationKind};
+use eqprop_cuda::network::{ActivationKind, Network};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase};
 use kernels_support::*;

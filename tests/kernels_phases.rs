@@ -10,7 +10,7 @@ mod kernels_support;
 
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
+use eqprop_cuda::network::{ActivationKind, Mode, Network};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Variant};
 use kernels_support::*;

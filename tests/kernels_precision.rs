@@ -7,8 +7,7 @@
 mod kernels_support;
 
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::presets::ActivationKind;
-use eqprop_cuda::network::{Mode, ParameterSet};
+use eqprop_cuda::network::{ActivationKind, Mode, ParameterSet};
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use kernels_support::{cosine, kernels, preset};
 use ndarray::{Array4, ArrayD, IxDyn};

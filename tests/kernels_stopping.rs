@@ -6,7 +6,7 @@ mod kernels_support;
 
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::{Mode, Network, presets::ActivationKind};
+use eqprop_cuda::network::{ActivationKind, Mode, Network};
 use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
 };

@@ -1,7 +1,7 @@
 //! A graph that makes no sense is refused, and the message names the layer or edge and what was expected.
 
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
-use eqprop_cuda::network::{Network, NetworkDescription, NetworkError};
+use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{ActivationKind, Network, NetworkDescription, NetworkError};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -312,4 +312,38 @@ fn gains_are_checked() {
         &error.to_string(),
         &["\"vgg11\"", "hopfieldresnet13, vgg5", ".toml"],
     );
+}
+
+/// A chain of flat layers, each joined to the next, and the last to layer `back` where one is given.
+fn chain(layers: usize, back: Option<usize>) -> NetworkDescription {
+    let layer = |l: usize| format!("[[layer]]\nname = \"l{l}\"\nshape = [2]\n");
+    let edge = |from: usize, to: usize| {
+        format!("[[edge]]\nfrom = \"l{from}\"\nto = \"l{to}\"\nkind = \"dense\"\n")
+    };
+    let mut toml = "name = \"chain\"\n".to_string();
+    toml.extend((0..layers).map(layer));
+    toml.extend((1..layers).map(|l| edge(l - 1, l)));
+    toml.extend(back.map(|to| edge(layers - 1, to)));
+    NetworkDescription::from_toml(&toml).unwrap()
+}
+
+/// Run on a small stack: neither the depth of a graph nor its size may matter to the search for cycles.
+#[test]
+fn long_chains_are_checked_in_linear_time_and_without_recursion() {
+    let check = || {
+        let start = std::time::Instant::now();
+        let built =
+            |description: NetworkDescription| description.build(ActivationKind::Relu6, &mut rng());
+        assert_eq!(built(chain(9_000, None)).unwrap().layers().len(), 9_000);
+        let cycle = built(chain(9_000, Some(8_997))).unwrap_err();
+        says(
+            &cycle.to_string(),
+            &["cycle: l8997 -> l8998 -> l8999 -> l8997"],
+        );
+        let many = built(chain(100_000, None)).unwrap_err();
+        says(&many.to_string(), &["100000 layers", "10000"]);
+        assert!(start.elapsed().as_secs() < 60, "took {:?}", start.elapsed());
+    };
+    let thread = std::thread::Builder::new().stack_size(256 * 1024);
+    thread.spawn(check).unwrap().join().unwrap();
 }

@@ -1,7 +1,9 @@
 //! Each mode updates every free layer once, and a colour holds no two neighbours.
 
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
-use eqprop_cuda::network::{Activation, Edge, Layer, Mode, Network, Op, Shape};
+use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{
+    Activation, ActivationKind, Edge, Layer, LinearMap, Mode, Network, Pooling, Shape,
+};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -54,8 +56,8 @@ fn any_graph() -> impl Strategy<Value = Network> {
                 name: format!("layer{l}"),
                 shape: Shape::flat(2),
                 activation: match l {
-                    _ if l == 0 || l == count - 1 => Activation::Linear,
-                    _ => Activation::Relu6,
+                    _ if l == 0 || l == count - 1 => Activation::LINEAR,
+                    _ => Activation::RELU6,
                 },
             });
             let pairs = (0..count).flat_map(|post| (0..post).map(move |pre| (pre, post)));
@@ -63,7 +65,8 @@ fn any_graph() -> impl Strategy<Value = Network> {
                 (chosen || post == pre + 1).then_some(Edge {
                     pre,
                     post,
-                    op: Op::Dense,
+                    map: LinearMap::Dense,
+                    pooling: Pooling::None,
                     gain: 0.5,
                 })
             });

@@ -1,8 +1,10 @@
 //! The presets are the paper's networks, and a description says everything about a network.
 
 use eqprop_cuda::cpu::{self, Precision};
-use eqprop_cuda::network::presets::{self, ActivationKind, PAPER_CHANNELS, PresetOptions};
-use eqprop_cuda::network::{Activation, Network, NetworkDescription, ParameterSet, parameters};
+use eqprop_cuda::network::presets::{self, PAPER_CHANNELS, PresetOptions};
+use eqprop_cuda::network::{
+    Activation, ActivationKind, Network, NetworkDescription, ParameterSet, parameters,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -122,10 +124,7 @@ fn descriptions_round_trip_through_toml() {
 fn reluclip_draws_from_one_to_ten_and_differs_between_layers_and_seeds() {
     let clips = |seed| -> Vec<f64> {
         let network = preset("hopfieldresnet13", ActivationKind::ReluClip, seed);
-        let clip = |layer: &eqprop_cuda::network::Layer| match layer.activation {
-            Activation::ReluClip(max) => Some(max),
-            _ => None,
-        };
+        let clip = |layer: &eqprop_cuda::network::Layer| layer.activation.clip();
         network.layers().iter().filter_map(clip).collect()
     };
     let (a, b) = (clips(1), clips(2));
@@ -183,7 +182,7 @@ fn the_example_takes_fashion_mnist() {
         .unwrap();
     assert_eq!(network.input().shape.to_string(), "1x32x32");
     assert_eq!(network.classes(), 10);
-    assert_eq!(network.layers()[3].activation, Activation::ReluClip(4.0));
+    assert_eq!(network.layers()[3].activation, Activation::relu_clip(4.0));
     let colours = network.update_groups(eqprop_cuda::network::Mode::Coloured);
     // edges, summary | parts, classes? : "objects" feeds both "summary" and "classes", which see each other, too.
     assert_eq!(colours, [vec![1, 4], vec![2, 5], vec![3]]);

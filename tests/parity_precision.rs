@@ -4,8 +4,8 @@
 mod parity_support;
 
 use eqprop_cuda::cpu::{self, Precision};
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
-use eqprop_cuda::network::{Mode, Network, ParameterSet};
+use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet};
 use eqprop_cuda::parity::Golden;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use rand::SeedableRng;

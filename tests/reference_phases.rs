@@ -4,8 +4,8 @@ mod common;
 
 use common::{random_batch, random_network, ready_backend, relaxation, rng};
 use eqprop_cuda::cpu::{Precision, backend};
-use eqprop_cuda::network::presets::{ActivationKind, PresetOptions, build};
-use eqprop_cuda::network::{Network, ParameterSet, parameters};
+use eqprop_cuda::network::presets::{PresetOptions, build};
+use eqprop_cuda::network::{ActivationKind, Network, ParameterSet, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,

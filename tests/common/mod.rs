@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use eqprop_cuda::cpu::{Precision, backend};
-use eqprop_cuda::network::{Activation, Convolution, Edge, Layer, Network, Op, Shape, parameters};
+use eqprop_cuda::network::{
+    Activation, Convolution, Edge, Layer, LinearMap, Network, Pooling, Shape, parameters,
+};
 use eqprop_cuda::phase::{Backend, Mode, Relaxation, Start};
 use ndarray::{Array4, ArrayD, IxDyn};
 use rand::{Rng, RngExt, SeedableRng};
@@ -23,7 +25,7 @@ pub fn random_network(rng: &mut ChaCha8Rng) -> Network {
             rng.random_range(5..=9),
             rng.random_range(5..=9),
         ),
-        activation: Activation::Linear,
+        activation: Activation::LINEAR,
     }];
     let mut edges = Vec::new();
     let hidden = rng.random_range(2..=4);
@@ -54,11 +56,19 @@ pub fn random_network(rng: &mut ChaCha8Rng) -> Network {
     layers.push(Layer {
         name: "output".into(),
         shape: Shape::flat(rng.random_range(2..=7)),
-        activation: Activation::Linear,
+        activation: Activation::LINEAR,
     });
-    edges.push(edge(rng, output - 1, output, Op::Dense));
+    edges.push(edge(
+        rng,
+        output - 1,
+        output,
+        (LinearMap::Dense, Pooling::None),
+    ));
     Network::new("random", layers, edges).expect("the generator makes valid networks")
 }
+
+/// What an edge does.
+type Op = (LinearMap, Pooling);
 
 fn random_op(rng: &mut ChaCha8Rng) -> Op {
     let kernel = rng.random_range(1..=3);
@@ -67,36 +77,32 @@ fn random_op(rng: &mut ChaCha8Rng) -> Op {
         stride: rng.random_range(1..=2),
         padding: rng.random_range(0..kernel),
     };
-    if rng.random_bool(0.3) {
-        Op::ConvMaxPool(conv)
-    } else {
-        Op::Conv(conv)
-    }
+    let pooling = match rng.random_bool(0.3) {
+        true => Pooling::Max2x2,
+        false => Pooling::None,
+    };
+    (LinearMap::Conv(conv), pooling)
 }
 
-fn output_shape(pre: Shape, op: Op, channels: usize) -> Option<Shape> {
-    let (conv, pool) = match op {
-        Op::Conv(conv) => (conv, 1),
-        Op::ConvMaxPool(conv) => (conv, 2),
-        Op::Dense => return None,
-    };
-    let side = |side| Some(conv.output_side(side)? / pool).filter(|&s| s > 0);
-    Some(Shape::new(channels, side(pre.height)?, side(pre.width)?))
+fn output_shape(pre: Shape, (map, pooling): Op, channels: usize) -> Option<Shape> {
+    let output = pooling.output(map.output(pre, channels)?);
+    (map != LinearMap::Dense && output.pixels() > 0).then_some(output)
 }
 
 fn random_activation(rng: &mut ChaCha8Rng) -> Activation {
     match rng.random_range(0..3) {
-        0 => Activation::HardSigmoid,
-        1 => Activation::Relu6,
-        _ => Activation::ReluClip(rng.random_range(1.0..4.0)),
+        0 => Activation::HARD_SIGMOID,
+        1 => Activation::RELU6,
+        _ => Activation::relu_clip(rng.random_range(1.0..4.0)),
     }
 }
 
-fn edge(rng: &mut ChaCha8Rng, pre: usize, post: usize, op: Op) -> Edge {
+fn edge(rng: &mut ChaCha8Rng, pre: usize, post: usize, (map, pooling): Op) -> Edge {
     Edge {
         pre,
         post,
-        op,
+        map,
+        pooling,
         gain: rng.random_range(0.6..1.2),
     }
 }

@@ -4,9 +4,10 @@
 use anyhow::Result;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
+use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{
-    Activation, Convolution, Edge, Layer, Mode, Network, Op, ParameterSet, Shape,
+    Activation, ActivationKind, Convolution, Edge, Layer, LinearMap, Mode, Network, ParameterSet,
+    Pooling, Shape,
 };
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{
@@ -61,16 +62,16 @@ pub fn random_network(seed: u64) -> Network {
 pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network {
     let mut rng = rng(seed);
     let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
-        0 => Activation::HardSigmoid,
-        1 => Activation::Relu6,
-        _ => Activation::ReluClip(rng.random_range(1.0..3.0)),
+        0 => Activation::HARD_SIGMOID,
+        1 => Activation::RELU6,
+        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
     };
     let mut shapes = vec![Shape::new(
         pick(&mut rng, &[1, 3]),
         rng.random_range(5..11),
         rng.random_range(5..11),
     )];
-    let mut edges: Vec<(usize, usize, Op)> = Vec::new();
+    let mut edges: Vec<(usize, usize, LinearMap, Pooling)> = Vec::new();
     for l in 1..=rng.random_range(2..5) {
         let below = shapes[l - 1];
         let (conv, pool) = loop {
@@ -99,10 +100,11 @@ pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network 
         edges.push((
             l - 1,
             l,
+            LinearMap::Conv(conv),
             if pool == 2 {
-                Op::ConvMaxPool(conv)
+                Pooling::Max2x2
             } else {
-                Op::Conv(conv)
+                Pooling::None
             },
         ));
         for pre in 0..l - 1 {
@@ -123,30 +125,32 @@ pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network 
                 })
                 .collect();
             if !fits.is_empty() && rng.random_range(0..2) == 0 {
-                edges.push((pre, l, Op::Conv(pick(&mut rng, &fits))));
+                let conv = pick(&mut rng, &fits);
+                edges.push((pre, l, LinearMap::Conv(conv), Pooling::None));
             }
         }
     }
     let output = shapes.len();
     shapes.push(Shape::flat(pick(&mut rng, &[2, 10, 19])));
-    edges.push((output - 1, output, Op::Dense));
+    edges.push((output - 1, output, LinearMap::Dense, Pooling::None));
     if output > 2 && rng.random_range(0..2) == 0 {
-        edges.push((output - 2, output, Op::Dense));
+        edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
     }
     let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
         name: format!("layer{l}"),
         shape,
         activation: if l == 0 || l == output {
-            Activation::Linear
+            Activation::LINEAR
         } else {
             activation(&mut rng)
         },
     });
     let layers = layers.collect();
-    let edges = edges.into_iter().map(|(pre, post, op)| Edge {
+    let edges = edges.into_iter().map(|(pre, post, map, pooling)| Edge {
         pre,
         post,
-        op,
+        map,
+        pooling,
         gain: 0.7,
     });
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
