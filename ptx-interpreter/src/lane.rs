@@ -399,12 +399,11 @@ fn convert(mode: &Mode, bits: u64) -> u64 {
         return cut((rounded(value) as i128).clamp(low, high), to.bytes());
     }
     let value = if mode.integral { rounded(value) } else { value };
-    let value = if mode.saturate && !(value > 0.0) {
-        0.0
-    } else if mode.saturate {
-        value.min(1.0)
-    } else {
-        value
+    // NaN becomes +0.
+    let value = match mode.saturate {
+        true if value > 0.0 => value.min(1.0),
+        true => 0.0,
+        false => value,
     };
     match to {
         Type::F32 => {

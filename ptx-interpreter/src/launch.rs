@@ -118,9 +118,9 @@ impl Context<'_> {
         line: Option<usize>,
         thread: Option<u32>,
         problem: Problem,
-    ) -> Finding {
+    ) -> Box<Finding> {
         let instruction = line.map(|at| &self.kernel.code[at]);
-        Finding {
+        Box::new(Finding {
             kernel: self.kernel.name.clone(),
             line: instruction.map_or(0, |i| i.line),
             instruction: instruction.map_or(String::new(), |i| {
@@ -130,7 +130,7 @@ impl Context<'_> {
             block,
             thread,
             problem,
-        }
+        })
     }
 }
 
@@ -213,7 +213,7 @@ impl Resident {
     }
 
     /// One turn: every warp that can runs for a slice. Barriers that are complete open.
-    fn advance(&mut self, context: &Context, random: &mut Random) -> Result<(), Finding> {
+    fn advance(&mut self, context: &Context, random: &mut Random) -> Result<(), Box<Finding>> {
         let mut order: Vec<usize> = (0..self.warps.len())
             .filter(|&i| self.warps[i].state == State::Ready)
             .collect();
@@ -244,7 +244,7 @@ impl Resident {
     }
 
     /// All warps wait or are done.
-    fn open_barriers(&mut self, context: &Context) -> Result<(), Finding> {
+    fn open_barriers(&mut self, context: &Context) -> Result<(), Box<Finding>> {
         let all = context.threads.count() as u32;
         let mut opened = false;
         for id in 0..16 {
@@ -315,7 +315,7 @@ pub fn launch(
     parameters: &[u8],
     memory: &Memory,
     options: &Options,
-) -> Result<Report, Finding> {
+) -> Result<Report, Box<Finding>> {
     let context = Context {
         kernel,
         locations,

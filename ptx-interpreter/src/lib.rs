@@ -151,6 +151,5 @@ impl Module {
             memory,
             options,
         )
-        .map_err(Box::new)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::finding::{Fault, Problem, Space, fault};
 use crate::shadow::{self, Clash, Stamp};
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -34,9 +35,20 @@ struct Allocation {
     accesses: [OnceLock<Box<[[AtomicU64; 2]]>>; 3],
 }
 
+/// Zeros that the system hands out page by page when they are first touched.
 fn zeroed<T>(count: usize) -> Box<[T]> {
-    // SAFETY: used with atomics and arrays of atomics only, for which zeros are a value.
-    unsafe { Box::new_zeroed_slice(count).assume_init() }
+    let layout = Layout::array::<T>(count).expect("fits in memory");
+    if layout.size() == 0 {
+        return Box::new([]);
+    }
+    // SAFETY: used with atomics and arrays of atomics only, for which zeros are a value; the layout is the slice's.
+    unsafe {
+        let pointer = alloc_zeroed(layout).cast::<T>();
+        if pointer.is_null() {
+            handle_alloc_error(layout);
+        }
+        Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, count))
+    }
 }
 
 impl Memory {
