@@ -19,6 +19,8 @@ pub mod emulated;
 mod feedforward;
 mod geometry;
 mod gradient;
+#[cfg(feature = "interpreter")]
+pub mod interpreted;
 pub mod kernels;
 mod layout;
 pub mod measure;
@@ -154,6 +156,23 @@ pub fn emulated_feed_forward(
     precision: Precision,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
+    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+}
+
+/// [`backend`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
+    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+/// [`feed_forward`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_feed_forward(
+    model: &FeedForward,
+    precision: Precision,
+) -> Result<Box<dyn FeedForwardBackend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
     Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }
 
