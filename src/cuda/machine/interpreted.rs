@@ -67,17 +67,21 @@ pub struct InterpretedDevice {
 impl InterpretedDevice {
     /// With this build's kernels, and the settings that the environment names.
     pub fn new() -> Result<Self> {
-        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
         let settings = Settings::parse(&std::env::var(VARIABLE).unwrap_or_default())?;
+        Ok(Self::with(Self::kernels()?, settings))
+    }
+
+    /// This build's kernels, read once.
+    pub fn kernels() -> Result<Arc<Module>> {
+        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
         let ptx = PTX.context(
             "--device interpreted: this build has no PTX; build it where nvcc is found (see `eqprop-cuda info`)",
         )?;
         let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
-        let module = match &*module {
+        Ok(match &*module {
             Some(module) => module.clone(),
             None => module.insert(Arc::new(Module::parse(ptx)?)).clone(),
-        };
-        Ok(Self::with(module, settings))
+        })
     }
 
     /// With any module, for instance one with a defect.
