@@ -6,7 +6,7 @@ use eqprop_cuda::cpu::{self, Precision};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode};
-use eqprop_cuda::phase::{Backend, CostFunction, Relaxation, Start};
+use eqprop_cuda::phase::{CostFunction, Relaxation, Start};
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -7,7 +7,7 @@ use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Source, loa
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;

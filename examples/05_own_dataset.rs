@@ -6,7 +6,7 @@ use eqprop_cuda::cpu::{self, Precision};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use ndarray::{Array4, s};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
