@@ -1,8 +1,8 @@
-//! What a run shows while it goes on: lines on stdout, and a bar on stderr when that is a terminal.
+//! What a run shows while it goes on: a bar on stderr when that is a terminal.
 
+use crate::output::say;
 use crate::run::{Observer, Record};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{self, Write};
 use std::time::Instant;
 
 const STYLE: &str = "{prefix} {wide_bar} {pos}/{len} images  {msg}  ETA {eta}";
@@ -81,9 +81,4 @@ impl Observer for Printer {
             record.test.columns()
         ));
     }
-}
-
-/// Prints a line. A reader that has gone away (`| head`) is no reason to stop a run.
-pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

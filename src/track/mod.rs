@@ -106,7 +106,7 @@ impl Observer for Tracking {
 }
 
 fn warn(option: &str, error: &anyhow::Error) {
-    eprintln!(
+    crate::output::complain(format_args!(
         "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
-    );
+    ));
 }
