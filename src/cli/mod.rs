@@ -7,10 +7,12 @@ mod check_gradients;
 mod compare;
 mod eval;
 mod export;
+mod figure;
 mod import;
 mod info;
 mod manual;
 mod plot;
+mod runs;
 mod train;
 
 use crate::data::{Loader, LoaderOptions, Splits};
