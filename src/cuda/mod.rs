@@ -160,7 +160,8 @@ pub fn emulated_feed_forward(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::presets::{self, ActivationKind, PAPER_CHANNELS, PresetOptions};
+    use crate::network::ActivationKind;
+    use crate::network::presets::{self, PAPER_CHANNELS, PresetOptions};
     use rand::SeedableRng;
 
     #[test]
