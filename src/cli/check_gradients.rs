@@ -130,6 +130,9 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let mine: Vec<&Estimate> = (estimates.iter())
         .filter(|e| e.variant == config.variant)
         .collect();
+    if let Some(note) = kink(&estimates) {
+        say(note);
+    }
     by_tensor(&run, &truth, &mine);
     if let Some(folder) = &args.output {
         save(&args.figure, folder, &name, &run, (&estimates, &mine))?;
@@ -207,6 +210,31 @@ fn usual(config: &Config) -> Vec<Iterations> {
         },
         Iterations::Converged,
     ]
+}
+
+/// The centred estimate is the best for a small beta, whose square its error grows with, unless a unit meets the end of its
+/// clip between the two nudged states. If that still happens at the smallest beta that was tried, it looks worse than it is.
+fn kink(estimates: &[Estimate]) -> Option<String> {
+    let smallest = estimates
+        .iter()
+        .map(|e| e.beta)
+        .fold(f64::INFINITY, f64::min);
+    let error = |variant| {
+        let mut converged = estimates
+            .iter()
+            .filter(|e| e.iterations == Iterations::Converged);
+        let found = converged.find(|e| e.beta == smallest && e.variant == variant);
+        found.map(|e| e.all.one_minus_cosine)
+    };
+    let (centred, positive) = (error(Variant::Centered)?, error(Variant::Positive)?);
+    // Rounding decides below this.
+    const RESOLVED: f64 = 1e-12;
+    (centred > positive && centred > RESOLVED).then(|| {
+        format!(
+            "note: at beta {smallest} the centred estimate is still no better than the positive one: some unit reaches an end of \
+             its clip within that nudging, or a pooling window changes its choice; smaller --betas lie below that kink"
+        )
+    })
 }
 
 fn describe(truth: &True) {

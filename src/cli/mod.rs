@@ -11,9 +11,13 @@ mod export;
 mod figure;
 mod import;
 mod info;
+mod list;
 mod manual;
 mod plot;
+mod report;
 mod runs;
+mod statistics;
+mod table;
 mod train;
 
 use crate::data::{Loader, LoaderOptions, Splits};
@@ -38,7 +42,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    List(list::ListArgs),
     Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
     Plot(plot::PlotArgs),
     CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
@@ -79,7 +85,9 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::List(args) => list::run(&args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Plot(args) => plot::run(args),
         Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),

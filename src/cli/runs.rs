@@ -28,9 +28,10 @@ const MACHINE: [&str; 8] = [
 ];
 const SEED: &str = "seed";
 /// Told apart first; of the others only what these leave alike.
-const FIRST: [&str; 4] = ["algorithm", "network", "dataset", "lossfn"];
+const FIRST: [&str; 3] = ["algorithm", "dataset", "lossfn"];
 /// Then in this order, and the rest after it.
-const NEXT: [&str; 12] = [
+const NEXT: [&str; 13] = [
+    "network",
     "channels",
     "mode",
     "omega",
@@ -66,12 +67,21 @@ impl Run {
         self.setting("algorithm") == "backprop"
     }
 
+    /// As in a log: a network's file without folder and ending.
+    pub fn network_name(&self) -> String {
+        let network = self.setting("network");
+        let stem = Path::new(&network)
+            .file_stem()
+            .filter(|_| network.ends_with(".toml"));
+        stem.map_or(network.clone(), |stem| stem.to_string_lossy().into_owned())
+    }
+
     /// What its costs measure.
     pub fn cost_name(&self) -> &'static str {
         match self.setting("lossfn").as_str() {
             "MSE" => "squared error ½‖s − y‖²",
             "CE" => "cross-entropy",
-            _ => "cost",
+            _ => "",
         }
     }
 

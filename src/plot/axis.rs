@@ -253,7 +253,8 @@ impl ValueFormatter<f64> for Axis {
         }
         match self.scale {
             Scale::Linear => fixed(value / 10f64.powi(self.exponent), self.decimals),
-            Scale::Log => scientific(*value),
+            Scale::Log if self.range.end / self.range.start <= 100.0 => short(*value),
+            Scale::Log => power_of_ten(decade(*value)),
         }
     }
 }
@@ -268,13 +269,13 @@ fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A power of ten, or 2 or 5 times one.
-fn scientific(value: f64) -> String {
+/// A power of ten, or 2 or 5 times one, written out where that is short.
+fn short(value: f64) -> String {
     let exponent = decade(value);
     let factor = (value / 10f64.powi(exponent)).round();
     match (factor as i32, exponent) {
+        (_, -3..=3) => fixed(value, (-exponent).max(0) as usize),
         (1, _) => power_of_ten(exponent),
-        (_, -2..=3) => fixed(value, (-exponent).max(0) as usize),
         (factor, _) => format!("{factor}·{}", power_of_ten(exponent)),
     }
 }
@@ -368,7 +369,7 @@ mod tests {
         let short = Axis::log("", [0.012, 0.4].into_iter(), 1e-9);
         assert_eq!(
             short.labels(),
-            ["10⁻²", "0.02", "0.05", "10⁻¹", "0.2", "0.5"]
+            ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
         );
         // Equal values still have an axis.
         let equal = Axis::log("", [0.1].into_iter(), 1e-9);

@@ -59,8 +59,12 @@ pub fn learning_curves(curves: &[Curve], style: &Style) -> Result<Figure> {
             .filter(|(c, _)| c.cost == *kind)
             .copied()
             .collect();
-        let axis = format!("{kind}, mean per image");
-        panels.push(panel("Cost", &axis, |m| m.cost, LEAST_COST, &those, style));
+        let title = match kind.is_empty() {
+            true => "Cost".into(),
+            false => format!("Cost: {kind}"),
+        };
+        let axis = "mean cost per image";
+        panels.push(panel(&title, axis, |m| m.cost, LEAST_COST, &those, style));
     }
 
     let mut legend: Vec<(Pen, String)> = Vec::new();

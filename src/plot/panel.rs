@@ -136,6 +136,9 @@ impl Panel {
         } else {
             (14, 0)
         };
+        // The name of a vertical axis has the panel's height.
+        let room = area.dim_in_pixel().1.saturating_sub(px(8) as u32);
+        let (y_name, name_size) = fitting(area, &self.y.name, (LABEL, FontStyle::Normal), room)?;
         let x = self.with_room(
             area,
             width as i32 - px(left + y_space + right + right_space),
@@ -158,9 +161,9 @@ impl Panel {
             .bold_line_style(grid)
             .light_line_style(grid)
             .label_style(text(TICK, FontStyle::Normal))
-            .axis_desc_style(text(LABEL, FontStyle::Normal))
+            .axis_desc_style(text(name_size, FontStyle::Normal))
             .x_desc(self.x.name.as_str())
-            .y_desc(self.y.name.as_str())
+            .y_desc(y_name.as_str())
             .set_all_tick_mark_size(px(4))
             .draw()
             .map_err(drawing_error)?;
@@ -344,30 +347,39 @@ pub fn heading(area: &Area, title: &str) -> Result<()> {
 /// Smallest type.
 const LEAST_SIZE: i32 = 8;
 
-/// Text around `middle`, in smaller type where it is wider than the area; if that does not help its end is cut off.
+/// Text around `middle`, of a size and length that fit into the area's width.
 fn draw_fitting(
     area: &Area,
     line: &str,
-    (mut size, weight): (i32, FontStyle),
+    (size, weight): (i32, FontStyle),
     middle: (i32, i32),
 ) -> Result<()> {
-    let width = area.dim_in_pixel().0 - px(4) as u32;
-    let mut line = line.to_string();
-    let style = loop {
-        let style = text(size, weight).pos(Pos::new(HPos::Center, VPos::Center));
-        let (needed, _) = area
-            .estimate_text_size(&line, &style)
-            .map_err(drawing_error)?;
-        if needed <= width || line.chars().count() < 3 {
-            break style;
-        }
-        match size > LEAST_SIZE {
-            true => size -= 1,
-            false => {
-                let kept = line.chars().count() - 2;
-                line = line.chars().take(kept).chain(['…']).collect();
-            }
-        }
-    };
+    let width = area.dim_in_pixel().0.saturating_sub(px(4) as u32);
+    let (line, size) = fitting(area, line, (size, weight), width)?;
+    let style = text(size, weight).pos(Pos::new(HPos::Center, VPos::Center));
     area.draw_text(&line, &style, middle).map_err(drawing_error)
+}
+
+/// A line and its size in smaller type where it is longer than `room`; if that does not help its end is cut off.
+fn fitting(
+    area: &Area,
+    line: &str,
+    (mut size, weight): (i32, FontStyle),
+    room: u32,
+) -> Result<(String, i32)> {
+    let mut line = line.to_string();
+    loop {
+        let (needed, _) = area
+            .estimate_text_size(&line, &text(size, weight))
+            .map_err(drawing_error)?;
+        if needed <= room || line.chars().count() < 3 {
+            return Ok((line, size));
+        }
+        if size > LEAST_SIZE {
+            size -= 1;
+        } else {
+            let kept = line.chars().count() - 2;
+            line = line.chars().take(kept).chain(['…']).collect();
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod check_gradients;
 mod manual;
 mod plot;
 mod resume;
+mod runs;
 mod tensorboard;
 mod torch_import;
 mod train;
