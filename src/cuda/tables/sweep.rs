@@ -2,11 +2,11 @@
 //!
 //! This is where a network description becomes the tables that the kernels read.
 
-use super::abi::*;
-use super::device::{Buffer, Device};
 use super::geometry::{Class, Tap};
-use super::kernels::{Relax, TileShape};
 use super::layout::{Layout, padded};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{Relax, TileShape};
 use crate::network::Shape;
 use anyhow::Result;
 use std::ffi::c_void;
