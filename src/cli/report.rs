@@ -32,7 +32,7 @@ pub struct ReportArgs {
 const STYLE: &str = "body{font:15px/1.5 'DejaVu Sans',Verdana,sans-serif;color:#262626;max-width:1200px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
 table{border-collapse:collapse;font-size:.87em;display:block;overflow-x:auto}\
-th,td{border-bottom:1px solid #dedede;padding:.3em .8em;text-align:left;vertical-align:top}td.n,th.n{text-align:right}\
+th,td{border-bottom:1px solid #dedede;padding:.3em .8em;text-align:left;vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap}\
 td.d{background:#fff3da}code{font-size:.95em;overflow-wrap:anywhere}";
 
 pub fn run(args: &ReportArgs) -> Result<ExitCode> {

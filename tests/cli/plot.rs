@@ -402,14 +402,14 @@ fn figures_have_the_asked_format_size_and_resolution() {
 /// Biases that the batch normalisation after them makes useless decay, and end as subnormal numbers.
 #[test]
 fn few_values_are_shown_one_by_one_and_tiny_ones_are_zero() {
-    use eqprop_cuda::network::ParameterSet;
-    use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
+    use eqprop_cuda::network::presets::{self, PresetOptions};
+    use eqprop_cuda::network::{ActivationKind, ParameterSet};
     use eqprop_cuda::plot::{Style, weights};
     use rand::SeedableRng;
     let options = PresetOptions {
         input_channels: 1,
         classes: 10,
-        channels: vec![8, 8, 8, 8],
+        channels: [8, 8, 8, 8],
         activation: ActivationKind::Relu6,
         gains: None,
     };

@@ -434,14 +434,14 @@ fn parts_that_share_a_block_are_an_error() {
         let length = u16::from_le_bytes([bytes[at + 28], bytes[at + 29]]) as usize;
         String::from_utf8(bytes[at + 46..at + 46 + length].to_vec()).unwrap()
     };
-    let source = *starts
-        .iter()
-        .find(|&&at| name(&bytes, at).ends_with("/data/0"))
-        .unwrap();
-    for &at in starts
-        .iter()
-        .filter(|&&at| name(&bytes, at).contains("/data/"))
-    {
+    let data = |suffix: &str| -> Vec<usize> {
+        let starts = starts.iter().copied();
+        starts
+            .filter(|&at| name(&bytes, at).contains(suffix))
+            .collect()
+    };
+    let (source, all) = (data("/data/0")[0], data("/data/"));
+    for at in all {
         // checksum and both sizes; where the block begins
         for field in [16..28, 42..46] {
             bytes.copy_within(source + field.start..source + field.end, at + field.start);
