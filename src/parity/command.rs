@@ -14,7 +14,7 @@ pub struct ParityArgs {
     /// golden files (safetensors)
     #[arg(required = true, value_name = "FILE.safetensors")]
     pub files: Vec<PathBuf>,
-    /// where to compute: auto, cpu, cuda, cuda:N or emulated
+    /// where to compute: auto, cpu, cuda, cuda:N, emulated or interpreted
     #[arg(long, default_value = "auto")]
     pub device: Device,
     /// arithmetic, and with it the tolerances [default: fp32 on a CPU, fp16 on a GPU]
@@ -25,7 +25,7 @@ pub struct ParityArgs {
 /// Prints a report per file and a summary to stdout. `false` when anything failed; a file that cannot be replayed
 /// counts as a failure and does not stop the others.
 pub fn run(args: &ParityArgs) -> Result<bool> {
-    run_to(args, &mut std::io::stdout().lock())
+    run_to(args, &mut crate::output::Stdout)
 }
 
 /// [`run`] with a choice of where to print.
