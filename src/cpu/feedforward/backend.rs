@@ -1,0 +1,458 @@
+//! [`Backend`] of feed-forward networks on the CPU: the passes. `tensors.rs` holds the parameters.
+//!
+//! States are matrices with one row per pixel, as in equilibrium propagation, of the whole batch: batch normalisation needs
+//! its statistics. Convolutions run over the images in parallel.
+
+use super::batch_norm;
+use super::memory::Recycler;
+use super::tensors::Tensors;
+use crate::cpu::ops::conv::ConvGeometry;
+use crate::cpu::ops::correlate::{Correlation, Scratch, tasks};
+use crate::cpu::ops::images::{per_image, per_image_mut, rows};
+use crate::cpu::ops::outcome::judge;
+use crate::cpu::ops::product::Product;
+use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
+use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
+use crate::network::{Learned, Network, ParameterSet};
+use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::phase::{BatchOutcome, CostFunction, GradientReport, check_batch};
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+
+/// A product of few rows would read the weights for little: images with fewer pixels than this go together.
+const MIN_ROWS: usize = 64;
+
+/// Elements that a thread takes at a time in passes over a whole matrix.
+const PART: usize = 1 << 14;
+
+/// Images that a convolution takes at a time. The cut depends on the network alone, never on the number of threads.
+fn images_at_a_time(geometry: ConvGeometry) -> usize {
+    MIN_ROWS.div_ceil(geometry.post.pixels())
+}
+
+/// What a forward pass leaves for the backward pass.
+struct Pass<T> {
+    mode: Mode,
+    labels: Vec<usize>,
+    /// the input, then each layer's state; of the output the logits
+    states: Vec<Array2<T>>,
+    /// by edge, training only
+    normalised: Vec<Option<Normalised<T>>>,
+    /// by layer, where pooling took each unit from; empty for other layers
+    argmax: Vec<Vec<u8>>,
+}
+
+impl<T: Real> Pass<T> {
+    fn recycle(self, memory: &mut Recycler<T>) {
+        // The input and the logits are small, and made anew.
+        self.states
+            .into_iter()
+            .skip(1)
+            .for_each(|state| memory.give(state));
+        let normalised = self.normalised.into_iter().flatten();
+        normalised.for_each(|edge| memory.give(edge.x));
+    }
+}
+
+/// A normalised convolution, and the factors `1 / sqrt(var + eps)` that made it so.
+struct Normalised<T> {
+    x: Array2<T>,
+    factors: Vec<f64>,
+}
+
+/// A feed-forward network on the CPU, in f32 or f64.
+pub struct CpuFeedForward<T> {
+    tensors: Tensors<T>,
+    pass: Option<Pass<T>>,
+    gradient: Option<ParameterSet<T>>,
+    memory: Recycler<T>,
+}
+
+impl<T: Real> CpuFeedForward<T> {
+    pub fn new(model: &FeedForward) -> Self {
+        configure_matmul();
+        Self {
+            tensors: Tensors::new(model.clone()),
+            pass: None,
+            gradient: None,
+            memory: Recycler::default(),
+        }
+    }
+
+    fn network(&self) -> &Network {
+        self.tensors.model.network()
+    }
+
+    /// Numbers in buffers that wait for the next batch; no more from batch to batch.
+    pub fn recycled(&self) -> usize {
+        self.memory.held()
+    }
+
+    /// `W_e * x`
+    fn convolve(&mut self, e: usize, geometry: ConvGeometry, x: ArrayView2<T>) -> Array2<T> {
+        let images = x.nrows() / geometry.pre.pixels();
+        let shape = (images * geometry.post.pixels(), geometry.post.channels);
+        let mut out = self.memory.zeros(shape);
+        let weight = self.tensors.weight(e);
+        let at_a_time = images_at_a_time(geometry);
+        let inputs = x.axis_chunks_iter(Axis(0), at_a_time * geometry.pre.pixels());
+        out.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.post.pixels())
+            .into_par_iter()
+            .zip(inputs.into_par_iter())
+            .for_each_init(Vec::new, |columns, (out, x)| {
+                geometry.forward_add(x, weight, out, columns);
+            });
+        out
+    }
+
+    /// Adds `BN_e(c + b_e)` to `z`; in training the batch's statistics are taken, and the running ones follow. The bias `b_e`
+    /// moves the mean and nothing else.
+    fn normalise_add(
+        &mut self,
+        e: usize,
+        mut c: Array2<T>,
+        mode: Mode,
+        z: ArrayViewMut2<T>,
+    ) -> Option<Normalised<T>> {
+        let Part::Convolution {
+            bias,
+            gamma,
+            beta,
+            statistics,
+            ..
+        } = self.tensors.model.part(e)
+        else {
+            unreachable!("only convolutions are normalised")
+        };
+        let bias: Vec<f64> = match bias {
+            Some(bias) => self.tensors.vector(bias).iter().map(|b| b.wide()).collect(),
+            None => vec![0.0; c.ncols()],
+        };
+        let shifted = |mean: &[f64], sign: f64| -> Vec<f64> {
+            mean.iter().zip(&bias).map(|(m, b)| m + sign * b).collect()
+        };
+        let (mean, variance) = match mode {
+            Mode::Train => {
+                let (mean, variance) = batch_norm::moments(c.view());
+                let with_bias = shifted(&mean, 1.0);
+                (self.tensors).follow(statistics, &with_bias, &variance, c.nrows());
+                (mean, variance)
+            }
+            Mode::Evaluate => {
+                let (mean, variance) = self.tensors.running(statistics);
+                (shifted(&mean, -1.0), variance)
+            }
+        };
+        let factors = batch_norm::normalise(c.view_mut(), &mean, &variance, NORM_EPSILON);
+        let (gamma, beta) = (self.tensors.vector(gamma), self.tensors.vector(beta));
+        batch_norm::affine_add(c.view(), gamma, beta, z);
+        if mode == Mode::Evaluate {
+            self.memory.give(c);
+            return None;
+        }
+        Some(Normalised { x: c, factors })
+    }
+
+    fn logits_of(&self, e: usize, bias: usize, x: ArrayView2<T>, images: usize) -> Array2<T> {
+        let bias = ndarray::ArrayView1::from(self.tensors.vector(bias));
+        let shape = (images, bias.len());
+        let mut out = bias.broadcast(shape).expect("one per class").to_owned();
+        let x = per_image(x, images);
+        self.tensors
+            .weight(e)
+            .multiply(out.view_mut(), x, Into::Add);
+        out
+    }
+
+    /// Layer `l` of a forward pass.
+    fn layer(&mut self, l: usize, pass: &mut Pass<T>) {
+        let edges: Vec<(usize, usize)> = (self.network().edges_into(l))
+            .map(|(e, edge)| (e, edge.pre))
+            .collect();
+        let mut z: Option<Array2<T>> = None;
+        for (e, pre) in edges {
+            let product = self.tensors.products[e];
+            let Some(geometry) = product.geometry() else {
+                let Part::Head { bias, .. } = self.tensors.model.part(e) else {
+                    unreachable!("a dense edge is the head")
+                };
+                let images = pass.labels.len();
+                pass.states[l] = self.logits_of(e, bias, pass.states[pre].view(), images);
+                return;
+            };
+            let c = self.convolve(e, geometry, pass.states[pre].view());
+            let z = z.get_or_insert_with(|| self.memory.zeros(c.dim()));
+            pass.normalised[e] = self.normalise_add(e, c, pass.mode, z.view_mut());
+            if let Product::Pooled(_, windows) = product {
+                // relu(max z) = max(relu z), so rectifying can wait.
+                let pixels = windows.pooled.pixels();
+                let rows = pass.labels.len() * pixels;
+                let mut pooled = self.memory.zeros((rows, windows.pooled.channels));
+                pass.argmax[l].resize(pooled.len(), 0);
+                // An image at a time.
+                let full = z.axis_chunks_iter(Axis(0), windows.full.pixels());
+                let argmax = pass.argmax[l].par_chunks_mut(windows.pooled.units());
+                let pooled_images = pooled.axis_chunks_iter_mut(Axis(0), pixels);
+                (full.into_par_iter(), argmax, pooled_images.into_par_iter())
+                    .into_par_iter()
+                    .for_each(|(full, argmax, pooled)| {
+                        windows.argmax(full, argmax);
+                        windows.take_add(full, argmax, pooled);
+                    });
+                self.memory.give(std::mem::replace(z, pooled));
+            }
+        }
+        let mut state = z.expect("the network was checked: every layer has an edge from below");
+        let values = state.as_slice_mut().expect("states are contiguous");
+        values.par_chunks_mut(PART).for_each(|part| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for v in part {
+                        // NaN stays NaN, and a diverged run is noticed.
+                        *v = if *v < T::zero() { T::zero() } else { *v };
+                    }
+                },
+            );
+        });
+        pass.states[l] = state;
+    }
+
+    /// `dL/dz` of hidden layer `l`, at the resolution of its convolutions, from `dL/da`.
+    fn unrectified(
+        &self,
+        l: usize,
+        pass: &Pass<T>,
+        mut da: Array2<T>,
+        memory: &mut Recycler<T>,
+    ) -> Array2<T> {
+        let gradient = da.as_slice_mut().expect("states are contiguous");
+        let state = pass.states[l].as_slice().expect("states are contiguous");
+        (gradient.par_chunks_mut(PART).zip(state.par_chunks(PART))).for_each(
+            |(gradient, state)| {
+                vectorised(
+                    #[inline(always)]
+                    || {
+                        for (d, &a) in gradient.iter_mut().zip(state) {
+                            *d = if a > T::zero() { *d } else { T::zero() };
+                        }
+                    },
+                );
+            },
+        );
+        let pooled = self.network().edges_into(l).find_map(|(e, _)| {
+            let Product::Pooled(_, windows) = self.tensors.products[e] else {
+                return None;
+            };
+            Some(windows)
+        });
+        let Some(windows) = pooled else {
+            return da;
+        };
+        let rows = pass.labels.len() * windows.full.pixels();
+        let mut full = memory.zeros((rows, windows.full.channels));
+        let images = full.axis_chunks_iter_mut(Axis(0), windows.full.pixels());
+        let argmax = pass.argmax[l].par_chunks(windows.pooled.units());
+        let pooled = da.axis_chunks_iter(Axis(0), windows.pooled.pixels());
+        (images.into_par_iter(), argmax, pooled.into_par_iter())
+            .into_par_iter()
+            .for_each(|(full, argmax, pooled)| windows.unpool(pooled, argmax, full));
+        memory.give(da);
+        full
+    }
+
+    /// `dx += W_e^T * dc`
+    fn convolve_back(
+        &self,
+        e: usize,
+        geometry: ConvGeometry,
+        dc: ArrayView2<T>,
+        mut dx: ArrayViewMut2<T>,
+    ) {
+        let weight = self.tensors.transposed_weight(e);
+        let at_a_time = images_at_a_time(geometry);
+        let outputs = dc.axis_chunks_iter(Axis(0), at_a_time * geometry.post.pixels());
+        dx.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.pre.pixels())
+            .into_par_iter()
+            .zip(outputs.into_par_iter())
+            .for_each_init(Vec::new, |columns, (dx, dc)| {
+                geometry.transpose_add(dc, weight, dx, columns);
+            });
+    }
+
+    /// Gradients of all tensors but the weights of edges; returns `dL/d(W_e * x)` by edge, from which those follow.
+    fn errors(
+        &self,
+        pass: &mut Pass<T>,
+        gradient: &mut ParameterSet<T>,
+        memory: &mut Recycler<T>,
+    ) -> Vec<Array2<T>> {
+        let network = self.network();
+        let output = network.output_index();
+        let mut da: Vec<Array2<T>> = vec![Array2::zeros((0, 0)); pass.states.len()];
+        let mut errors: Vec<Array2<T>> = vec![Array2::zeros((0, 0)); network.edges().len()];
+        let mut set = |t: usize, values: &[f64]| {
+            let tensor = gradient.tensors_mut()[t].iter_mut();
+            tensor.zip(values).for_each(|(g, &v)| *g = T::of(v));
+        };
+        for l in network.free_layers().rev() {
+            let above = std::mem::take(&mut da[l]);
+            let dz = match l == output {
+                true => loss_gradient(&pass.states[l], &pass.labels),
+                false => self.unrectified(l, pass, above, memory),
+            };
+            for (e, edge) in network.edges_into(l) {
+                if edge.pre != 0 && da[edge.pre].is_empty() {
+                    da[edge.pre] = memory.zeros(pass.states[edge.pre].dim());
+                }
+                let below = da[edge.pre].view_mut();
+                match self.tensors.model.part(e) {
+                    Part::Head { bias, .. } => {
+                        set(bias, &batch_norm::sums(dz.view()));
+                        let below = per_image_mut(below, dz.nrows());
+                        let weight = self.tensors.transposed_weight(e);
+                        weight.multiply(below, dz.view(), Into::Add);
+                        errors[e] = dz.clone();
+                    }
+                    // The gradient of a convolution's bias is zero: the mean that is subtracted contains it.
+                    Part::Convolution { gamma, beta, .. } => {
+                        let normalised = pass.normalised[e].take();
+                        let Normalised { mut x, factors } =
+                            normalised.expect("a training pass keeps it");
+                        let scale = self.tensors.vector(gamma);
+                        let (dgamma, dbeta) =
+                            batch_norm::backward(dz.view(), &mut x, scale, &factors);
+                        set(gamma, &dgamma);
+                        set(beta, &dbeta);
+                        if edge.pre != 0 {
+                            let geometry = self.tensors.products[e].geometry();
+                            let geometry = geometry.expect("a convolution has one");
+                            self.convolve_back(e, geometry, x.view(), below);
+                        }
+                        errors[e] = x;
+                    }
+                }
+            }
+            memory.give(dz);
+        }
+        errors
+    }
+}
+
+/// `(softmax(logits) - one_hot) / N`: the gradient of the mean cross-entropy.
+fn loss_gradient<T: Real>(logits: &Array2<T>, labels: &[usize]) -> Array2<T> {
+    let mut gradient = Array2::zeros(logits.dim());
+    let rows = gradient.rows_mut().into_iter().zip(logits.rows());
+    let mean = T::of(1.0 / labels.len() as f64);
+    for ((mut g, logits), &label) in rows.zip(labels) {
+        let g = g.as_slice_mut().expect("a row is contiguous");
+        let logits = logits.to_slice().expect("a row is contiguous");
+        CostFunction::Ce.gradient(logits, label, g);
+        g.iter_mut().for_each(|g| *g *= mean);
+    }
+    gradient
+}
+
+impl<T: Real> Backend for CpuFeedForward<T> {
+    fn describe(&self) -> String {
+        format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
+    }
+
+    fn state(&self) -> Result<Learned> {
+        Ok(self.tensors.state())
+    }
+
+    fn set_state(&mut self, state: &Learned) -> Result<()> {
+        self.pass = None;
+        Ok(self.tensors.set_state(state)?)
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
+        self.tensors.set_optimizer(config);
+        Ok(())
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        self.tensors.optimizer_state()
+    }
+
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
+        self.tensors.set_optimizer_state(state)
+    }
+
+    fn forward(
+        &mut self,
+        images: &Array4<f32>,
+        labels: &[usize],
+        mode: Mode,
+    ) -> Result<BatchOutcome> {
+        check_batch(self.network(), images, labels)?;
+        let layers = self.network().layers().len();
+        if let Some(before) = self.pass.take() {
+            before.recycle(&mut self.memory);
+        }
+        let mut pass = Pass {
+            mode,
+            labels: labels.to_vec(),
+            states: vec![Array2::zeros((0, 0)); layers],
+            normalised: self.network().edges().iter().map(|_| None).collect(),
+            argmax: vec![Vec::new(); layers],
+        };
+        pass.states[0] = rows(images.view(), |v: f32| T::of(f64::from(v)));
+        for l in self.network().free_layers() {
+            self.layer(l, &mut pass);
+        }
+        let logits = &pass.states[layers - 1];
+        let outcome = judge(logits.view(), labels, CostFunction::Ce);
+        self.pass = Some(pass);
+        Ok(outcome)
+    }
+
+    fn logits(&self) -> Result<Array2<f64>> {
+        let pass = self.pass.as_ref().context("no batch went forward")?;
+        let logits = pass.states.last().expect("a network has an output");
+        Ok(logits.mapv(T::wide))
+    }
+
+    fn backward(&mut self) -> Result<GradientReport> {
+        let mut pass = self.pass.take().context("no batch went forward")?;
+        ensure!(
+            pass.mode == Mode::Train,
+            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
+        );
+        let mut memory = std::mem::take(&mut self.memory);
+        let mut gradient = self.gradient.take();
+        let into = gradient.get_or_insert_with(|| self.tensors.parameters.zeros_like());
+        let errors = self.errors(&mut pass, into, &mut memory);
+        let weights = into.tensors_mut().iter_mut().enumerate();
+        let weights = weights.filter_map(|(t, g)| Some((self.tensors.edge_of(t)?, g)));
+        tasks(&self.tensors.products, weights)
+            .into_par_iter()
+            .for_each_init(Scratch::new, |scratch, task| {
+                let (e, row) = (task.edge, task.kernel_row);
+                let product = self.tensors.products[e];
+                let mut correlation =
+                    Correlation::new(product, row, task.gradient, T::one(), scratch);
+                let pre = self.network().edges()[e].pre;
+                correlation.add(pass.states[pre].view(), errors[e].view());
+                correlation.finish();
+            });
+        let norm = into.norm();
+        self.gradient = gradient;
+        errors.into_iter().for_each(|error| memory.give(error));
+        pass.recycle(&mut memory);
+        self.memory = memory;
+        Ok(GradientReport { norm })
+    }
+
+    fn gradient(&self) -> Result<ParameterSet<f64>> {
+        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        Ok(self.tensors.unpacked(gradient))
+    }
+
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        self.tensors.step(gradient, learning_rates)
+    }
+}

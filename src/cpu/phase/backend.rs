@@ -1,0 +1,355 @@
+//! [`Backend`] on the CPU.
+
+use super::chunk::Chunk;
+use super::gradient;
+use super::measure;
+use super::nudge::Nudge;
+use super::pre_activation::{Clamped, constant_part};
+use super::relax::phase;
+use super::stack::Stack;
+use super::states::Representation;
+use super::weights::PackedNetwork;
+use crate::cpu::ops::images::{images, rows};
+use crate::cpu::ops::real::{Real, configure_matmul};
+
+use crate::network::{Layer, Network, ParameterSet, Shape};
+use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
+use crate::phase::{
+    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
+    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
+};
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, Array4, ArrayD, Axis, Slice};
+use rayon::prelude::*;
+
+/// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
+/// smallest layers (2x2 pixels) still have some rows.
+const CHUNK: usize = 4;
+/// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
+const CHUNKS: usize = 2;
+
+/// The CPU backend, in f32 or f64.
+pub struct CpuBackend<T> {
+    packed: PackedNetwork<T>,
+    chunks: Vec<Chunk<T>>,
+    /// layers of the state that the next training batch starts from, over the whole batch
+    kept: Option<Vec<Array2<T>>>,
+    nudging_difference: f64,
+    gradient: Option<ParameterSet<T>>,
+    optimizer: Option<Optimizer<T>>,
+}
+
+impl<T: Real> CpuBackend<T> {
+    pub fn new(network: &Network) -> Self {
+        configure_matmul();
+        Self {
+            packed: PackedNetwork::new(network.clone()),
+            chunks: Vec::new(),
+            kept: None,
+            nudging_difference: 0.0,
+            gradient: None,
+            optimizer: None,
+        }
+    }
+
+    fn layer_shape(&self, l: usize) -> Shape {
+        self.packed.network.layers()[l].shape
+    }
+
+    /// Joins one layer's rows of all chunks.
+    fn gather(&self, layer: impl Fn(&Chunk<T>) -> Array2<T>) -> Array2<T> {
+        let parts: Vec<_> = self.chunks.iter().map(layer).collect();
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
+    }
+
+    /// Rows to `(N, C, H, W)`, or `(N, classes)` for the output.
+    fn export(&self, l: usize, rows: &Array2<T>) -> ArrayD<f64> {
+        if l == self.packed.network.output_index() {
+            return rows.mapv(T::wide).into_dyn();
+        }
+        images(self.layer_shape(l), rows)
+    }
+
+    /// The inverse of [`Self::export`].
+    fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Array2<T>> {
+        let shape = self.layer_shape(l);
+        let image = as_images(l, shape, state)?;
+        Ok(rows(image.view(), T::of))
+    }
+}
+
+impl<T: Real> Backend for CpuBackend<T> {
+    fn describe(&self) -> String {
+        format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
+    }
+
+    fn parameters(&self) -> Result<ParameterSet<f64>> {
+        Ok(self.packed.unpacked(&self.packed.parameters))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
+        Ok(self.packed.set_parameters(parameters)?)
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
+        self.optimizer = Some(Optimizer::new(config));
+        Ok(())
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        Ok(optimizer.state(|moment| self.packed.unpacked(moment)))
+    }
+
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        optimizer.set_state(state, |moment| self.packed.packed(moment));
+        Ok(())
+    }
+
+    fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
+        let network = &self.packed.network;
+        check_batch(network, images, labels)?;
+        let n = labels.len();
+        if let Some(kept) = self.kept_layers() {
+            self.kept = Some(kept);
+        }
+        let output = network.output_index();
+        let kept = match start {
+            Start::Kept => self.kept.take().filter(|kept| kept[output].nrows() == n),
+            Start::Zero => None,
+        };
+        let size = CHUNK.min(n.div_ceil(CHUNKS));
+        let starts: Vec<usize> = (0..n).step_by(size).collect();
+        let packed = &self.packed;
+        let chunk = |&first: &usize| {
+            let examples = first..n.min(first + size);
+            let slice = |pixels: usize| Slice::from(examples.start * pixels..examples.end * pixels);
+            let input = rows(images.slice_axis(Axis(0), slice(1)), |v: f32| {
+                T::of(f64::from(v))
+            });
+            let layers = network.layers().iter().enumerate().map(|(l, layer)| {
+                let Shape { channels, .. } = layer.shape;
+                let pixels = layer.shape.pixels();
+                match &kept {
+                    _ if l == 0 => Array2::zeros((0, 0)),
+                    Some(kept) => kept[l].slice_axis(Axis(0), slice(pixels)).to_owned(),
+                    None => Array2::zeros((examples.len() * pixels, channels)),
+                }
+            });
+            Chunk {
+                free: Stack::new(
+                    Representation::Free,
+                    layers.collect(),
+                    network.edges().len(),
+                ),
+                clamped: Clamped {
+                    constant: constant_part(packed, input.view(), examples.len()),
+                    labels: labels[examples.clone()].to_vec(),
+                    input,
+                },
+                nudged: None,
+            }
+        };
+        self.chunks = starts.par_iter().map(chunk).collect();
+        Ok(())
+    }
+
+    fn free_phase(&mut self, relaxation: &Relaxation) -> Result<PhaseReport> {
+        Ok(self.observed_free_phase(relaxation, |_, _, _| {}))
+    }
+
+    fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
+        let packed = &self.packed;
+        let chunks = self.chunks.par_iter_mut();
+        let parts: Vec<BatchOutcome> = chunks.map(|c| measure::outcome(c, packed, cost)).collect();
+        let mut outcome = BatchOutcome::default();
+        for part in parts {
+            outcome.energy.extend(part.energy);
+            outcome.cost.extend(part.cost);
+            outcome.prediction.extend(part.prediction);
+            outcome.in_top5.extend(part.in_top5);
+        }
+        Ok(outcome)
+    }
+
+    fn statistics(&self) -> Result<Vec<LayerStatistics>> {
+        let layers = &self.packed.network.layers()[1..];
+        let states = self.states(Which::Free)?;
+        let of =
+            |(layer, state): (&Layer, &ArrayD<f64>)| LayerStatistics::of(layer.activation, state);
+        Ok(layers.iter().zip(&states).map(of).collect())
+    }
+
+    fn nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        self.observed_nudged_phases(nudging, cost, relaxation, |_, _, _| {})
+    }
+
+    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+        let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
+        ensure!(ready, "the nudged phases have not run");
+        let zeros = || self.packed.parameters.zeros_like();
+        let gradient = self.gradient.get_or_insert_with(zeros);
+        let difference = self.nudging_difference;
+        gradient::estimate(&self.packed, &mut self.chunks, difference, gradient);
+        Ok(GradientReport {
+            norm: gradient.norm(),
+        })
+    }
+
+    fn gradient(&self) -> Result<ParameterSet<f64>> {
+        let gradient = self
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?;
+        Ok(self.packed.unpacked(gradient))
+    }
+
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+        let gradient = self
+            .gradient
+            .as_ref()
+            .context("no gradient was estimated")?;
+        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let count = self.packed.network.parameter_count();
+        ensure!(
+            learning_rates.len() == count,
+            "{} learning rates for {count} parameter tensors",
+            learning_rates.len()
+        );
+        self.packed.step(optimizer, gradient, learning_rates);
+        Ok(())
+    }
+
+    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+        ensure!(!self.chunks.is_empty(), "no batch is loaded");
+        ensure!(
+            which == Which::Free || self.chunks.iter().all(|c| c.nudged.is_some()),
+            "the nudged phases have not run"
+        );
+        let layer = |l: usize| {
+            let rows = self.gather(|chunk| match which {
+                Which::Free => chunk.free.states.layers()[l].clone(),
+                Which::First => chunk.pair().nudged_state(l, -T::one()),
+                Which::Second => chunk.pair().nudged_state(l, T::one()),
+            });
+            self.export(l, &rows)
+        };
+        Ok(self.packed.network.free_layers().map(layer).collect())
+    }
+
+    fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
+        let kept = self.kept_layers().or_else(|| self.kept.clone());
+        let free = self.packed.network.free_layers();
+        Ok(kept.map(|kept| free.map(|l| self.export(l, &kept[l])).collect()))
+    }
+
+    fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
+        self.chunks.clear();
+        self.kept = match state {
+            None => None,
+            Some(state) => {
+                let free = self.packed.network.free_layers();
+                ensure!(
+                    state.len() == free.len(),
+                    "{} layer states were given, but the network has {}",
+                    state.len(),
+                    free.len()
+                );
+                let input = Array2::zeros((0, 0));
+                let layers = free.map(|l| self.import(l, &state[l - 1]));
+                Some(
+                    std::iter::once(Ok(input))
+                        .chain(layers)
+                        .collect::<Result<_>>()?,
+                )
+            }
+        };
+        Ok(())
+    }
+}
+
+impl<T: Real> CpuBackend<T> {
+    /// Something of each chunk, in order.
+    pub(super) fn each_chunk<R>(&self, of: impl Fn(&Chunk<T>) -> R) -> Vec<R> {
+        self.chunks.iter().map(of).collect()
+    }
+
+    /// [`Backend::free_phase`], with a look at the chunks after each iteration.
+    pub(super) fn observed_free_phase(
+        &mut self,
+        relaxation: &Relaxation,
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
+    ) -> PhaseReport {
+        let packed = &self.packed;
+        let groups = packed.network.update_groups(relaxation.mode);
+        let iterate = |chunk: &mut Chunk<T>, omega: f64| {
+            let (clamped, omega) = (&chunk.clamped, T::of(omega));
+            chunk.free.iterate(packed, clamped, &groups, omega, None)
+        };
+        phase(&mut self.chunks, relaxation, iterate, |chunks, report| {
+            observe(packed, chunks, report)
+        })
+    }
+
+    /// [`Backend::nudged_phases`], with a look at the chunks after each iteration.
+    pub(super) fn observed_nudged_phases(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
+    ) -> Result<PhaseReport> {
+        let packed = &self.packed;
+        let groups = packed.network.update_groups(relaxation.mode);
+        let (first, second) = nudging.strengths();
+        ensure!(
+            first != second,
+            "beta is 0: the two nudged phases would be the same"
+        );
+        self.nudging_difference = second - first;
+        let nudge = Nudge {
+            first: T::of(first),
+            second: T::of(second),
+            cost,
+        };
+        let form = match nudging.form {
+            NudgedPhase::Direct => Representation::Direct,
+            NudgedPhase::SumDifference => Representation::SumDifference,
+        };
+        let edges = packed.network.edges().len();
+        self.chunks.par_iter_mut().for_each(|chunk| {
+            chunk.nudged = Some(Stack::new(form, chunk.free.states.layers().to_vec(), edges))
+        });
+        let iterate = |chunk: &mut Chunk<T>, omega: f64| {
+            let stack = chunk.nudged.as_mut().expect("it was just made");
+            stack.iterate(packed, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
+        };
+        let observe =
+            |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
+        let report = phase(&mut self.chunks, relaxation, iterate, observe);
+        for chunk in &mut self.chunks {
+            chunk.nudged = chunk.nudged.take().map(Stack::into_sum_difference);
+        }
+        Ok(report)
+    }
+
+    /// The second nudged state of the present batch, if its nudged phases have run.
+    fn kept_layers(&self) -> Option<Vec<Array2<T>>> {
+        if self.chunks.is_empty() || self.chunks.iter().any(|c| c.nudged.is_none()) {
+            return None;
+        }
+        let seconds: Vec<Vec<Array2<T>>> = self.chunks.par_iter().map(Chunk::second).collect();
+        let layers = (0..self.packed.network.layers().len()).map(|l| {
+            let views: Vec<_> = seconds.iter().map(|s| s[l].view()).collect();
+            ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
+        });
+        Some(layers.collect())
+    }
+}

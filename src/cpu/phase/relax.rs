@@ -1,0 +1,81 @@
+//! A phase: iterations until the tolerance or the count is reached, over all chunks of a batch.
+//!
+//! Examples do not interact while they relax, so a batch is cut into chunks of a few examples, each small enough for a
+//! core's cache, and an iteration runs over the chunks in parallel. The cut depends on the batch alone, never on the
+//! number of threads, and sums are taken in the chunks' order: results are the same on any number of threads.
+
+use super::update::Change;
+use crate::phase::{PhaseReport, Relaxation};
+use rayon::prelude::*;
+
+/// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many
+/// times the smallest one so far, and is not falling.
+const GROWTH: f64 = 1.5;
+/// Iterations that are left alone at the beginning, while the signal is still on its way through the layers, and after
+/// each step of the safeguard, until its effect shows.
+const SETTLING_ITERATIONS: usize = 3;
+/// An omega this close to 1 is 1.
+const NEGLIGIBLE: f64 = 0.05;
+
+/// Lowers omega half-way towards 1 each time the change has grown.
+struct Safeguard {
+    omega: f64,
+    smallest: f64,
+    previous: f64,
+    patience: usize,
+}
+
+impl Safeguard {
+    fn new(omega: f64) -> Self {
+        Self {
+            omega,
+            smallest: f64::INFINITY,
+            previous: f64::INFINITY,
+            patience: SETTLING_ITERATIONS,
+        }
+    }
+
+    fn observe(&mut self, change: f64) {
+        let growing = change > GROWTH * self.smallest && change >= self.previous;
+        if self.patience > 0 {
+            self.patience -= 1;
+        } else if growing && self.omega > 1.0 {
+            let excess = (self.omega - 1.0) / 2.0;
+            self.omega = if excess < NEGLIGIBLE {
+                1.0
+            } else {
+                1.0 + excess
+            };
+            self.patience = SETTLING_ITERATIONS;
+        }
+        self.smallest = self.smallest.min(change);
+        self.previous = change;
+    }
+}
+
+/// Runs a phase. `iterate` does one iteration of one chunk with the given omega; `observe` sees the chunks after each.
+pub fn phase<C: Send>(
+    chunks: &mut [C],
+    relaxation: &Relaxation,
+    iterate: impl Fn(&mut C, f64) -> Change + Sync,
+    mut observe: impl FnMut(&mut [C], &PhaseReport),
+) -> PhaseReport {
+    let mut safeguard = Safeguard::new(relaxation.omega);
+    let mut report = PhaseReport::default();
+    for iteration in 1..=relaxation.iterations {
+        let omega = safeguard.omega;
+        let changes: Vec<Change> = chunks.par_iter_mut().map(|c| iterate(c, omega)).collect();
+        let mut change = Change::default();
+        changes.into_iter().for_each(|c| change += c);
+        report.iterations = iteration;
+        report.change = change.relative();
+        report.omega = omega;
+        observe(chunks, &report);
+        if relaxation.tolerance.is_some_and(|t| report.change < t) {
+            break;
+        }
+        safeguard.observe(report.change);
+    }
+    report.omega = safeguard.omega;
+    report
+}

@@ -1,0 +1,224 @@
+//! What the backend needs of a machine that runs kernels: memory, copies and launches.
+//!
+//! Three machines implement [`Device`]: a GPU through its driver, the emulation that runs the same kernels on the CPU, and the
+//! interpreter that runs what nvcc made of them.
+
+use anyhow::Result;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A machine that runs the kernels of `kernels/`. Calls take effect in the order in which they are made.
+pub trait Device: Send + Sync {
+    /// For logs, for instance `NVIDIA H200`.
+    fn describe(&self) -> String;
+
+    /// How many blocks of a large kernel run at once, at least.
+    fn multiprocessors(&self) -> usize;
+
+    /// Device memory, not initialised.
+    fn allocate(&self, bytes: usize) -> Result<u64>;
+    fn release(&self, address: u64);
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
+    /// Waits for everything before it.
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+    fn zero(&self, address: u64, bytes: usize) -> Result<()>;
+
+    /// Runs `blocks` blocks of a kernel; `args` is its one argument.
+    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()>;
+    /// Waits until all launches are done; reports what went wrong in one of them.
+    fn synchronize(&self) -> Result<()>;
+
+    /// Runs `body`, which only launches, so many times. A GPU records it once and replays the recording.
+    fn repeat(&self, times: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        (0..times).try_for_each(|_| body())
+    }
+}
+
+/// A kernel as its launch wrapper knows it: see `kernels.rs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KernelSpec {
+    pub name: &'static str,
+    pub threads: u32,
+    pub shared_bytes: u32,
+}
+
+/// Bytes in buffers now, and the most that there were.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Most bytes of device memory that this process has had in buffers at once.
+pub fn peak_bytes() -> usize {
+    PEAK.load(Ordering::Relaxed)
+}
+
+/// `len` values of type `T` in device memory.
+pub struct Buffer<T> {
+    device: Arc<dyn Device>,
+    address: u64,
+    len: usize,
+    marker: PhantomData<fn() -> T>,
+}
+
+impl<T: Plain> Buffer<T> {
+    /// Not initialised.
+    pub fn new(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
+        // An empty buffer still has an address, so that nobody must ask.
+        let bytes = len * size_of::<T>();
+        let address = device.allocate(bytes.max(1))?;
+        let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        PEAK.fetch_max(in_use, Ordering::Relaxed);
+        Ok(Self {
+            device: device.clone(),
+            address,
+            len,
+            marker: PhantomData,
+        })
+    }
+
+    pub fn zeros(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
+        let buffer = Self::new(device, len)?;
+        buffer.zero()?;
+        Ok(buffer)
+    }
+
+    pub fn from_slice(device: &Arc<dyn Device>, values: &[T]) -> Result<Self> {
+        let buffer = Self::new(device, values.len())?;
+        buffer.write(values)?;
+        Ok(buffer)
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Address of element `index`, for a kernel's argument.
+    pub fn at<P>(&self, index: usize) -> *mut P {
+        assert!(
+            index <= self.len,
+            "element {index} of a buffer of {}",
+            self.len
+        );
+        (self.address + (index * size_of::<T>()) as u64) as *mut P
+    }
+
+    pub fn ptr<P>(&self) -> *mut P {
+        self.at(0)
+    }
+
+    pub fn zero(&self) -> Result<()> {
+        self.device.zero(self.address, self.len * size_of::<T>())
+    }
+
+    pub fn write(&self, values: &[T]) -> Result<()> {
+        assert_eq!(values.len(), self.len, "a buffer is written as a whole");
+        self.device.upload(self.address, bytes_of(values))
+    }
+
+    pub fn read(&self) -> Result<Vec<T>> {
+        let mut values = vec![T::default(); self.len];
+        // SAFETY: T is plain data (see `Plain`), so any bytes are a valid value.
+        let bytes = unsafe {
+            std::slice::from_raw_parts_mut(
+                values.as_mut_ptr().cast::<u8>(),
+                self.len * size_of::<T>(),
+            )
+        };
+        self.device.download(self.address, bytes)?;
+        Ok(values)
+    }
+
+    /// Copies `count` elements from `from` on.
+    pub fn copy_from(&self, to: usize, source: &Self, from: usize, count: usize) -> Result<()> {
+        assert!(to + count <= self.len && from + count <= source.len);
+        let size = size_of::<T>();
+        let (to, from) = (self.at::<u8>(to) as u64, source.at::<u8>(from) as u64);
+        self.device.copy(to, from, count * size)
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        IN_USE.fetch_sub(self.len * size_of::<T>(), Ordering::Relaxed);
+        self.device.release(self.address);
+    }
+}
+
+/// Types without references or invalid bit patterns, whose bytes can be sent to a device.
+///
+/// # Safety
+/// Every bit pattern must be a value, and the type must be `repr(C)` or primitive.
+pub unsafe trait Plain: Copy + Default {}
+
+macro_rules! plain {
+    ($($t:ty),*) => { $(
+        // SAFETY: a primitive number, or a `repr(C)` struct of numbers and raw pointers.
+        unsafe impl Plain for $t {}
+    )* };
+}
+pub(super) use plain;
+plain!(u8, u16, u32, i32, u64, f32, f64);
+
+pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: T is plain data; padding inside the shared structs is declared as fields.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+/// Counts what would be allocated, and does nothing else.
+#[derive(Default)]
+pub struct CountingDevice {
+    bytes: AtomicUsize,
+}
+
+impl CountingDevice {
+    /// Bytes that were asked for, whether or not they were given back.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Device for CountingDevice {
+    fn describe(&self) -> String {
+        "no device".to_string()
+    }
+
+    fn multiprocessors(&self) -> usize {
+        1
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(0)
+    }
+
+    fn release(&self, _: u64) {}
+
+    fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn download(&self, _: u64, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn zero(&self, _: u64, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn launch(&self, _: &KernelSpec, _: usize, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}

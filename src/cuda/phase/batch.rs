@@ -1,0 +1,899 @@
+//! Device memory of a batch, and the tables of every launch that a batch needs.
+
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{self, Format, Relax};
+use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
+use crate::cuda::tables::gradient::GradientPlan;
+use crate::cuda::tables::layout::{Layout, padded, padded_units};
+use crate::cuda::tables::sweep::{Form, Sweep, SweepBuilder, Target};
+use crate::network::{Mode, Network, Shape};
+use anyhow::{Result, ensure};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
+/// change exceeds this many times the smallest one, ...
+const SAFEGUARD_GROWTH: f64 = 1.5;
+/// ... to 1 itself when it is as close as this, ...
+const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
+/// ... and is left alone for so many iterations at the start of a phase and after each step.
+pub const SAFEGUARD_SETTLING: u32 = 3;
+
+/// What does not change while a backend lives.
+pub struct Setup {
+    pub device: Arc<dyn Device>,
+    pub network: Network,
+    pub layout: Arc<Layout>,
+    pub format: Format,
+    pub relax: Relax,
+}
+
+impl Setup {
+    pub fn shape(&self, l: usize) -> Shape {
+        self.network.layers()[l].shape
+    }
+
+    /// Tensor of free layer `l`'s bias.
+    pub fn bias(&self, l: usize) -> usize {
+        l - 1
+    }
+
+    /// Units of a layer per image, with the padding of channels.
+    pub fn units(&self, l: usize) -> usize {
+        padded_units(self.shape(l))
+    }
+}
+
+/// Which states relax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Free,
+    /// both nudged states
+    Direct,
+    /// their sum and difference
+    Pair,
+}
+
+impl Kind {
+    pub fn components(self) -> usize {
+        match self {
+            Self::Free => 1,
+            Self::Direct | Self::Pair => 2,
+        }
+    }
+
+    pub fn form(self) -> Form {
+        match self {
+            Self::Free | Self::Direct => Form::States,
+            Self::Pair => Form::Pair,
+        }
+    }
+}
+
+/// A layer's state: an update reads one side and writes the other. Between phases the present state is on side 0.
+pub struct State {
+    pub sides: [Buffer<u8>; 2],
+    /// units per component
+    pub units: usize,
+}
+
+impl State {
+    fn new(
+        device: &Arc<dyn Device>,
+        units: usize,
+        components: usize,
+        format: Format,
+    ) -> Result<Self> {
+        let bytes = units * components * format.bytes();
+        Ok(Self {
+            sides: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
+            units,
+        })
+    }
+
+    pub fn component<P>(&self, side: usize, component: usize, format: Format) -> *mut P {
+        self.sides[side].at(component * self.units * format.bytes())
+    }
+}
+
+/// Buffers of a max-pool edge.
+pub struct Pool {
+    /// units of the convolution's output, and after pooling; all images
+    pub full_units: usize,
+    /// conv(s0), and its maxima
+    pub full_free: Buffer<f32>,
+    pub argmax_free: Buffer<u8>,
+    /// the same of two components
+    pub full: Buffer<f32>,
+    pub argmax: Buffer<u8>,
+    /// the post state at the convolution's resolution; two components
+    pub unpooled: Buffer<u8>,
+}
+
+/// What `kernels/outcome.cu` writes per example, and its table of layers.
+pub struct OutcomeBuffers {
+    pub layers: Buffer<EqEnergyLayer>,
+    pub energy: Buffer<f64>,
+    pub cost: Buffer<f64>,
+    pub prediction: Buffer<i32>,
+    pub in_top5: Buffer<i32>,
+}
+
+/// The sweeps of one iteration, the same in every iteration of a phase.
+pub struct Iteration {
+    /// brings pooling up to date before the first iteration
+    prelude: Vec<PoolUp>,
+    groups: Vec<Group>,
+    changes: usize,
+}
+
+struct Group {
+    /// the output is in this group
+    has_output: bool,
+    refresh: Vec<PoolUp>,
+    unpool: Vec<EqPoolArgs>,
+    sweep: Sweep,
+    first_change: usize,
+}
+
+/// Convolves and pools one edge.
+pub struct PoolUp {
+    convolution: Sweep,
+    args: EqPoolArgs,
+}
+
+/// Everything that depends on the batch size.
+pub struct Batch {
+    pub images: usize,
+    pub labels: Buffer<i32>,
+    /// the input in fp32, for the drive, and as an operand of the weight gradient
+    pub input: Buffer<f32>,
+    pub input_operand: Option<Buffer<u8>>,
+    /// by layer; entry 0 is empty
+    pub drive: Vec<Buffer<f32>>,
+    /// pre-activations at the free state
+    pub pre_activation: Vec<Buffer<f32>>,
+    pub free: Vec<State>,
+    pub nudged: Option<Vec<State>>,
+    /// what max-pool edges bring to a layer; two components
+    addend: Vec<Option<Buffer<f32>>>,
+    pub pools: Vec<Option<Pool>>,
+    pub outcome: OutcomeBuffers,
+    pub phase: Buffer<EqPhase>,
+    /// what the output's pre-activation loses in a nudged phase; two components
+    nudge: Buffer<f32>,
+    changes: Option<Buffer<EqChange>>,
+    iterations: Vec<((Mode, Kind), Iteration)>,
+    drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
+    pre_activation_sweep: Option<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)>,
+    pub gradient: Option<GradientPlan>,
+}
+
+impl Batch {
+    pub fn new(setup: &Setup, images: usize) -> Result<Self> {
+        let device = &setup.device;
+        let layers = 0..setup.network.layers().len();
+        for l in layers.clone() {
+            let units = images * setup.units(l);
+            ensure!(
+                i32::try_from(units).is_ok(),
+                "a batch of {images} is too large for the kernels: layer {:?} has {units} units, and they count to 2^31",
+                setup.network.layers()[l].name
+            );
+        }
+        let units = |l: usize| if l == 0 { 0 } else { images * setup.units(l) };
+        let fp32 = || -> Result<Vec<Buffer<f32>>> {
+            layers
+                .clone()
+                .map(|l| Buffer::new(device, units(l)))
+                .collect()
+        };
+        let pooled_into = |l: usize| {
+            let mut edges = setup.network.edges_into(l);
+            edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(&setup.network, e).pooled)
+        };
+        let input_units = images * setup.units(0);
+        let (drive, pre_activation) = (fp32()?, fp32()?);
+        let free = (layers.clone())
+            .map(|l| State::new(device, units(l), 1, setup.format))
+            .collect::<Result<Vec<_>>>()?;
+        let energies: Vec<EqEnergyLayer> = (setup.network.free_layers())
+            .map(|l| EqEnergyLayer {
+                state: free[l].sides[0].ptr(),
+                pre_activation: pre_activation[l].ptr(),
+                drive: drive[l].ptr(),
+                units: setup.units(l) as u64,
+            })
+            .collect();
+        Ok(Self {
+            outcome: OutcomeBuffers {
+                layers: Buffer::from_slice(device, &energies)?,
+                energy: Buffer::new(device, images)?,
+                cost: Buffer::new(device, images)?,
+                prediction: Buffer::new(device, images)?,
+                in_top5: Buffer::new(device, images)?,
+            },
+            images,
+            labels: Buffer::new(device, images)?,
+            input: Buffer::new(device, input_units)?,
+            input_operand: match setup.format {
+                Format::F32 => None,
+                Format::F16 => Some(Buffer::new(device, input_units * 2)?),
+            },
+            drive,
+            pre_activation,
+            free,
+            nudged: None,
+            addend: (layers.clone())
+                .map(|l| {
+                    let buffer = || Buffer::new(device, 2 * units(l));
+                    pooled_into(l).then(buffer).transpose()
+                })
+                .collect::<Result<_>>()?,
+            pools: (0..setup.network.edges().len())
+                .map(|e| Pool::new(setup, e, images))
+                .collect::<Result<_>>()?,
+            phase: Buffer::new(device, 1)?,
+            nudge: Buffer::new(device, 2 * units(setup.network.output_index()))?,
+            changes: None,
+            iterations: Vec::new(),
+            drive_sweep: None,
+            pre_activation_sweep: None,
+            gradient: None,
+        })
+    }
+
+    /// Allocates the nudged states, which evaluation does without.
+    pub fn ensure_nudged(&mut self, setup: &Setup) -> Result<()> {
+        if self.nudged.is_none() {
+            let state = |l: usize| {
+                let units = if l == 0 {
+                    0
+                } else {
+                    self.images * setup.units(l)
+                };
+                State::new(&setup.device, units, 2, setup.format)
+            };
+            let states = (0..setup.network.layers().len()).map(state);
+            self.nudged = Some(states.collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+
+    fn states(&self, kind: Kind) -> &[State] {
+        match kind {
+            Kind::Free => &self.free,
+            _ => self
+                .nudged
+                .as_ref()
+                .expect("nudged states are allocated first"),
+        }
+    }
+
+    /// Drive of all layers: `b_l + sum Op_e(input)`.
+    pub fn compute_drive(&mut self, setup: &Setup, parameters: *const f32) -> Result<()> {
+        if self.drive_sweep.is_none() {
+            self.drive_sweep = Some(self.plan_drive(setup, parameters)?);
+        }
+        let (sweep, pools) = self.drive_sweep.as_ref().expect("it was just made");
+        let args = EqRelaxArgs {
+            weights: parameters.cast(),
+            ..raw_args()
+        };
+        sweep.launch(&*setup.device, args)?;
+        pools.iter().try_for_each(|up| up.launch(setup, args))
+    }
+
+    /// Input edges are computed in fp32 whatever the format of states: once per batch it costs little.
+    fn plan_drive(&self, setup: &Setup, parameters: *const f32) -> Result<(Sweep, Vec<PoolUp>)> {
+        let network = &setup.network;
+        let builder = || SweepBuilder::new(&setup.layout, Relax::Simt, self.images, 1);
+        let input = self.input_source(setup);
+        let mut sweep = builder();
+        let mut pools = Vec::new();
+        for l in network.free_layers() {
+            let bias = setup.layout.start(setup.bias(l));
+            let target = Target {
+                bias: parameters.wrapping_add(bias),
+                raw: self.drive[l].ptr(),
+                ..Target::new(setup.shape(l))
+            };
+            let mut taps = Vec::new();
+            for (e, edge) in network.edges_into(l).filter(|(_, edge)| edge.pre == 0) {
+                let g = Geometry::of(network, e);
+                if !g.pooled {
+                    taps.extend(taps_up(e, &g, &whole(target.shape)));
+                    continue;
+                }
+                let pool = self.pool(e);
+                let mut convolution = builder();
+                let full = Target {
+                    raw: pool.full_free.ptr(),
+                    ..Target::new(g.full)
+                };
+                let with_source: Vec<_> = (taps_up(e, &g, &whole(g.full)).into_iter())
+                    .map(|tap| (tap, input))
+                    .collect();
+                convolution.add(&full, &whole(g.full), &with_source);
+                pools.push(PoolUp {
+                    convolution: convolution.build(&setup.device)?,
+                    args: EqPoolArgs {
+                        full: pool.full_free.ptr(),
+                        argmax: pool.argmax_free.ptr(),
+                        pooled: self.drive[l].ptr(),
+                        components: 1,
+                        form: EQ_FORM_STATES,
+                        accumulate: 1,
+                        ..self.pool_shape(edge.pre, &g)
+                    },
+                });
+            }
+            let taps: Vec<_> = taps.into_iter().map(|tap| (tap, input)).collect();
+            sweep.add(&target, &whole(target.shape), &taps);
+        }
+        Ok((sweep.build(&setup.device)?, pools))
+    }
+
+    fn input_source(&self, setup: &Setup) -> EqSource {
+        let shape = setup.shape(0);
+        EqSource {
+            sides: [self.input.ptr(); 2],
+            component_stride: 0,
+            height: shape.height as i32,
+            width: shape.width as i32,
+            channels: padded(shape.channels) as u32,
+            updated: 0,
+        }
+    }
+
+    fn pool(&self, e: usize) -> &Pool {
+        self.pools[e].as_ref().expect("a max-pool edge has buffers")
+    }
+
+    /// Pre-activations of all layers at the free state, in fp32.
+    pub fn compute_pre_activations(&mut self, setup: &Setup, weights: *const c_void) -> Result<()> {
+        if self.pre_activation_sweep.is_none() {
+            self.pre_activation_sweep = Some(self.plan_pre_activations(setup)?);
+        }
+        let plan = self.pre_activation_sweep.as_ref();
+        let (sweep, up, down) = plan.expect("it was just made");
+        let args = EqRelaxArgs {
+            weights,
+            ..raw_args()
+        };
+        up.iter().try_for_each(|up| up.launch(setup, args))?;
+        down.iter()
+            .try_for_each(|down| kernels::pool_down(&*setup.device, setup.format, down))?;
+        sweep.launch(&*setup.device, args)
+    }
+
+    fn plan_pre_activations(&self, setup: &Setup) -> Result<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)> {
+        let network = &setup.network;
+        let not_updated = |_: usize| false;
+        let mut up = Vec::new();
+        let mut down = Vec::new();
+        for (e, edge) in network.edges().iter().enumerate() {
+            if edge.pre != 0 && Geometry::of(network, e).pooled {
+                up.push(self.plan_pool_up(setup, e, Kind::Free, &not_updated)?);
+                down.push(self.plan_pool_down(setup, e, Kind::Free, &not_updated));
+            }
+        }
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, 1);
+        for l in network.free_layers() {
+            let target = Target {
+                drive: self.drive[l].ptr(),
+                addend: self.addend_of(l),
+                raw: self.pre_activation[l].ptr(),
+                component_stride: self.images * setup.units(l),
+                ..Target::new(setup.shape(l))
+            };
+            self.add_layer(setup, &mut sweep, l, &target, Kind::Free, &not_updated);
+        }
+        // These run outside of the phase, on side 0.
+        for up in &mut up {
+            up.args.phase = std::ptr::null_mut();
+            up.args.within_phase = 0;
+        }
+        for down in &mut down {
+            down.phase = std::ptr::null_mut();
+            down.within_phase = 0;
+        }
+        Ok((sweep.build(&setup.device)?, up, down))
+    }
+
+    fn addend_of(&self, l: usize) -> *const f32 {
+        self.addend[l]
+            .as_ref()
+            .map_or(std::ptr::null(), |b| b.ptr())
+    }
+
+    /// Adds all classes of a free layer with the taps of all its edges to free layers.
+    fn add_layer(
+        &self,
+        setup: &Setup,
+        sweep: &mut SweepBuilder,
+        l: usize,
+        target: &Target,
+        kind: Kind,
+        updated: &dyn Fn(usize) -> bool,
+    ) {
+        let network = &setup.network;
+        for class in classes(network, l) {
+            let mut taps = Vec::new();
+            for (e, edge) in network.edges_into(l) {
+                let g = Geometry::of(network, e);
+                if edge.pre != 0 && !g.pooled {
+                    let source = self.layer_source(setup, edge.pre, kind, updated(edge.pre));
+                    taps.extend(taps_up(e, &g, &class).into_iter().map(|t| (t, source)));
+                }
+            }
+            for (e, edge) in network.edges_out_of(l) {
+                let g = Geometry::of(network, e);
+                let source = if g.pooled {
+                    self.unpooled_source(e, &g)
+                } else {
+                    self.layer_source(setup, edge.post, kind, updated(edge.post))
+                };
+                taps.extend(taps_down(e, &g, &class).into_iter().map(|t| (t, source)));
+            }
+            sweep.add(target, &class, &taps);
+        }
+    }
+
+    fn layer_source(&self, setup: &Setup, l: usize, kind: Kind, updated: bool) -> EqSource {
+        let state = &self.states(kind)[l];
+        let shape = setup.shape(l);
+        EqSource {
+            sides: [state.sides[0].ptr(), state.sides[1].ptr()],
+            component_stride: state.units as u64,
+            height: shape.height as i32,
+            width: shape.width as i32,
+            channels: padded(shape.channels) as u32,
+            updated: u32::from(updated),
+        }
+    }
+
+    fn unpooled_source(&self, e: usize, g: &Geometry) -> EqSource {
+        let pool = self.pool(e);
+        EqSource {
+            sides: [pool.unpooled.ptr(); 2],
+            component_stride: pool.full_units as u64,
+            height: g.full.height as i32,
+            width: g.full.width as i32,
+            channels: padded(g.full.channels) as u32,
+            updated: 0,
+        }
+    }
+
+    fn pool_shape(&self, _pre: usize, g: &Geometry) -> EqPoolArgs {
+        EqPoolArgs {
+            images: self.images as u32,
+            height: g.full.height as u32,
+            width: g.full.width as u32,
+            channels: padded(g.full.channels) as u32,
+            ..EqPoolArgs::default()
+        }
+    }
+
+    fn plan_pool_up(
+        &self,
+        setup: &Setup,
+        e: usize,
+        kind: Kind,
+        updated: &dyn Fn(usize) -> bool,
+    ) -> Result<PoolUp> {
+        let network = &setup.network;
+        let edge = &network.edges()[e];
+        let g = Geometry::of(network, e);
+        let pool = self.pool(e);
+        let free = kind == Kind::Free;
+        let full = if free { &pool.full_free } else { &pool.full };
+        let components = kind.components();
+        let mut convolution =
+            SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
+        let target = Target {
+            raw: full.ptr(),
+            component_stride: pool.full_units,
+            ..Target::new(g.full)
+        };
+        let source = self.layer_source(setup, edge.pre, kind, updated(edge.pre));
+        let taps: Vec<_> = (taps_up(e, &g, &whole(g.full)).into_iter())
+            .map(|tap| (tap, source))
+            .collect();
+        convolution.add(&target, &whole(g.full), &taps);
+        // Several max-pool edges may enter a layer: the first one writes, the others add.
+        let mut pooled = network.edges_into(edge.post);
+        let first = pooled.find(|(o, edge)| edge.pre != 0 && Geometry::of(network, *o).pooled);
+        let pair = kind == Kind::Pair;
+        Ok(PoolUp {
+            convolution: convolution.build(&setup.device)?,
+            args: EqPoolArgs {
+                full: full.ptr(),
+                full_free: if pair {
+                    pool.full_free.ptr()
+                } else {
+                    std::ptr::null()
+                },
+                argmax_free: if pair {
+                    pool.argmax_free.ptr()
+                } else {
+                    std::ptr::null()
+                },
+                argmax: if free {
+                    pool.argmax_free.ptr()
+                } else {
+                    pool.argmax.ptr()
+                },
+                pooled: self.addend_of(edge.post).cast_mut(),
+                phase: self.phase.ptr(),
+                components: components as u32,
+                form: kind.form().code(),
+                accumulate: u32::from(first.is_some_and(|(o, _)| o != e)),
+                within_phase: 1,
+                ..self.pool_shape(edge.pre, &g)
+            },
+        })
+    }
+
+    fn plan_pool_down(
+        &self,
+        setup: &Setup,
+        e: usize,
+        kind: Kind,
+        updated: &dyn Fn(usize) -> bool,
+    ) -> EqPoolArgs {
+        let edge = &setup.network.edges()[e];
+        let g = Geometry::of(&setup.network, e);
+        let pool = self.pool(e);
+        let pair = kind == Kind::Pair;
+        let post = &self.states(kind)[edge.post];
+        EqPoolArgs {
+            argmax_free: if pair {
+                pool.argmax_free.ptr()
+            } else {
+                std::ptr::null()
+            },
+            argmax: if kind == Kind::Free {
+                pool.argmax_free.ptr()
+            } else {
+                pool.argmax.ptr()
+            },
+            post: [post.sides[0].ptr(), post.sides[1].ptr()],
+            post_free: if pair {
+                self.free[edge.post].sides[0].ptr()
+            } else {
+                std::ptr::null()
+            },
+            unpooled: pool.unpooled.ptr(),
+            phase: self.phase.ptr(),
+            components: kind.components() as u32,
+            form: kind.form().code(),
+            updated: u32::from(updated(edge.post)),
+            within_phase: 1,
+            ..self.pool_shape(edge.pre, &g)
+        }
+    }
+
+    /// Position in `self.iterations` of the plan for a mode, made when it is first asked for.
+    fn iteration(&mut self, setup: &Setup, mode: Mode, kind: Kind) -> Result<usize> {
+        if let Some(found) = (self.iterations.iter()).position(|(key, _)| *key == (mode, kind)) {
+            return Ok(found);
+        }
+        let plan = self.plan_iteration(setup, mode, kind)?;
+        if self.changes.as_ref().is_none_or(|b| b.len() < plan.changes) {
+            self.changes = Some(Buffer::new(&setup.device, plan.changes)?);
+        }
+        self.iterations.push(((mode, kind), plan));
+        Ok(self.iterations.len() - 1)
+    }
+
+    fn plan_iteration(&self, setup: &Setup, mode: Mode, kind: Kind) -> Result<Iteration> {
+        let network = &setup.network;
+        let order = network.update_groups(mode);
+        let group_of = |l: usize| order.iter().position(|group| group.contains(&l));
+        let pooled_edges: Vec<usize> = (network.edges().iter().enumerate())
+            .filter(|(e, edge)| edge.pre != 0 && Geometry::of(network, *e).pooled)
+            .map(|(e, _)| e)
+            .collect();
+        let mut prelude = Vec::new();
+        for &e in &pooled_edges {
+            let edge = &network.edges()[e];
+            // The way down then uses the maxima that the way up found in the iteration before.
+            if group_of(edge.pre) < group_of(edge.post) {
+                prelude.push(self.plan_pool_up(setup, e, kind, &|_| false)?);
+            }
+        }
+        let mut groups = Vec::new();
+        let mut changes = 0;
+        for (g, group) in order.iter().enumerate() {
+            let updated = |l: usize| group_of(l).is_some_and(|of| of < g);
+            let mut refresh = Vec::new();
+            let mut unpool = Vec::new();
+            for &e in &pooled_edges {
+                let edge = &network.edges()[e];
+                if group.contains(&edge.post) {
+                    refresh.push(self.plan_pool_up(setup, e, kind, &updated)?);
+                }
+                if group.contains(&edge.pre) {
+                    unpool.push(self.plan_pool_down(setup, e, kind, &updated));
+                }
+            }
+            let mut sweep =
+                SweepBuilder::new(&setup.layout, setup.relax, self.images, kind.components());
+            for &l in group {
+                let target = self.update_target(setup, l, kind);
+                self.add_layer(setup, &mut sweep, l, &target, kind, &updated);
+            }
+            let sweep = sweep.build(&setup.device)?;
+            groups.push(Group {
+                has_output: group.contains(&network.output_index()),
+                refresh,
+                unpool,
+                first_change: changes,
+                sweep,
+            });
+            changes += groups[g].sweep.tiles();
+        }
+        Ok(Iteration {
+            prelude,
+            groups,
+            changes,
+        })
+    }
+
+    fn update_target(&self, setup: &Setup, l: usize, kind: Kind) -> Target {
+        let state = &self.states(kind)[l];
+        let bounds = setup.network.layers()[l].activation.bounds();
+        let pair = kind == Kind::Pair;
+        Target {
+            drive: if pair {
+                self.pre_activation[l].ptr()
+            } else {
+                self.drive[l].ptr()
+            },
+            addend: self.addend_of(l),
+            origin: if pair {
+                self.free[l].sides[0].ptr()
+            } else {
+                std::ptr::null()
+            },
+            sides: [state.sides[0].ptr(), state.sides[1].ptr()],
+            component_stride: state.units,
+            bounds: bounds.map_or((f32::NEG_INFINITY, f32::INFINITY), |(low, high)| {
+                (low as f32, high as f32)
+            }),
+            nudge: if l == setup.network.output_index() && kind != Kind::Free {
+                self.nudge.ptr()
+            } else {
+                std::ptr::null()
+            },
+            ..Target::new(setup.shape(l))
+        }
+    }
+
+    /// Runs a phase to its end; the states of its kind are on side 0 before and after.
+    pub fn run_phase(&mut self, setup: &Setup, phase: &Phase) -> Result<EqPhase> {
+        let &Phase {
+            mode,
+            kind,
+            iterations,
+            start,
+            weights,
+            nudging,
+        } = phase;
+        let device = &*setup.device;
+        let plan = self.iteration(setup, mode, kind)?;
+        self.phase.write(&[start])?;
+        let changes = self.changes.as_ref().expect("a plan has changes");
+        let plan = &self.iterations[plan].1;
+        let args = EqRelaxArgs {
+            weights,
+            phase: self.phase.ptr(),
+            form: kind.form().code(),
+            within_phase: 1,
+            ..EqRelaxArgs::default()
+        };
+        let output = &self.states(kind)[setup.network.output_index()];
+        let classes = setup.network.classes();
+        let nudge = nudging.map(|nudging| EqNudgeArgs {
+            origin: self.free[setup.network.output_index()].sides[0].ptr(),
+            sides: [output.sides[0].ptr(), output.sides[1].ptr()],
+            nudge: self.nudge.ptr(),
+            labels: self.labels.ptr(),
+            phase: self.phase.ptr(),
+            images: self.images as u32,
+            channels: padded(classes) as u32,
+            classes: classes as u32,
+            form: kind.form().code(),
+            cost: nudging.cost,
+            strengths: nudging.strengths,
+            padding: 0,
+        });
+        let raw = EqRelaxArgs {
+            form: EQ_FORM_RAW,
+            ..args
+        };
+        for up in &plan.prelude {
+            up.launch(setup, raw)?;
+        }
+        device.repeat(iterations, &mut || {
+            for group in &plan.groups {
+                group
+                    .refresh
+                    .iter()
+                    .try_for_each(|up| up.launch(setup, raw))?;
+                for down in &group.unpool {
+                    kernels::pool_down(device, setup.format, down)?;
+                }
+                if let Some(nudge) = nudge.as_ref().filter(|_| group.has_output) {
+                    kernels::nudge(device, setup.format, nudge)?;
+                }
+                let args = EqRelaxArgs {
+                    changes: changes.at(group.first_change),
+                    ..args
+                };
+                group.sweep.launch(device, args)?;
+            }
+            let advance = EqAdvanceArgs {
+                changes: changes.ptr(),
+                phase: self.phase.ptr(),
+                growth: SAFEGUARD_GROWTH,
+                negligible: SAFEGUARD_NEGLIGIBLE,
+                settling: SAFEGUARD_SETTLING,
+                count: plan.changes as u32,
+            };
+            kernels::advance_phase(device, &advance)
+        })?;
+        let end = self.phase.read()?[0];
+        if end.iterations % 2 == 1 {
+            for state in &self.states(kind)[1..] {
+                let bytes = state.sides[0].len();
+                state.sides[0].copy_from(0, &state.sides[1], 0, bytes)?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// The update of one layer alone, once its states exist: for measurements.
+    pub fn layer_sweep(&self, setup: &Setup, l: usize, kind: Kind) -> Result<Sweep> {
+        let components = kind.components();
+        let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
+        let target = self.update_target(setup, l, kind);
+        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| false);
+        sweep.build(&setup.device)
+    }
+
+    /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
+    /// states at the convolutions' resolution.
+    pub fn unpool_for_gradient(&self, setup: &Setup, weights: *const c_void) -> Result<()> {
+        let network = &setup.network;
+        let states = self.states(Kind::Pair);
+        for (e, edge) in network.edges().iter().enumerate() {
+            let g = Geometry::of(network, e);
+            if !g.pooled {
+                continue;
+            }
+            let pool = self.pool(e);
+            let post = &states[edge.post];
+            let down = EqPoolArgs {
+                components: 2,
+                unpooled: pool.unpooled.ptr(),
+                ..self.pool_shape(edge.pre, &g)
+            };
+            if edge.pre == 0 {
+                // The image is the same in both states, and so are its maxima.
+                for component in 0..2 {
+                    let args = EqPoolArgs {
+                        form: EQ_FORM_STATES,
+                        components: 1,
+                        argmax: pool.argmax_free.ptr(),
+                        post: [post.component(1, component, setup.format); 2]
+                            .map(|p: *mut c_void| p.cast_const()),
+                        unpooled: pool
+                            .unpooled
+                            .at(component * pool.full_units * setup.format.bytes()),
+                        ..down
+                    };
+                    kernels::pool_down(&*setup.device, setup.format, &args)?;
+                }
+                continue;
+            }
+            let mut convolution = SweepBuilder::new(&setup.layout, setup.relax, self.images, 2);
+            let target = Target {
+                raw: pool.full.ptr(),
+                component_stride: pool.full_units,
+                ..Target::new(g.full)
+            };
+            let mut source = self.layer_source(setup, edge.pre, Kind::Pair, false);
+            source.sides = [source.sides[1]; 2];
+            let taps: Vec<_> = (taps_up(e, &g, &whole(g.full)).into_iter())
+                .map(|tap| (tap, source))
+                .collect();
+            convolution.add(&target, &whole(g.full), &taps);
+            let up = PoolUp {
+                convolution: convolution.build(&setup.device)?,
+                args: EqPoolArgs {
+                    full: pool.full.ptr(),
+                    argmax: pool.argmax.ptr(),
+                    components: 2,
+                    form: EQ_FORM_PAIR,
+                    ..self.pool_shape(edge.pre, &g)
+                },
+            };
+            let args = EqRelaxArgs {
+                weights,
+                ..raw_args()
+            };
+            up.launch(setup, args)?;
+            let args = EqPoolArgs {
+                form: EQ_FORM_PAIR,
+                argmax: pool.argmax.ptr(),
+                post: [post.sides[1].ptr(); 2].map(|p: *mut c_void| p.cast_const()),
+                ..down
+            };
+            kernels::pool_down(&*setup.device, setup.format, &args)?;
+            // The tables must outlive the launch.
+            setup.device.synchronize()?;
+        }
+        Ok(())
+    }
+}
+
+/// A phase as the device runs it.
+pub struct Phase {
+    pub mode: Mode,
+    pub kind: Kind,
+    pub iterations: usize,
+    /// omega, tolerance and what the safeguard starts from
+    pub start: EqPhase,
+    pub weights: *const c_void,
+    pub nudging: Option<PhaseNudging>,
+}
+
+/// Nudging of a phase, as `kernels/cost.cu` takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseNudging {
+    pub cost: u32,
+    /// of the two states; of a pair mean and half-difference of the two
+    pub strengths: [f32; 2],
+}
+
+fn raw_args() -> EqRelaxArgs {
+    EqRelaxArgs {
+        form: EQ_FORM_RAW,
+        ..EqRelaxArgs::default()
+    }
+}
+
+impl PoolUp {
+    fn launch(&self, setup: &Setup, args: EqRelaxArgs) -> Result<()> {
+        let args = EqRelaxArgs {
+            form: EQ_FORM_RAW,
+            ..args
+        };
+        self.convolution.launch(&*setup.device, args)?;
+        kernels::pool_up(&*setup.device, &self.args)
+    }
+}
+
+impl Pool {
+    fn new(setup: &Setup, e: usize, images: usize) -> Result<Option<Self>> {
+        let g = Geometry::of(&setup.network, e);
+        if !g.pooled {
+            return Ok(None);
+        }
+        let device = &setup.device;
+        let full_units = images * padded_units(g.full);
+        let pooled = images * setup.units(setup.network.edges()[e].post);
+        Ok(Some(Self {
+            full_units,
+            full_free: Buffer::new(device, full_units)?,
+            argmax_free: Buffer::new(device, pooled)?,
+            full: Buffer::new(device, 2 * full_units)?,
+            argmax: Buffer::new(device, 2 * pooled)?,
+            // Zeros, because pooling drops a last odd row or column, and nothing ever writes there.
+            unpooled: Buffer::zeros(device, 2 * full_units * setup.format.bytes())?,
+        }))
+    }
+}

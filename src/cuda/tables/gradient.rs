@@ -1,0 +1,229 @@
+//! Tables of a gradient: tiles of the weight products, row blocks of the sums over pixels, and how both are gathered.
+
+use super::geometry::Geometry;
+use super::layout::{Layout, padded};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{self, Format, Relax, WeightGrad};
+use anyhow::Result;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// Blocks that an edge's product is cut into at least, where it has enough pixels: two for each multiprocessor of a large
+/// GPU. A constant, so that sums are cut in the same way on every device.
+const BLOCKS_PER_EDGE: usize = 264;
+/// Fewest pixels that a block sums over: below, writing and gathering its sums costs more than making them.
+const PIXELS_PER_SPLIT: usize = 512;
+/// Rows that a block of a sum over rows adds up.
+const ROWS_PER_SPLIT: usize = 256;
+
+/// Where the gradient of one parameter tensor comes from.
+pub enum Part {
+    /// a weight: products of what its edge joins, summed over pixels
+    Products(Products),
+    /// a sum over rows of as many channels as the tensor has, in the operand format
+    Rows { rows: *const c_void, count: usize },
+    /// another kernel writes it to [`GradientPlan::slot`]
+    Written,
+    /// there is none
+    Zero,
+}
+
+/// `dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post`, where `d` lies `stride` elements after `m`.
+pub struct Products {
+    pub geometry: Geometry,
+    pub pre: *const c_void,
+    pub pre_stride: usize,
+    pub post: *const c_void,
+    pub post_stride: usize,
+    /// only the first product
+    pub one: bool,
+}
+
+pub struct GradientPlan {
+    grad: WeightGrad,
+    format: Format,
+    images: usize,
+    edges: Buffer<EqGradEdge>,
+    tiles: Buffer<EqGradTile>,
+    row_tiles: Buffer<EqBiasTile>,
+    blocks: Buffer<EqGatherBlock>,
+    workspace: Buffer<f32>,
+    /// where each tensor's sums begin in the workspace
+    slots: Vec<usize>,
+    squares: Buffer<f64>,
+    pub norm: Buffer<f64>,
+}
+
+impl GradientPlan {
+    /// One part for each tensor of the layout.
+    pub fn new(
+        device: &Arc<dyn Device>,
+        layout: &Layout,
+        (format, relax): (Format, Relax),
+        images: usize,
+        parts: &[Part],
+    ) -> Result<Self> {
+        let grad = WeightGrad::choose(relax);
+        let mut edges = Vec::new();
+        let mut tiles = Vec::new();
+        let mut row_tiles = Vec::new();
+        let mut blocks = Vec::new();
+        let mut slots = Vec::new();
+        let mut workspace = 0;
+        assert_eq!(parts.len(), layout.tensors(), "one part for each tensor");
+        for (tensor, part) in parts.iter().enumerate() {
+            let length = layout.length(tensor);
+            let splits = match part {
+                Part::Products(products) => {
+                    let edge = edges.len() as u32;
+                    edges.push(products.edge());
+                    products.divide(grad, images, edge, workspace, &mut tiles)
+                }
+                &Part::Rows { rows, count } => {
+                    for (split, first) in (0..count).step_by(ROWS_PER_SPLIT).enumerate() {
+                        row_tiles.push(EqBiasTile {
+                            half: rows,
+                            rows: count as u64,
+                            first_row: first as u64,
+                            out: (workspace + split * length) as u64,
+                            channels: length as u32,
+                            row_count: ROWS_PER_SPLIT.min(count - first) as u32,
+                        });
+                    }
+                    count.div_ceil(ROWS_PER_SPLIT)
+                }
+                Part::Written => 1,
+                Part::Zero => 0,
+            };
+            slots.push(workspace);
+            let block = EQ_PARAMETER_BLOCK as usize;
+            for first in (0..length).step_by(block) {
+                blocks.push(EqGatherBlock {
+                    from: (workspace + first) as u64,
+                    stride: length as u64,
+                    splits: splits as u32,
+                    count: block.min(length - first) as u32,
+                });
+            }
+            workspace += splits * length;
+        }
+        assert_eq!(blocks.len(), layout.blocks());
+        Ok(Self {
+            grad,
+            format,
+            images,
+            edges: Buffer::from_slice(device, &edges)?,
+            tiles: Buffer::from_slice(device, &tiles)?,
+            row_tiles: Buffer::from_slice(device, &row_tiles)?,
+            squares: Buffer::new(device, blocks.len())?,
+            blocks: Buffer::from_slice(device, &blocks)?,
+            workspace: Buffer::new(device, workspace)?,
+            slots,
+            norm: Buffer::new(device, 1)?,
+        })
+    }
+
+    /// Where the gradient of a tensor that is [`Part::Written`] goes.
+    pub fn slot(&self, tensor: usize) -> *mut f32 {
+        self.workspace.at(self.slots[tensor])
+    }
+
+    /// Writes the gradient, scaled, and its norm.
+    pub fn run(&self, device: &dyn Device, scale: f32, gradient: &Buffer<f32>) -> Result<()> {
+        let args = EqGradArgs {
+            edges: self.edges.ptr(),
+            tiles: self.tiles.ptr(),
+            workspace: self.workspace.ptr(),
+            images: self.images as u32,
+            padding: 0,
+        };
+        self.grad.launch(device, self.tiles.len(), &args)?;
+        let args = EqBiasArgs {
+            tiles: self.row_tiles.ptr(),
+            workspace: self.workspace.ptr(),
+        };
+        kernels::bias_grad(device, self.format, self.row_tiles.len(), &args)?;
+        let args = EqGatherArgs {
+            blocks: self.blocks.ptr(),
+            workspace: self.workspace.ptr(),
+            gradient: gradient.ptr(),
+            squares: self.squares.ptr(),
+            scale,
+            padding: 0,
+        };
+        kernels::gather_gradient(device, self.blocks.len(), &args)?;
+        let args = EqNormArgs {
+            squares: self.squares.ptr(),
+            norm: self.norm.ptr(),
+            count: self.squares.len() as u32,
+            padding: 0,
+        };
+        kernels::gradient_norm(device, &args)
+    }
+}
+
+impl Products {
+    fn edge(&self) -> EqGradEdge {
+        let g = &self.geometry;
+        EqGradEdge {
+            pre: self.pre,
+            post: self.post,
+            pre_stride: self.pre_stride as u64,
+            post_stride: self.post_stride as u64,
+            products: if self.one { 1 } else { 2 },
+            pre_channels: padded(g.pre.channels) as u32,
+            post_channels: padded(g.full.channels) as u32,
+            pre_height: g.pre.height as i32,
+            pre_width: g.pre.width as i32,
+            post_height: g.full.height as i32,
+            post_width: g.full.width as i32,
+            stride_y: g.stride[0] as i32,
+            stride_x: g.stride[1] as i32,
+            padding: 0,
+        }
+    }
+
+    /// Cuts the product into tiles, whose sums go to the workspace from `out` on; returns the number of splits.
+    fn divide(
+        &self,
+        grad: WeightGrad,
+        images: usize,
+        edge: u32,
+        out: usize,
+        tiles: &mut Vec<EqGradTile>,
+    ) -> usize {
+        let g = &self.geometry;
+        let (post_tile, pre_tile) = grad.tile();
+        let (post_channels, pre_channels) = (padded(g.full.channels), padded(g.pre.channels));
+        let pixels = images * g.full.pixels();
+        let squares =
+            g.taps() * post_channels.div_ceil(post_tile) * pre_channels.div_ceil(pre_tile);
+        let splits = BLOCKS_PER_EDGE
+            .div_ceil(squares)
+            .min(pixels.div_ceil(PIXELS_PER_SPLIT));
+        let per_split = pixels.div_ceil(splits);
+        for (split, first_pixel) in (0..pixels).step_by(per_split).enumerate() {
+            for tap in 0..g.taps() {
+                let [offset_y, offset_x] = g.tap_offset(tap);
+                let slab = (split * g.taps() + tap) * post_channels * pre_channels;
+                for first_post in (0..post_channels).step_by(post_tile) {
+                    for first_pre in (0..pre_channels).step_by(pre_tile) {
+                        tiles.push(EqGradTile {
+                            edge,
+                            offset_y,
+                            offset_x,
+                            first_post: first_post as u32,
+                            first_pre: first_pre as u32,
+                            first_pixel: first_pixel as u32,
+                            pixels: per_split.min(pixels - first_pixel) as u32,
+                            padding: 0,
+                            out: (out + slab) as u64,
+                        });
+                    }
+                }
+            }
+        }
+        pixels.div_ceil(per_split)
+    }
+}

@@ -1,0 +1,6 @@
+//! What a launch reads: a network as taps, tiles and places in memory.
+
+pub mod geometry;
+pub mod gradient;
+pub mod layout;
+pub mod sweep;

@@ -1,0 +1,243 @@
+//! A sweep: one launch that computes the pre-activations of some layers and does something with them.
+//!
+//! This is where a network description becomes the tables that the kernels read.
+
+use super::geometry::{Class, Tap};
+use super::layout::{Layout, padded};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{Relax, TileShape};
+use crate::network::Shape;
+use anyhow::Result;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+/// What an update makes of its pre-activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// one state, or two side by side
+    States,
+    /// the pair of sum and difference
+    Pair,
+}
+
+impl Form {
+    pub fn code(self) -> u32 {
+        match self {
+            Self::States => EQ_FORM_STATES,
+            Self::Pair => EQ_FORM_PAIR,
+        }
+    }
+}
+
+/// A layer (or a convolution before pooling) as the target of a sweep: pointers to what its epilogue needs.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub shape: Shape,
+    pub bias: *const f32,
+    pub drive: *const f32,
+    pub addend: *const f32,
+    pub nudge: *const f32,
+    pub origin: *const c_void,
+    pub sides: [*mut c_void; 2],
+    pub raw: *mut f32,
+    pub component_stride: usize,
+    pub bounds: (f32, f32),
+}
+
+impl Target {
+    /// Nothing but a shape.
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            bias: std::ptr::null(),
+            drive: std::ptr::null(),
+            addend: std::ptr::null(),
+            nudge: std::ptr::null(),
+            origin: std::ptr::null(),
+            sides: [std::ptr::null_mut(); 2],
+            raw: std::ptr::null_mut(),
+            component_stride: 0,
+            bounds: (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+}
+
+/// Collects targets, then becomes a [`Sweep`].
+pub struct SweepBuilder<'a> {
+    layout: &'a Layout,
+    relax: Relax,
+    images: usize,
+    components: usize,
+    sources: Vec<EqSource>,
+    targets: Vec<EqTarget>,
+    taps: Vec<EqTap>,
+    extents: Vec<Extent>,
+}
+
+/// What a target has to be divided into tiles.
+struct Extent {
+    /// of all images
+    pixels: usize,
+    channels: usize,
+    /// cost of an output unit: products
+    depth: usize,
+}
+
+impl Extent {
+    fn tiles(&self, shape: TileShape, components: usize) -> usize {
+        self.pixels.div_ceil(shape.rows / components) * self.channels.div_ceil(shape.channels)
+    }
+}
+
+impl<'a> SweepBuilder<'a> {
+    pub fn new(layout: &'a Layout, relax: Relax, images: usize, components: usize) -> Self {
+        Self {
+            layout,
+            relax,
+            images,
+            components,
+            sources: Vec::new(),
+            targets: Vec::new(),
+            taps: Vec::new(),
+            extents: Vec::new(),
+        }
+    }
+
+    /// Adds the pixels of one class of a target, with its taps and the source of each.
+    pub fn add(&mut self, target: &Target, class: &Class, taps: &[(Tap, EqSource)]) {
+        let channels = padded(target.shape.channels);
+        let first_tap = self.taps.len() as u32;
+        let mut depth = 0;
+        for (tap, source) in taps {
+            let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
+            depth += source.channels as usize;
+            let source = self.source(source);
+            self.taps.push(EqTap {
+                source,
+                weight: weight as u32,
+                pitch: pitch as u32,
+                downwards: u32::from(tap.downwards),
+                step_y: tap.step[0],
+                step_x: tap.step[1],
+                offset_y: tap.offset[0],
+                offset_x: tap.offset[1],
+            });
+        }
+        self.targets.push(EqTarget {
+            bias: target.bias,
+            drive: target.drive,
+            addend: target.addend,
+            nudge: target.nudge,
+            origin: target.origin,
+            sides: target.sides,
+            raw: target.raw,
+            component_stride: target.component_stride as u64,
+            first_tap,
+            taps: taps.len() as u32,
+            height: target.shape.height as i32,
+            width: target.shape.width as i32,
+            channels: channels as u32,
+            live_channels: target.shape.channels as u32,
+            class_height: class.size[0] as i32,
+            class_width: class.size[1] as i32,
+            origin_y: class.origin[0] as i32,
+            origin_x: class.origin[1] as i32,
+            step_y: class.step[0] as i32,
+            step_x: class.step[1] as i32,
+            low: target.bounds.0,
+            high: target.bounds.1,
+        });
+        self.extents.push(Extent {
+            pixels: self.images * class.size[0] * class.size[1],
+            channels,
+            depth,
+        });
+    }
+
+    /// Index of a source, which many taps share.
+    fn source(&mut self, source: &EqSource) -> u32 {
+        let same =
+            |other: &EqSource| other.sides == source.sides && other.updated == source.updated;
+        let found = self.sources.iter().position(same);
+        found.unwrap_or_else(|| {
+            self.sources.push(*source);
+            self.sources.len() - 1
+        }) as u32
+    }
+
+    pub fn build(mut self, device: &Arc<dyn Device>) -> Result<Sweep> {
+        let tiles = |shape| -> usize {
+            let each = self.extents.iter().map(|e| e.tiles(shape, self.components));
+            each.sum()
+        };
+        // A launch of few large tiles leaves multiprocessors idle: small layers take smaller ones.
+        if tiles(self.relax.tile()) < device.multiprocessors() {
+            self.relax = self.relax.finer();
+        }
+        // The heaviest first: small tiles then fill the gaps that large ones leave at the end.
+        let mut order: Vec<usize> = (0..self.extents.len()).collect();
+        order.sort_by_key(|&target| std::cmp::Reverse(self.extents[target].depth));
+        let tiles: Vec<EqTile> = order.into_iter().flat_map(|t| self.divide(t)).collect();
+        Ok(Sweep {
+            relax: self.relax,
+            components: self.components,
+            images: self.images,
+            count: tiles.len(),
+            tiles: Buffer::from_slice(device, &tiles)?,
+            targets: Buffer::from_slice(device, &self.targets)?,
+            taps: Buffer::from_slice(device, &self.taps)?,
+            sources: Buffer::from_slice(device, &self.sources)?,
+        })
+    }
+}
+
+impl SweepBuilder<'_> {
+    /// The tiles of a target, those of the same pixels next to each other.
+    fn divide(&self, target: usize) -> impl Iterator<Item = EqTile> {
+        let TileShape { rows, channels } = self.relax.tile();
+        let extent = &self.extents[target];
+        let columns = (0..extent.channels).step_by(channels);
+        (0..extent.pixels)
+            .step_by(rows / self.components)
+            .flat_map(move |first_pixel| {
+                columns.clone().map(move |first_channel| EqTile {
+                    target: target as u32,
+                    first_pixel: first_pixel as u32,
+                    first_channel: first_channel as u32,
+                })
+            })
+    }
+}
+
+/// Tables of one launch, in device memory.
+pub struct Sweep {
+    relax: Relax,
+    components: usize,
+    images: usize,
+    count: usize,
+    tiles: Buffer<EqTile>,
+    targets: Buffer<EqTarget>,
+    taps: Buffer<EqTap>,
+    sources: Buffer<EqSource>,
+}
+
+impl Sweep {
+    pub fn tiles(&self) -> usize {
+        self.count
+    }
+
+    /// Launches; `args` brings everything but the tables.
+    pub fn launch(&self, device: &dyn Device, args: EqRelaxArgs) -> Result<()> {
+        let args = EqRelaxArgs {
+            tiles: self.tiles.ptr(),
+            targets: self.targets.ptr(),
+            taps: self.taps.ptr(),
+            sources: self.sources.ptr(),
+            images: self.images as u32,
+            ..args
+        };
+        self.relax
+            .launch(device, self.components, self.count, &args)
+    }
+}
