@@ -130,6 +130,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     );
 
     use_threads(&config)?;
+    interrupt::install()?;
     let data = load_data(&config)?;
     let images = match args.on {
         Images::Test => data.test,
@@ -149,7 +150,6 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             learner.describe()
         ));
     }
-    interrupt::install()?;
     let loader = loader(&config, images, false);
     let evaluation = evaluate(
         &mut learner,

@@ -20,10 +20,11 @@ mod statistics;
 mod table;
 mod train;
 
-use crate::data::{Loader, LoaderOptions, Splits};
+use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
 use crate::output::{self, complain};
 use crate::parity::{self, ParityArgs};
-use crate::run::{Config, UsageError};
+use crate::run::{Config, UsageError, interrupt};
+use crate::shown::shown_line;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -174,7 +175,7 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    shown_line(&lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Sizes the pool of threads that the CPU backend computes on.
@@ -190,7 +191,11 @@ fn use_threads(config: &Config) -> Result<()> {
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    let mut splits = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load()?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }
@@ -216,6 +221,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }
