@@ -7,7 +7,9 @@ use eqprop_cuda::data::{Batch, DatasetName, Source, load, normalize};
 use eqprop_cuda::diagnose::{agreement, true_gradient};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
-use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::phase::{
+    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use ndarray::Array4;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -61,6 +63,7 @@ fn main() -> anyhow::Result<()> {
                     beta,
                     variant,
                     form,
+                    output: OutputCondition::Nudged,
                 },
                 COST,
                 &relaxation(200),

@@ -3,15 +3,12 @@
 //!     cargo run --release --example 04_train
 
 use eqprop_cuda::cpu::{self, Precision};
-use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Source, load};
+use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Shard, Source, load};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
-use eqprop_cuda::phase::{
-    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
-};
+use eqprop_cuda::phase::*;
 use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 
 const NAME: DatasetName = DatasetName::FashionMnistMini;
@@ -34,6 +31,7 @@ fn loader(dataset: Dataset, shuffle: bool) -> Loader {
         seed: 0,
         threads: 1,
         prefetch: 2,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }
@@ -52,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     let training = loader(data.train.truncated(1000), true);
     let test = loader(data.test, false);
 
-    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let network = NetworkDescription::from_toml(NETWORK)?.build(ActivationKind::Relu6, &mut rng)?;
     let mut backend = cpu::backend(&network, Precision::Fp32);
     backend.set_parameters(&initialise(&network, 0))?;
@@ -71,8 +69,8 @@ fn main() -> anyhow::Result<()> {
         for batch in test.epoch(0, 0) {
             backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
             backend.free_phase(&relaxation(15))?;
-            let answers = backend.outcome(COST)?.prediction;
-            let pairs = answers.iter().zip(&batch.labels);
+            let outcome = backend.outcome(COST)?;
+            let pairs = outcome.prediction.iter().zip(&batch.labels);
             wrong += pairs.filter(|(answer, label)| answer != label).count();
         }
         let error = wrong as f64 / test.examples() as f64;

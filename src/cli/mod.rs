@@ -8,18 +8,25 @@ mod check_gradients;
 mod compare;
 mod eval;
 mod export;
+mod figure;
 mod import;
 mod info;
+mod list;
 mod manual;
 mod plot;
 mod progress;
+mod report;
+mod runs;
+mod statistics;
+mod table;
 mod train;
 
 use crate::config::{Config, UsageError};
-use crate::data::{Loader, LoaderOptions, Splits};
-use crate::output::say;
-use crate::output::{self, complain};
+use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::output::{self, complain, say};
 use crate::parity::{self, ParityArgs};
+use crate::run::interrupt;
+use crate::shown::shown_line;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -39,7 +46,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    List(list::ListArgs),
     Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
     Plot(plot::PlotArgs),
     CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
@@ -89,7 +98,9 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::List(args) => list::run(&args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Plot(args) => plot::run(args),
         Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),
@@ -166,7 +177,7 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    shown_line(&lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Sizes the pool of threads that the CPU backend computes on.
@@ -182,7 +193,11 @@ fn use_threads(config: &Config) -> Result<()> {
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    let mut splits = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load()?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }
@@ -208,6 +223,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }

@@ -5,7 +5,7 @@ use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
 use crate::learn;
-use crate::run::{Checkpoint, Ending, RunFolder, Trainer, interrupt};
+use crate::run::{Checkpoint, Ending, Environment, RunFolder, Trainer, interrupt};
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -83,6 +83,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
 
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
+    interrupt::install()?;
     // Before any download: the device may be missing.
     let mut rule = learn::of(run.config.algorithm).rule(&run.config, &run.network)?;
     let data = load_data(&run.config)?;
@@ -106,6 +107,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
+    let environment = Environment::now(rule.describe(), &data);
     let path = folder.path().to_path_buf();
     let epochs = run.position.epoch;
     let names = Names::new(&run.network, run.names()?.parameters);
@@ -116,6 +118,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
             return Err(error);
         }
     };
+    folder.save_environment(&environment)?;
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;
@@ -129,7 +132,6 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.train, true),
         loader(&run.config, data.test, false),
     );
-    interrupt::install()?;
     let mut observer = (tracking, Printer::default());
     let interrupted = &interrupt::requested;
     let trainer = Trainer::new(run, &mut *rule, loaders, folder, &mut observer, interrupted)?;

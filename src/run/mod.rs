@@ -5,6 +5,7 @@
 
 pub mod atomic;
 mod checkpoint;
+mod environment;
 mod evaluate;
 mod folder;
 pub mod interrupt;
@@ -15,6 +16,7 @@ mod trainer;
 
 pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
+pub use environment::Environment;
 pub use evaluate::{Evaluation, evaluate};
 pub use folder::RunFolder;
 pub use metrics::{Measures, Record, Tally};
