@@ -10,6 +10,7 @@ use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
 };
+use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use rand::RngExt;
 
@@ -252,4 +253,21 @@ fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {
         direct < 0.999,
         "direct phases should have lost it: {direct}"
     );
+}
+
+#[test]
+fn an_empty_state_to_start_from_is_refused() {
+    let network = small_network(&mut rng(3));
+    let mut backend = backend(&network, Precision::Fp64);
+    let of_layer = |l: usize, images: usize| {
+        let shape = network.layers()[l].shape;
+        ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]))
+    };
+    for empty in [ArrayD::zeros(IxDyn(&[0])), of_layer(1, 0)] {
+        let mut state: Vec<_> = network.free_layers().map(|l| of_layer(l, 2)).collect();
+        backend.set_kept_state(Some(state.clone())).unwrap();
+        state[0] = empty;
+        let error = backend.set_kept_state(Some(state)).unwrap_err().to_string();
+        assert!(error.contains("layer 1 is empty"), "{error}");
+    }
 }
