@@ -20,6 +20,7 @@ pub mod feedforward;
 pub mod learn;
 pub mod network;
 pub mod optim;
+pub mod output;
 pub mod parity;
 pub mod phase;
 pub mod plot;

@@ -15,6 +15,7 @@ mod plot;
 mod train;
 
 use crate::data::{Loader, LoaderOptions, Splits};
+use crate::output::{self, complain};
 use crate::parity::{self, ParityArgs};
 use crate::run::{Config, UsageError};
 use anyhow::{Context, Result};
@@ -54,10 +55,19 @@ pub fn main() -> ExitCode {
     // A panic is a mistake in this program; whoever meets it gets a line to report, not a backtrace.
     std::panic::set_hook(Box::new(|panic| {
         let text = one_line(&panic.to_string());
-        eprintln!("error: internal error, please report it: {text}");
+        complain(format_args!(
+            "error: internal error, please report it: {text}"
+        ));
     }));
     ignore_file_size_signal();
-    std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE))
+    let code = std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE));
+    match output::failure() {
+        Some(error) if code == ExitCode::SUCCESS => {
+            complain(format_args!("error: cannot write to stdout: {error}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => code,
+    }
 }
 
 /// A limit on the size of files (`ulimit -f`) then is an error of the write, as a full disk is, not the end of the process.
@@ -95,7 +105,7 @@ fn dispatch() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", one_line(&format!("{error:#}")));
+        complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
         ExitCode::from(if error.is::<UsageError>() {
             EXIT_USAGE
         } else {
@@ -133,8 +143,7 @@ fn accept_snake_case(command: clap::Command) -> clap::Command {
 fn explain_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has gone away needs no help.
-            let _ = error.print();
+            output::keep(error.print());
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -148,7 +157,10 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
                 .split("\nFor more information")
                 .next()
                 .unwrap_or_default();
-            eprintln!("{} (--help lists the options)", one_line(text));
+            complain(format_args!(
+                "{} (--help lists the options)",
+                one_line(text)
+            ));
             ExitCode::from(EXIT_USAGE)
         }
     }

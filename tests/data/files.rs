@@ -1,7 +1,6 @@
 //! Datasets are found in the usual places, read correctly, and bad files get an error that names them.
 
 use std::fs;
-use std::path::Path;
 
 use crate::support::data::*;
 use eqprop_cuda::data::{DataError, DatasetName, Plan, Source, Splits, load};
@@ -385,22 +384,6 @@ fn a_part_of_someones_own_files_is_not_mixed_with_others() {
         only(FashionMnist, folder.path()).load(),
         &[folder.path().to_str().unwrap(), TEST_LABELS, "missing"],
     );
-}
-
-#[test]
-fn the_systems_fashion_mnist_is_the_published_one_if_installed() {
-    let plan = Plan {
-        data_dir: None,
-        system: vec!["/usr/share/datasets".into()],
-        ..only(FashionMnist, Path::new("/nonexistent"))
-    };
-    if !Path::new("/usr/share/datasets/fashion-mnist").is_dir() {
-        return;
-    }
-    let splits = plan.load().unwrap();
-    assert_eq!((splits.train.len(), splits.test.len()), (60_000, 10_000));
-    let mini = load(FashionMnistMini, &Source::default()).unwrap();
-    assert_eq!(mini.train.image(0), splits.train.image(0));
 }
 
 #[test]

@@ -116,16 +116,24 @@ fn without_shuffling_the_order_is_that_of_the_dataset() {
     assert!(labels.iter().enumerate().all(|(i, &label)| label == i % 10));
 }
 
+/// Order and augmentation each, with the other switched off.
 #[test]
-fn epochs_and_seeds_differ_and_repeat() {
-    let first = epoch(options(2), 0, 0);
-    assert!(first == epoch(options(2), 0, 0));
-    assert!(first != epoch(options(2), 1, 0));
-    let other = LoaderOptions {
-        seed: 8,
+fn epochs_and_seeds_change_order_and_augmentation() {
+    let shuffled = LoaderOptions {
+        augment: None,
         ..options(2)
     };
-    assert!(first != epoch(other, 0, 0));
+    let augmented = LoaderOptions {
+        shuffle: false,
+        ..options(2)
+    };
+    for options in [shuffled, augmented] {
+        let first = epoch(options.clone(), 0, 0);
+        assert!(first == epoch(options.clone(), 0, 0));
+        assert!(first != epoch(options.clone(), 1, 0), "{options:?}");
+        let other = LoaderOptions { seed: 8, ..options };
+        assert!(first != epoch(other.clone(), 0, 0), "{other:?}");
+    }
 }
 
 /// Guards against an accidental change of the meaning of a seed: old runs could not be repeated any more.
