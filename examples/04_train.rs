@@ -3,7 +3,7 @@
 //!     cargo run --release --example 04_train
 
 use eqprop_cuda::cpu::{self, Precision};
-use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Source, load};
+use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Shard, Source, load};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
@@ -31,6 +31,7 @@ fn loader(dataset: Dataset, shuffle: bool) -> Loader {
         seed: 0,
         threads: 1,
         prefetch: 2,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }

@@ -25,5 +25,6 @@ pub mod parity;
 pub mod phase;
 pub mod plot;
 pub mod run;
+mod shown;
 pub mod torch;
 pub mod track;

@@ -8,16 +8,23 @@ mod check_gradients;
 mod compare;
 mod eval;
 mod export;
+mod figure;
 mod import;
 mod info;
+mod list;
 mod manual;
 mod plot;
+mod report;
+mod runs;
+mod statistics;
+mod table;
 mod train;
 
-use crate::data::{Loader, LoaderOptions, Splits};
+use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
 use crate::output::{self, complain};
 use crate::parity::{self, ParityArgs};
-use crate::run::{Config, UsageError};
+use crate::run::{Config, UsageError, interrupt};
+use crate::shown::shown_line;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -37,7 +44,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    List(list::ListArgs),
     Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
     Plot(plot::PlotArgs),
     CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
@@ -87,7 +96,9 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::List(args) => list::run(&args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Plot(args) => plot::run(args),
         Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),
@@ -168,7 +179,7 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    shown_line(&lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Sizes the pool of threads that the CPU backend computes on.
@@ -190,7 +201,11 @@ fn start_threads(threads: Option<usize>) -> Result<()> {
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    let mut splits = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load()?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }
@@ -216,6 +231,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }

@@ -10,6 +10,7 @@ mod manual;
 mod output;
 mod plot;
 mod resume;
+mod runs;
 mod tensorboard;
 mod torch_import;
 mod train;
