@@ -1,6 +1,6 @@
 //! `eqprop-cuda info`
 
-use super::say;
+use super::{say, start_threads};
 use crate::config::{Config, Settings};
 use crate::cuda;
 use crate::learn;
@@ -25,6 +25,7 @@ pub struct InfoArgs {
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn run(args: InfoArgs) -> Result<ExitCode> {
+    start_threads(None)?;
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &args.settings)?;
     say(format_args!("eqprop-cuda {}", env!("CARGO_PKG_VERSION")));

@@ -108,10 +108,14 @@ fn dispatch() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
-        Command::Parity(args) => parity::run(&args).map(|passed| match passed {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(EXIT_FAILURE),
-        }),
+        Command::Parity(args) => {
+            start_threads(None)
+                .and_then(|()| parity::run(&args))
+                .map(|passed| match passed {
+                    true => ExitCode::SUCCESS,
+                    false => ExitCode::from(EXIT_FAILURE),
+                })
+        }
     };
     result.unwrap_or_else(|error| {
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
@@ -182,13 +186,19 @@ fn one_line(text: &str) -> String {
 
 /// Sizes the pool of threads that the CPU backend computes on.
 fn use_threads(config: &Config) -> Result<()> {
-    match config.threads {
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("--threads: cannot start the threads"),
-        None => Ok(()),
-    }
+    start_threads(config.threads)
+}
+
+/// The same, and as many threads as cores where no number is given. Left to itself the pool would start at its first use, and
+/// panic where the system allows no threads.
+fn start_threads(threads: Option<usize>) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    let started = pool.build_global();
+    started.with_context(|| match threads {
+        Some(threads) => format!("--threads {threads}: the system does not start that many"),
+        None => "the system does not start a thread for each core; raise its limit (ulimit -u), or give --threads a small number"
+            .to_string(),
+    })
 }
 
 /// Loads the configured dataset, cut to the limits.

@@ -139,6 +139,11 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
 pub fn as_images(l: usize, shape: Shape, state: &ArrayD<f64>) -> Result<CowArray<'_, f64, Ix4>> {
     let images = state.shape().first().copied().unwrap_or(0);
     ensure!(
+        images > 0,
+        "the state of layer {l} is empty (shape {:?}); expected {shape} units of at least one example",
+        state.shape()
+    );
+    ensure!(
         state.len() == images * shape.units(),
         "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
         state.shape()

@@ -11,6 +11,7 @@ use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseError, PhaseState,
     Relaxation, Start, Variant,
 };
+use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use rand::RngExt;
 
@@ -304,4 +305,21 @@ fn other_phases_than_nudged_pairs_are_refused_by_name() {
         refusal(Nudging { beta: 0.0, ..pair }),
         PhaseError::NoNudging
     );
+}
+
+#[test]
+fn an_empty_state_to_start_from_is_refused() {
+    let network = small_network(&mut rng(3));
+    let mut backend = backend(&network, Precision::Fp64);
+    let of_layer = |l: usize, images: usize| {
+        let shape = network.layers()[l].shape;
+        ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]))
+    };
+    for empty in [ArrayD::zeros(IxDyn(&[0])), of_layer(1, 0)] {
+        let mut state: Vec<_> = network.free_layers().map(|l| of_layer(l, 2)).collect();
+        backend.set_kept_state(Some(state.clone())).unwrap();
+        state[0] = empty;
+        let error = backend.set_kept_state(Some(state)).unwrap_err().to_string();
+        assert!(error.contains("layer 1 is empty"), "{error}");
+    }
 }
