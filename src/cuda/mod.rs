@@ -22,9 +22,11 @@ mod tables;
 
 pub use feedforward::CudaFeedForward;
 pub use machine::device::{Buffer, Device, KernelSpec, peak_bytes};
-pub use machine::driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
+pub use machine::driver::{Gpu, GpuInfo, driver_version, list_gpus};
 #[cfg(feature = "emulation")]
 pub use machine::emulated;
+pub use machine::error::CudaError;
+pub use machine::image::architectures as kernel_architectures;
 pub use machine::{abi, kernels};
 pub use phase::CudaBackend;
 pub use precision::Precision;

@@ -5,4 +5,6 @@ pub mod device;
 pub mod driver;
 #[cfg(feature = "emulation")]
 pub mod emulated;
+pub mod error;
+pub mod image;
 pub mod kernels;
