@@ -3,6 +3,7 @@
 //! Four rooms, each of which knows only those before it:
 //!
 //! - `machine/` is what runs kernels: [`Device`], a GPU or the emulation of one on the CPU (cargo feature `emulation`),
+//!   or the interpreter of what nvcc made of them (feature `interpreter`),
 //!   and the launch wrappers of [`kernels`], the only place that knows block sizes;
 //! - `tables/` turns a network into the tables that a launch reads;
 //! - `phase/` relaxes ([`CudaBackend`] is the [`Backend`]);
@@ -27,6 +28,8 @@ pub use machine::driver::{Gpu, GpuInfo, driver_version, list_gpus};
 pub use machine::emulated;
 pub use machine::error::CudaError;
 pub use machine::image::architectures as kernel_architectures;
+#[cfg(feature = "interpreter")]
+pub use machine::interpreted;
 pub use machine::{abi, kernels};
 pub use phase::CudaBackend;
 pub use precision::Precision;
@@ -126,6 +129,23 @@ pub fn emulated_feed_forward(
     precision: Precision,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
+    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+}
+
+/// [`backend`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
+    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+/// [`feed_forward`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_feed_forward(
+    model: &FeedForward,
+    precision: Precision,
+) -> Result<Box<dyn FeedForwardBackend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
     Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }
 

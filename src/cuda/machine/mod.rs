@@ -1,4 +1,4 @@
-//! What runs kernels: a GPU through its driver, or the emulation of one.
+//! What runs kernels: a GPU through its driver, the emulation of one, or the interpreter of the compiled kernels.
 
 pub mod abi;
 pub mod device;
@@ -7,4 +7,6 @@ pub mod driver;
 pub mod emulated;
 pub mod error;
 pub mod image;
+#[cfg(feature = "interpreter")]
+pub mod interpreted;
 pub mod kernels;
