@@ -245,7 +245,7 @@ fn steady_training_steps() -> Outcome {
     let mut logs = Vec::new();
     for images in ["12", "20"] {
         let folder = fresh("steady")?;
-        let arguments = training(&folder, &["--limit-train", images]);
+        let arguments = training(&folder, &["--limit-train", images, "--save-every", "1000"]);
         let (output, log) = with_driver("steady", &arguments, &[]);
         ensure(output.status.success(), &text(&output))?;
         logs.push(log);
