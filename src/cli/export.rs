@@ -29,6 +29,15 @@ pub fn run(args: ExportArgs) -> Result<ExitCode> {
     let (names, statistics) = run.names()?;
     let parameters = names.iter().zip(run.learned.parameters.tensors());
     let statistics = statistics.iter().zip(&run.learned.statistics);
+    // A float32 may be out of range where the double was not.
+    let all = parameters.clone().chain(statistics.clone());
+    for (name, tensor) in all {
+        ensure!(
+            tensor.iter().all(|&v| (v as f32).is_finite()),
+            "{name} holds a value that is not finite in float32: this network has diverged, and is not written; export an \
+             earlier checkpoint"
+        );
+    }
     let tensors: Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> = (parameters.chain(statistics))
         .map(|(name, tensor)| {
             let shape = tensor.shape().to_vec();

@@ -2,8 +2,8 @@
 
 use super::{load_data, loader, use_threads};
 use crate::run::{
-    Checkpoint, Config, Ending, Learner, RunFolder, Settings, Trainer, UsageError, interrupt,
-    presets, say,
+    Checkpoint, Config, Ending, Environment, Learner, RunFolder, Settings, Trainer, UsageError,
+    interrupt, presets, say,
 };
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
@@ -82,6 +82,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
 
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
+    interrupt::install()?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
     let mut learner = Learner::new(&run.config, &run.network)?;
@@ -104,6 +105,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
+    let environment = Environment::now(learner.describe(), &data);
     let path = folder.path().to_path_buf();
     let epochs = run.position.epoch;
     let names = Names::new(&run.network, run.names()?.0);
@@ -114,6 +116,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
             return Err(error);
         }
     };
+    folder.save_environment(&environment)?;
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;
@@ -127,7 +130,6 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.train, true),
         loader(&run.config, data.test, false),
     );
-    interrupt::install()?;
     let trainer =
         Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?.tracked(tracking);
     Ok(match trainer.run()? {

@@ -19,6 +19,8 @@ pub struct Evaluation {
     pub tally: Tally,
     /// per class: images, and correct predictions among them
     pub classes: Vec<(usize, usize)>,
+    /// of each image in order: label and prediction
+    pub predictions: Vec<(usize, usize)>,
 }
 
 /// Evaluates what was learnt so far on every image of `loader`; `None` when `interrupted` says so in between.
@@ -34,6 +36,7 @@ pub fn evaluate(
     let mut evaluation = Evaluation {
         tally: Tally::default(),
         classes: vec![(0, 0); network.classes()],
+        predictions: Vec::with_capacity(loader.examples()),
     };
     for batch in loader.epoch(0, 0) {
         if interrupted() {
@@ -43,6 +46,7 @@ pub fn evaluate(
         let predictions = &lesson.outcome.prediction;
         for (&label, &prediction) in batch.labels.iter().zip(predictions) {
             let (images, correct) = &mut evaluation.classes[label];
+            evaluation.predictions.push((label, prediction));
             *images += 1;
             *correct += usize::from(prediction == label);
         }

@@ -5,6 +5,7 @@
 
 pub mod atomic;
 mod checkpoint;
+mod environment;
 mod evaluate;
 mod folder;
 pub mod interrupt;
@@ -19,11 +20,12 @@ pub use crate::config::settings;
 pub use crate::config::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
 pub use crate::config::{Config, UsageError};
 pub use crate::learn::{Learner, Lesson};
+pub use crate::output::say;
 pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
+pub use environment::Environment;
 pub use evaluate::{Diverged, Evaluation, evaluate};
 pub use folder::RunFolder;
 pub use metrics::{Measures, Record, Tally};
 pub use probe::Probe;
-pub use progress::say;
 pub use trainer::{Ending, Trainer};
