@@ -23,9 +23,11 @@ mod tables;
 
 pub use feedforward::CudaFeedForward;
 pub use machine::device::{Buffer, Device, KernelSpec, peak_bytes};
-pub use machine::driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
+pub use machine::driver::{Gpu, GpuInfo, driver_version, list_gpus};
 #[cfg(feature = "emulation")]
 pub use machine::emulated;
+pub use machine::error::CudaError;
+pub use machine::image::architectures as kernel_architectures;
 #[cfg(feature = "interpreter")]
 pub use machine::interpreted;
 pub use machine::{abi, kernels};

@@ -67,19 +67,19 @@ impl Device for EmulatedDevice {
         Ok(address)
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         self.allocations.lock().unwrap().remove(&address);
         // SAFETY: it came from `allocate`, and a buffer is released once.
         unsafe { eqprop_emulation_free(address) }
     }
 
-    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         // SAFETY: a buffer checks the length against its allocation.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
         Ok(())
     }
 
-    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         // SAFETY: as in `upload`.
         unsafe {
             std::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len());
@@ -87,19 +87,19 @@ impl Device for EmulatedDevice {
         Ok(())
     }
 
-    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         // SAFETY: as in `upload`, for both ends.
         unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
         Ok(())
     }
 
-    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+    unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
         // SAFETY: as in `upload`.
         unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) };
         Ok(())
     }
 
-    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+    unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
         // live buffers.

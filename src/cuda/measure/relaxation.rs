@@ -4,7 +4,7 @@ use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::phase::CudaBackend;
-use crate::cuda::phase::batch::Kind;
+use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;

@@ -1,7 +1,10 @@
 //! [`Backend`] on a [`Device`].
 
-use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup};
+use super::batch::Batch;
 use super::gradient::ep_parts;
+use super::iteration::{Phase, PhaseNudging, SAFEGUARD_SETTLING};
+use super::setup::Setup;
+use super::states::Kind;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax};
@@ -472,10 +475,10 @@ impl Backend for CudaBackend {
             };
             kernels::mean_and_half(&*self.setup.device, format, &args)?;
         }
-        batch.unpool_for_gradient(&self.setup, weights)?;
         let examples = batch.images;
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
         let batch = self.batches.present_mut().expect("a batch is loaded");
+        batch.unpool_for_gradient(&self.setup, weights)?;
         if batch.gradient.is_none() {
             let setup = &self.setup;
             let arithmetic = (setup.format, setup.relax);
