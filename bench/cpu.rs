@@ -5,8 +5,8 @@
 //! the published order, direct nudged phases, fp32. Threads: RAYON_NUM_THREADS, or all cores.
 
 use eqprop_cuda::cpu::{Precision, backend};
-use eqprop_cuda::network::presets::{ActivationKind, PresetOptions, build};
-use eqprop_cuda::network::{Mode, parameters};
+use eqprop_cuda::network::presets::{PresetOptions, build};
+use eqprop_cuda::network::{ActivationKind, Mode, parameters};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use ndarray::Array4;

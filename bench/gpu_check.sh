@@ -46,9 +46,9 @@ for precision in fp32 fp16; do
 done
 # The kernel suites, if they were built (`cargo test --release --features emulation --no-run`): random networks, stopping,
 # precision. All but the mutations, which only the emulation has.
+tests=$(find_binary kernel_suites)
 for suite in golden phases half precision stopping feedforward batch_norm; do
-  tests=$(find_binary "kernels_$suite")
-  if [ -n "$tests" ]; then run "suite-$suite" env EQPROP_TEST_DEVICE=cuda "$tests"; fi
+  if [ -n "$tests" ]; then run "suite-$suite" env EQPROP_TEST_DEVICE=cuda "$tests" "$suite::"; fi
 done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do

@@ -12,7 +12,8 @@ use eqprop_cuda::cuda::measure::{
     Effort, Measurement, Roofline, feed_forward_kernels, kernels, roofline,
 };
 use eqprop_cuda::feedforward::FeedForward;
-use eqprop_cuda::network::presets::{self, ActivationKind, PresetOptions};
+use eqprop_cuda::network::ActivationKind;
+use eqprop_cuda::network::presets::{self, PresetOptions};
 use options::{Algorithm, Options};
 use rand::SeedableRng;
 use std::process::Command;

@@ -1,4 +1,4 @@
-// Deliberate defects: tests/kernels_mutations.rs switches them on one at a time, and each must be noticed.
+// Deliberate defects: tests/mutations.rs switches them on one at a time, and each must be noticed.
 //
 // Only the emulation has them. For nvcc `broken` is a constant, and nothing of a defect is left in the code.
 #pragma once

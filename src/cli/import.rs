@@ -1,8 +1,7 @@
 //! `eqprop-cuda import`
 
 use crate::feedforward::FeedForward;
-use crate::network::presets::ActivationKind;
-use crate::network::{Learned, ParameterSet};
+use crate::network::{ActivationKind, Learned, ParameterSet};
 use crate::run::settings::is_network_file;
 use crate::run::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
 use crate::torch::{self, Tensors};

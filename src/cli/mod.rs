@@ -3,6 +3,7 @@
 //! Everything that goes wrong ends as one line on stderr, `error: ...`: exit status 2 for an option's value
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
 
+mod activation;
 mod check_gradients;
 mod compare;
 mod eval;

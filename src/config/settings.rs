@@ -5,8 +5,8 @@
 //! `--config` over `--preset` over [`defaults`]; [`Config`](super::Config) is what results.
 
 use crate::data::DatasetName;
+use crate::network::ActivationKind;
 use crate::network::Mode;
-use crate::network::presets::ActivationKind;
 use crate::phase::{CostFunction, NudgedPhase, Variant};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};

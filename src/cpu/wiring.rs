@@ -4,7 +4,7 @@ use super::conv::{ConvGeometry, pack, unpack};
 use super::panels::Panels;
 use super::pool::Windows;
 use super::real::Real;
-use crate::network::{Edge, Network, NetworkError, Op, ParameterSet};
+use crate::network::{Edge, LinearMap, Network, NetworkError, ParameterSet, Pooling};
 use crate::optim::Optimizer;
 use ndarray::{ArrayD, ArrayView2, IxDyn};
 
@@ -22,10 +22,10 @@ impl Product {
     pub fn of(network: &Network, edge: &Edge) -> Self {
         let shape = |l: usize| network.layers()[l].shape;
         let geometry = |conv| ConvGeometry::new(shape(edge.pre), shape(edge.post).channels, conv);
-        match edge.op {
-            Op::Dense => Self::Dense,
-            Op::Conv(conv) => Self::Conv(geometry(conv)),
-            Op::ConvMaxPool(conv) => {
+        match (edge.map, edge.pooling) {
+            (LinearMap::Dense, _) => Self::Dense,
+            (LinearMap::Conv(conv), Pooling::None) => Self::Conv(geometry(conv)),
+            (LinearMap::Conv(conv), Pooling::Max2x2) => {
                 let geometry = geometry(conv);
                 Self::Pooled(geometry, Windows::new(geometry.post))
             }
@@ -157,9 +157,9 @@ fn pack_all<T: Real>(network: &Network, set: &ParameterSet<T>) -> ParameterSet<T
     let biases = network.free_layers().map(|l| set.bias(l).clone());
     let weights = network.edges().iter().enumerate().map(|(e, edge)| {
         let weight = set.weight(e);
-        match edge.op {
-            Op::Dense => pack_dense(weight),
-            _ => pack(weight).into_dyn(),
+        match edge.map {
+            LinearMap::Dense => pack_dense(weight),
+            LinearMap::Conv(_) => pack(weight).into_dyn(),
         }
     });
     ParameterSet::new(biases.collect(), weights.collect())

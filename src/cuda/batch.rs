@@ -648,7 +648,7 @@ impl Batch {
                 first_change: changes,
                 sweep,
             });
-            changes += groups[g].sweep.tiles();
+            changes += groups[g].sweep.changes();
         }
         Ok(Iteration {
             prelude,

@@ -9,7 +9,7 @@
 //! classes* `y = origin + i * step`, where all pixels of a class have the same taps, and no product is ever with a
 //! structural zero.
 
-use crate::network::{Network, Op, Shape};
+use crate::network::{LinearMap, Network, Pooling, Shape};
 
 /// Rows, then columns.
 pub type Pair = [usize; 2];
@@ -31,8 +31,8 @@ impl Geometry {
         let edge = &network.edges()[edge];
         let shape = |l: usize| network.layers()[l].shape;
         let (pre, post) = (shape(edge.pre), shape(edge.post));
-        match edge.op {
-            Op::Dense => Self {
+        match edge.map {
+            LinearMap::Dense => Self {
                 pre,
                 full: post,
                 pooled: false,
@@ -40,12 +40,12 @@ impl Geometry {
                 stride: [pre.height, pre.width],
                 padding: 0,
             },
-            Op::Conv(c) | Op::ConvMaxPool(c) => {
+            LinearMap::Conv(c) => {
                 let side = |side| c.output_side(side).expect("the network was checked");
                 Self {
                     pre,
                     full: Shape::new(post.channels, side(pre.height), side(pre.width)),
-                    pooled: matches!(edge.op, Op::ConvMaxPool(_)),
+                    pooled: edge.pooling == Pooling::Max2x2,
                     kernel: [c.kernel; 2],
                     stride: [c.stride; 2],
                     padding: c.padding,
@@ -180,7 +180,8 @@ fn lcm(a: usize, b: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::presets::{self, ActivationKind, PresetOptions};
+    use crate::network::ActivationKind;
+    use crate::network::presets::{self, PresetOptions};
     use rand::SeedableRng;
 
     fn resnet() -> Network {

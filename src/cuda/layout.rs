@@ -5,7 +5,7 @@
 
 use super::abi::{EQ_CHANNEL_MULTIPLE, EQ_PARAMETER_BLOCK};
 use super::geometry::Geometry;
-use crate::network::{Network, Op, ParameterSet};
+use crate::network::{LinearMap, Network, ParameterSet};
 use ndarray::{ArrayD, IxDyn};
 
 const BLOCK: usize = EQ_PARAMETER_BLOCK as usize;
@@ -99,9 +99,9 @@ impl Layout {
         });
         let weights = (network.edges().iter().enumerate()).map(|(e, edge)| Tensor::Weight {
             geometry: Geometry::of(network, e),
-            axes: match edge.op {
-                Op::Dense => Axes::PrePost,
-                Op::Conv(_) | Op::ConvMaxPool(_) => Axes::PostPre,
+            axes: match edge.map {
+                LinearMap::Dense => Axes::PrePost,
+                LinearMap::Conv(_) => Axes::PostPre,
             },
         });
         Self::of(biases.chain(weights).collect(), network.free_layers().len())

@@ -25,6 +25,7 @@ pub mod measure;
 mod parameters;
 mod recent;
 mod sweep;
+mod tiles;
 
 pub use backend::CudaBackend;
 pub use device::{Buffer, Device, KernelSpec, peak_bytes};
@@ -160,7 +161,8 @@ pub fn emulated_feed_forward(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::presets::{self, ActivationKind, PAPER_CHANNELS, PresetOptions};
+    use crate::network::ActivationKind;
+    use crate::network::presets::{self, PAPER_CHANNELS, PresetOptions};
     use rand::SeedableRng;
 
     #[test]

@@ -20,7 +20,7 @@
 //! touching `m`. So with a `beta` so small that no unit (and no window of a max pooling) sees the two states differently,
 //! `d / beta` *is* `a`, up to terms of order `beta^2` from the curvature of cross-entropy, and the estimator forms the two
 //! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
-//! resolution. `tests/diagnose_gradient.rs` compares with finite differences of the cost.
+//! resolution. `tests/phase/true_gradient.rs` compares with finite differences of the cost.
 
 use crate::cpu::{self, Precision};
 use crate::data::Batch;

@@ -1,7 +1,9 @@
 //! A feed-forward network as a value: which layers and edges it has, and what its tensors are called.
 
-use crate::network::presets::{self, ActivationKind, PresetOptions};
-use crate::network::{Learned, Network, NetworkError, Op, ParameterSet};
+use crate::network::presets::{self, PresetOptions};
+use crate::network::{
+    ActivationKind, Learned, LinearMap, Network, NetworkError, ParameterSet, Pooling,
+};
 use ndarray::{ArrayD, IxDyn};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,14 +113,14 @@ impl FeedForward {
         let network = &self.network;
         let edge = &network.edges()[e];
         let is_only = network.edges_into(edge.post).count() == 1;
-        let fault = match edge.op {
-            Op::Dense if edge.post != network.output_index() => {
+        let fault = match edge.map {
+            LinearMap::Dense if edge.post != network.output_index() => {
                 "is dense; backpropagation is built for one dense edge, into the output"
             }
-            Op::Dense | Op::ConvMaxPool(_) if !is_only => {
+            map if !is_only && (map == LinearMap::Dense || edge.pooling != Pooling::None) => {
                 "must be the only edge into its layer for backpropagation, because it is dense or pools"
             }
-            Op::Conv(_) | Op::ConvMaxPool(_) if edge.post == network.output_index() => {
+            LinearMap::Conv(_) if edge.post == network.output_index() => {
                 "is a convolution; backpropagation needs a dense edge into the output"
             }
             _ => return Ok(()),
@@ -129,12 +131,12 @@ impl FeedForward {
     fn add_part(&mut self, e: usize) -> Part {
         let edge = self.network.edges()[e].clone();
         let shape = self.network.weight_shape(e);
-        let module = match (self.style, edge.op) {
+        let module = match (self.style, edge.map) {
             (Style::Residual, _) => format!("layers.{}_{}", edge.pre, edge.post),
-            (Style::Plain, Op::Dense) => "classifier".to_string(),
+            (Style::Plain, LinearMap::Dense) => "classifier".to_string(),
             (Style::Plain, _) => format!("features.{}", 2 * (edge.post - 1)),
         };
-        if edge.op == Op::Dense {
+        if edge.map == LinearMap::Dense {
             let classes = shape[3];
             let units = shape[..3].iter().product();
             return Part::Head {

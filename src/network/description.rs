@@ -1,10 +1,14 @@
 //! The form in which a network is written down: TOML for users, JSON inside checkpoints.
 
-use super::presets::ActivationKind;
-use super::{Activation, Convolution, Edge, Layer, Network, NetworkError, Op, Shape};
+use super::activation::{Activation, ActivationKind};
+use super::check::check_count;
+use super::edge::{Convolution, Edge, LinearMap, Pooling};
+use super::error::NetworkError;
+use super::graph::Network;
+use super::layer::{Layer, Shape};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// A whole network; `docs/networks.md` and `examples/networks/` show it in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,38 +82,42 @@ impl NetworkDescription {
         default_activation: ActivationKind,
         rng: &mut ChaCha8Rng,
     ) -> Result<Network, NetworkError> {
-        self.check_cycles()?;
+        check_count(&self.name, self.layers.len())?;
+        let names: HashMap<&str, usize> = (self.layers.iter().enumerate().rev())
+            .map(|(l, layer)| (layer.name.as_str(), l))
+            .collect();
+        self.check_cycles(&names)?;
         let default = self.activation.unwrap_or(default_activation);
         let last = self.layers.len().saturating_sub(1);
         let layers: Result<Vec<_>, _> = (self.layers.iter().enumerate())
             .map(|(l, layer)| layer.build(l == 0 || l == last, default, rng))
             .collect();
-        let edges: Result<Vec<_>, _> = self.edges.iter().map(|e| self.build_edge(e)).collect();
+        let edges: Result<Vec<_>, _> = self
+            .edges
+            .iter()
+            .map(|e| self.build_edge(e, &names))
+            .collect();
         Network::new(&self.name, layers?, edges?)
     }
 
     /// The description of a network, complete enough to build the same one again.
     pub fn of(network: &Network) -> Self {
         let layers = network.layers().iter().map(|layer| {
-            let (activation, clip) = match layer.activation {
-                Activation::HardSigmoid => (Some(ActivationKind::HardSigmoid), None),
-                Activation::Relu6 => (Some(ActivationKind::Relu6), None),
-                Activation::ReluClip(max) => (Some(ActivationKind::ReluClip), Some(max)),
-                Activation::Linear => (None, None),
-            };
+            let activation = layer.activation;
+            let kind = (activation != Activation::LINEAR).then(|| activation.kind());
             LayerDescription {
                 name: layer.name.clone(),
                 shape: vec![layer.shape.channels, layer.shape.height, layer.shape.width],
-                activation,
-                clip,
+                activation: kind,
+                clip: activation.clip(),
             }
         });
         let name = |l: usize| network.layers()[l].name.clone();
         let edges = network.edges().iter().map(|edge| {
-            let (kind, conv) = match edge.op {
-                Op::Conv(conv) => (EdgeKind::Conv, Some(conv)),
-                Op::ConvMaxPool(conv) => (EdgeKind::ConvMaxPool, Some(conv)),
-                Op::Dense => (EdgeKind::Dense, None),
+            let (kind, conv) = match (edge.map, edge.pooling) {
+                (LinearMap::Conv(conv), Pooling::None) => (EdgeKind::Conv, Some(conv)),
+                (LinearMap::Conv(conv), Pooling::Max2x2) => (EdgeKind::ConvMaxPool, Some(conv)),
+                (LinearMap::Dense, _) => (EdgeKind::Dense, None),
             };
             EdgeDescription {
                 from: name(edge.pre),
@@ -129,9 +137,13 @@ impl NetworkDescription {
         }
     }
 
-    fn layer_index(&self, name: &str, edge: &EdgeDescription) -> Result<usize, NetworkError> {
-        let index = self.layers.iter().position(|layer| layer.name == name);
-        index.ok_or_else(|| {
+    fn layer_index(
+        &self,
+        name: &str,
+        names: &HashMap<&str, usize>,
+        edge: &EdgeDescription,
+    ) -> Result<usize, NetworkError> {
+        names.get(name).copied().ok_or_else(|| {
             let known: Vec<_> = self.layers.iter().map(|l| l.name.as_str()).collect();
             NetworkError(format!(
                 "edge {} -> {}: there is no layer {name:?}; the layers are {}",
@@ -142,11 +154,15 @@ impl NetworkDescription {
         })
     }
 
-    fn build_edge(&self, edge: &EdgeDescription) -> Result<Edge, NetworkError> {
+    fn build_edge(
+        &self,
+        edge: &EdgeDescription,
+        names: &HashMap<&str, usize>,
+    ) -> Result<Edge, NetworkError> {
         let fail =
             |message: &str| NetworkError(format!("edge {} -> {}: {message}", edge.from, edge.to));
-        let pre = self.layer_index(&edge.from, edge)?;
-        let post = self.layer_index(&edge.to, edge)?;
+        let pre = self.layer_index(&edge.from, names, edge)?;
+        let post = self.layer_index(&edge.to, names, edge)?;
         if pre >= post {
             return Err(fail(
                 "edges must point to a layer further down in the file; list the layers from input to output",
@@ -161,55 +177,69 @@ impl NetworkDescription {
                 padding: edge.padding.unwrap_or(0),
             })
         };
-        let op = match edge.kind {
-            EdgeKind::Conv => Op::Conv(conv()?),
-            EdgeKind::ConvMaxPool => Op::ConvMaxPool(conv()?),
+        let (map, pooling) = match edge.kind {
+            EdgeKind::Conv => (LinearMap::Conv(conv()?), Pooling::None),
+            EdgeKind::ConvMaxPool => (LinearMap::Conv(conv()?), Pooling::Max2x2),
             EdgeKind::Dense => {
                 if edge.kernel.or(edge.stride).or(edge.padding).is_some() {
                     return Err(fail("a dense edge takes no kernel, stride or padding"));
                 }
-                Op::Dense
+                (LinearMap::Dense, Pooling::None)
             }
         };
         Ok(Edge {
             pre,
             post,
-            op,
+            map,
+            pooling,
             gain: edge.gain.unwrap_or(DEFAULT_GAIN),
         })
     }
 
-    /// A cycle gets a message of its own, which names the layers on it.
-    fn check_cycles(&self) -> Result<(), NetworkError> {
-        for start in &self.layers {
-            let mut path = vec![start.name.as_str()];
-            if self.walk_to(&start.name, &mut path, &mut HashSet::new()) {
-                return Err(NetworkError(format!(
-                    "the edges form a cycle: {}",
-                    path.join(" -> ")
-                )));
+    /// A cycle gets a message of its own, which names the layers on it: a depth-first search from each layer that none
+    /// before has reached, with a path of our own instead of the call stack, so that a long chain does not overflow it.
+    fn check_cycles(&self, names: &HashMap<&str, usize>) -> Result<(), NetworkError> {
+        let mut above = vec![Vec::new(); self.layers.len()];
+        for edge in &self.edges {
+            if let (Some(&from), Some(&to)) = (names.get(&*edge.from), names.get(&*edge.to)) {
+                above[from].push(to);
+            }
+        }
+        // How many of a layer's edges have been followed; a layer that is on the path now, or was.
+        let mut followed = vec![0; self.layers.len()];
+        let (mut on_path, mut seen) = (
+            vec![false; self.layers.len()],
+            vec![false; self.layers.len()],
+        );
+        for start in 0..self.layers.len() {
+            let mut path = vec![];
+            if !seen[start] {
+                path.push(start);
+            }
+            while let Some(&here) = path.last() {
+                (seen[here], on_path[here]) = (true, true);
+                let next = above[here].get(followed[here]).copied();
+                followed[here] += 1;
+                match next {
+                    None => {
+                        on_path[here] = false;
+                        path.pop();
+                    }
+                    Some(next) if on_path[next] => {
+                        let first = path.iter().position(|&l| l == next).unwrap_or(0);
+                        let cycle = path[first..].iter().chain([&next]);
+                        let cycle: Vec<_> = cycle.map(|&l| self.layers[l].name.as_str()).collect();
+                        return Err(NetworkError(format!(
+                            "the edges form a cycle: {}",
+                            cycle.join(" -> ")
+                        )));
+                    }
+                    Some(next) if !seen[next] => path.push(next),
+                    Some(_) => {}
+                }
             }
         }
         Ok(())
-    }
-
-    /// Depth-first search for a way back to `goal`; `path` holds it when there is one.
-    fn walk_to<'a>(
-        &'a self,
-        goal: &str,
-        path: &mut Vec<&'a str>,
-        seen: &mut HashSet<&'a str>,
-    ) -> bool {
-        let here = *path.last().expect("a path starts with a layer");
-        for edge in self.edges.iter().filter(|e| e.from == here) {
-            path.push(&edge.to);
-            let fresh = seen.insert(&edge.to);
-            if edge.to == goal || (fresh && self.walk_to(goal, path, seen)) {
-                return true;
-            }
-            path.pop();
-        }
-        false
     }
 }
 
@@ -233,19 +263,15 @@ impl LayerDescription {
             }
         };
         let activation = match (self.activation, self.clip) {
-            (None, None) if is_end => Activation::Linear,
+            (None, None) if is_end => Activation::LINEAR,
             _ if is_end => {
                 return Err(fail(
                     "the input and the output are linear and take no activation or clip".into(),
                 ));
             }
-            (kind, clip) => match (kind.unwrap_or(default), clip) {
-                (ActivationKind::ReluClip, Some(max)) => Activation::ReluClip(max),
-                (kind, None) => kind.draw(rng),
-                (_, Some(_)) => {
-                    return Err(fail("`clip` goes with activation = \"reluclip\"".into()));
-                }
-            },
+            (kind, None) => kind.unwrap_or(default).draw(rng),
+            (kind, clip) => Activation::new(kind.unwrap_or(default), clip)
+                .ok_or_else(|| fail("`clip` goes with activation = \"reluclip\"".into()))?,
         };
         Ok(Layer {
             name: self.name.clone(),

@@ -1,6 +1,6 @@
 //! In which order the free layers are updated.
 
-use super::Network;
+use super::graph::Network;
 
 /// The order of one iteration. All pre-activations of a group are computed before any of its states is written.
 #[derive(

@@ -1,6 +1,7 @@
 //! One tensor per bias and per weight: parameters, gradients and optimizer state all have this form.
 
-use super::{Network, NetworkError};
+use super::error::NetworkError;
+use super::graph::Network;
 use ndarray::{ArrayD, IxDyn};
 use num_traits::Float;
 use rand::{RngExt, SeedableRng};

@@ -1,7 +1,10 @@
 //! The two networks of the paper (Elayedam & Srinivasan 2025, section 3).
 
-use super::{Activation, Convolution, Edge, Layer, Network, NetworkError, Op, Shape};
-use rand::RngExt;
+use super::activation::{Activation, ActivationKind};
+use super::edge::{Convolution, Edge, LinearMap, Pooling};
+use super::error::NetworkError;
+use super::graph::Network;
+use super::layer::{Layer, Shape};
 use rand_chacha::ChaCha8Rng;
 
 /// Names of the presets, as the command line takes them.
@@ -9,33 +12,6 @@ pub const PRESETS: [&str; 2] = ["hopfieldresnet13", "vgg5"];
 
 /// Widths of the four blocks that the paper uses.
 pub const PAPER_CHANNELS: [usize; 4] = [128, 256, 512, 512];
-
-/// An activation as a user names it; [`ActivationKind::draw`] makes it a layer's [`Activation`].
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum ActivationKind {
-    /// clip to [0, 1]
-    HardSigmoid,
-    /// clip to [0, 6]
-    Relu6,
-    /// clip to [0, c], c drawn from [1, 10] for each layer
-    #[value(name = "reluclip")]
-    #[serde(rename = "reluclip")]
-    ReluClip,
-}
-
-impl ActivationKind {
-    /// The activation of one layer; `reluclip` draws its upper bound uniformly from [1, 10].
-    pub fn draw(self, rng: &mut ChaCha8Rng) -> Activation {
-        match self {
-            Self::HardSigmoid => Activation::HardSigmoid,
-            Self::Relu6 => Activation::Relu6,
-            Self::ReluClip => Activation::ReluClip(rng.random_range(1.0..=10.0)),
-        }
-    }
-}
 
 /// What a preset leaves open.
 #[derive(Debug, Clone)]
@@ -55,7 +31,7 @@ pub fn build(
     options: &PresetOptions,
     rng: &mut ChaCha8Rng,
 ) -> Result<Network, NetworkError> {
-    let (shapes, ops, published_gains) = match name {
+    let (shapes, maps, published_gains) = match name {
         "hopfieldresnet13" => hopfield_resnet13(options),
         "vgg5" => vgg5(options),
         other => {
@@ -66,11 +42,11 @@ pub fn build(
         }
     };
     let gains = options.gains.as_ref().unwrap_or(&published_gains);
-    if gains.len() != ops.len() {
+    if gains.len() != maps.len() {
         return Err(NetworkError(format!(
             "{} weight gains were given, but {name} has {} weight tensors",
             gains.len(),
-            ops.len()
+            maps.len()
         )));
     }
     let last = shapes.len() - 1;
@@ -81,19 +57,18 @@ pub fn build(
             name: layer_name.to_string(),
             shape,
             activation: if l == 0 || l == last {
-                Activation::Linear
+                Activation::LINEAR
             } else {
                 options.activation.draw(rng)
             },
         })
         .collect();
-    let edges = ops
-        .into_iter()
-        .zip(gains)
-        .map(|((pre, post, op), &gain)| Edge {
+    let edges = (maps.into_iter().zip(gains))
+        .map(|((pre, post, map, pooling), &gain)| Edge {
             pre,
             post,
-            op,
+            map,
+            pooling,
             gain,
         })
         .collect();
@@ -102,7 +77,7 @@ pub fn build(
 
 type Blueprint = (
     Vec<(&'static str, Shape)>,
-    Vec<(usize, usize, Op)>,
+    Vec<(usize, usize, LinearMap, Pooling)>,
     Vec<f64>,
 );
 
@@ -123,7 +98,7 @@ fn hopfield_resnet13(options: &PresetOptions) -> Blueprint {
         ("output", Shape::flat(options.classes)),
     ];
     let conv = |kernel, stride| {
-        Op::Conv(Convolution {
+        LinearMap::Conv(Convolution {
             kernel,
             stride,
             padding: kernel / 2,
@@ -131,19 +106,19 @@ fn hopfield_resnet13(options: &PresetOptions) -> Blueprint {
     };
     // Edge order and gains are those of the published code: weight.e of a golden file is edge e here.
     let edges = vec![
-        (0, 1, conv(3, 1)),
-        (1, 2, conv(3, 2)),
-        (0, 2, conv(1, 2)),
-        (2, 3, conv(3, 1)),
-        (2, 4, conv(1, 2)),
-        (3, 4, conv(3, 2)),
-        (4, 5, conv(3, 1)),
-        (4, 6, conv(1, 2)),
-        (5, 6, conv(3, 2)),
-        (6, 7, conv(3, 1)),
-        (6, 8, conv(1, 2)),
-        (7, 8, conv(3, 2)),
-        (8, 9, Op::Dense),
+        (0, 1, conv(3, 1), Pooling::None),
+        (1, 2, conv(3, 2), Pooling::None),
+        (0, 2, conv(1, 2), Pooling::None),
+        (2, 3, conv(3, 1), Pooling::None),
+        (2, 4, conv(1, 2), Pooling::None),
+        (3, 4, conv(3, 2), Pooling::None),
+        (4, 5, conv(3, 1), Pooling::None),
+        (4, 6, conv(1, 2), Pooling::None),
+        (5, 6, conv(3, 2), Pooling::None),
+        (6, 7, conv(3, 1), Pooling::None),
+        (6, 8, conv(1, 2), Pooling::None),
+        (7, 8, conv(3, 2), Pooling::None),
+        (8, 9, LinearMap::Dense, Pooling::None),
     ];
     let gains = vec![
         0.6, 0.6, 0.7, 0.6, 0.7, 0.6, 0.6, 0.7, 0.6, 0.6, 0.7, 0.6, 0.8,
@@ -162,17 +137,17 @@ fn vgg5(options: &PresetOptions) -> Blueprint {
         ("h4", Shape::new(c4, 2, 2)),
         ("output", Shape::flat(options.classes)),
     ];
-    let pooled = Op::ConvMaxPool(Convolution {
+    let conv = LinearMap::Conv(Convolution {
         kernel: 3,
         stride: 1,
         padding: 1,
     });
     let edges = vec![
-        (0, 1, pooled),
-        (1, 2, pooled),
-        (2, 3, pooled),
-        (3, 4, pooled),
-        (4, 5, Op::Dense),
+        (0, 1, conv, Pooling::Max2x2),
+        (1, 2, conv, Pooling::Max2x2),
+        (2, 3, conv, Pooling::Max2x2),
+        (3, 4, conv, Pooling::Max2x2),
+        (4, 5, LinearMap::Dense, Pooling::None),
     ];
     (layers, edges, vec![0.4, 0.7, 0.6, 0.3, 0.6])
 }

@@ -1,7 +1,7 @@
 //! The configuration of an `ep` file: network, parameters, batch, and how it relaxes.
 
-use crate::network::presets::{self, ActivationKind, PresetOptions};
-use crate::network::{Activation, Mode, Network, NetworkError, ParameterSet};
+use crate::network::presets::{self, PresetOptions};
+use crate::network::{Activation, ActivationKind, Mode, Network, NetworkError, ParameterSet};
 use crate::parity::golden::{Golden, GoldenError};
 use crate::phase::{CostFunction, Variant};
 use ndarray::Array4;
@@ -125,7 +125,7 @@ fn network(golden: &Golden) -> Result<Network> {
         });
     }
     for (layer, clip) in layers[hidden].iter_mut().zip(clips) {
-        layer.activation = Activation::ReluClip(clip);
+        layer.activation = Activation::relu_clip(clip);
     }
     Ok(Network::new(
         network.name(),

@@ -1,0 +1,15 @@
+//! The program as a user runs it: a file a promise.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod backprop;
+mod bad_input;
+mod check_gradients;
+mod manual;
+mod plot;
+mod resume;
+mod tensorboard;
+mod torch_import;
+mod train;
+mod wandb;

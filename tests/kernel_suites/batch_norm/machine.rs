@@ -1,0 +1,99 @@
+//! What batch normalisation reads and writes, in device memory.
+
+use super::truth::{Case, Channel};
+use crate::support::kernels::device;
+use eqprop_cuda::cuda::abi::EqBatchNorm;
+use eqprop_cuda::cuda::emulated::EmulatedDevice;
+use eqprop_cuda::cuda::kernels::Format;
+use eqprop_cuda::cuda::{Buffer, Device, Gpu};
+use eqprop_cuda::device::Device as Place;
+use half::f16;
+use std::sync::Arc;
+
+pub fn open() -> Arc<dyn Device> {
+    match device() {
+        Place::Cuda(number) => Arc::new(Gpu::open(number).unwrap()),
+        _ => Arc::new(EmulatedDevice::new()),
+    }
+}
+
+/// `[row][channel]`, as it lies in memory.
+pub fn interleaved(columns: &[impl AsRef<[f64]>]) -> Vec<f32> {
+    let rows = 0..columns[0].as_ref().len();
+    rows.flat_map(|row| {
+        columns
+            .iter()
+            .map(move |column| column.as_ref()[row] as f32)
+    })
+    .collect()
+}
+
+pub fn decoded(format: Format, bytes: &[u8]) -> Vec<f64> {
+    match format {
+        Format::F32 => (bytes.chunks(4))
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect(),
+        Format::F16 => (bytes.chunks(2))
+            .map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f64())
+            .collect(),
+    }
+}
+
+/// The edge's arrays on the device.
+pub struct Arrays {
+    z: Buffer<f32>,
+    /// scale, shift, mean, inverse, running mean, running variance, gradients of scale and shift
+    pub channels: [Buffer<f32>; 8],
+    partials: Buffer<f32>,
+    pub difference: Buffer<u8>,
+}
+
+impl Arrays {
+    pub fn new(
+        device: &Arc<dyn Device>,
+        case: &Case,
+        channels: &[Channel],
+        e: usize,
+        format: Format,
+    ) -> Self {
+        let column = |of: &dyn Fn(&Channel) -> f64| {
+            let values: Vec<f32> = channels.iter().map(|c| of(c) as f32).collect();
+            Buffer::from_slice(device, &values).unwrap()
+        };
+        let empty = |len| Buffer::new(device, len).unwrap();
+        let z: Vec<&[f64]> = channels.iter().map(|c| &*c.z[e]).collect();
+        let padded = case.padded();
+        Self {
+            z: Buffer::from_slice(device, &interleaved(&z)).unwrap(),
+            channels: [
+                column(&|c| c.scale[e]),
+                column(&|c| c.shift[e]),
+                empty(padded),
+                empty(padded),
+                column(&|c| c.running[e][0]),
+                column(&|c| c.running[e][1]),
+                empty(padded),
+                empty(padded),
+            ],
+            partials: empty(case.splits() * 2 * padded),
+            difference: Buffer::new(device, case.rows() * padded * format.bytes()).unwrap(),
+        }
+    }
+
+    pub fn table(&self) -> EqBatchNorm {
+        let channel = |i: usize| self.channels[i].ptr();
+        EqBatchNorm {
+            convolved: self.z.ptr(),
+            scale: channel(0),
+            shift: channel(1),
+            mean: channel(2),
+            inverse: channel(3),
+            running_mean: channel(4),
+            running_variance: channel(5),
+            partials: self.partials.ptr(),
+            scale_gradient: channel(6),
+            shift_gradient: channel(7),
+            difference: self.difference.ptr(),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Feed-forward networks through the kernels, against the CPU backend in float64.
+
+use crate::support::kernels::*;
+use eqprop_cuda::device::{Device, Precision};
+use eqprop_cuda::feedforward::{Backend, FeedForward, Mode};
+use eqprop_cuda::optim::OptimizerConfig;
+
+const ADAM: OptimizerConfig = OptimizerConfig::Adam { weight_decay: 1e-2 };
+const SGD: OptimizerConfig = OptimizerConfig::Sgd {
+    momentum: 0.9,
+    weight_decay: 1e-3,
+};
+
+/// The same network on the kernels and on the CPU.
+fn pair(model: &FeedForward, precision: Precision, seed: u64) -> [Box<dyn Backend>; 2] {
+    let state = model.initialise(seed);
+    let places = [(device(), precision), (Device::Cpu, Precision::Fp64)];
+    places.map(|(device, precision)| {
+        let mut backend = device.feed_forward(model, precision).unwrap();
+        backend.set_state(&state).unwrap();
+        backend
+    })
+}
+
+#[test]
+fn training_steps_of_random_networks_agree_in_fp32() {
+    for seed in 0..12 {
+        let model = random_feed_forward(seed);
+        let images = 3 + seed as usize % 5;
+        let batches = [0, 1].map(|b| random_images(model.network(), images, 7 * seed + b));
+        let [mut kernels, mut cpu] = pair(&model, Precision::Fp32, seed);
+        let got = train_feed_forward(&mut *kernels, &model, &batches, SGD).unwrap();
+        let want = train_feed_forward(&mut *cpu, &model, &batches, SGD).unwrap();
+        let (error, place) = worst(&got, &want, |_| 0.1);
+        // A normalisation over few pixels divides by a small variance, and multiplies rounding by as much.
+        assert!(
+            error < 2e-3,
+            "seed {seed}, {}\n{error:e}: {place}",
+            model.network()
+        );
+    }
+}
+
+/// fp16 rounds states and differences to 5e-4, and now and then a unit falls on the other side of relu, or another unit of a
+/// window is the largest: in batches this small that leaves 1e-3.
+#[test]
+fn gradients_agree_in_fp16() {
+    for name in FeedForward::PRESETS {
+        for (channels, inputs, images) in [([8, 9, 17, 33], 3, 6), ([16, 24, 40, 72], 1, 5)] {
+            let model = FeedForward::preset(name, inputs, 10, channels).unwrap();
+            let batch = random_images(model.network(), images, 3);
+            let [mut kernels, mut cpu] = pair(&model, Precision::Fp16, 5);
+            let gradient = |backend: &mut dyn Backend| {
+                (backend.forward(&batch.images, &batch.labels, Mode::Train)).unwrap();
+                let norm = backend.backward().unwrap().norm;
+                let gradient = backend.gradient().unwrap();
+                let values: Vec<f64> = gradient.tensors().iter().flat_map(flat).collect();
+                (values, norm)
+            };
+            let (got, got_norm) = gradient(&mut *kernels);
+            let (want, want_norm) = gradient(&mut *cpu);
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let cosine = dot(&got, &want) / (dot(&got, &got) * dot(&want, &want)).sqrt();
+            assert!(cosine > 0.998, "{name} {channels:?}: cosine {cosine}");
+            assert!(
+                (got_norm / want_norm - 1.0).abs() < 0.02,
+                "{name} {channels:?}"
+            );
+            assert!((dot(&got, &got).sqrt() / got_norm - 1.0).abs() < 1e-3);
+        }
+    }
+}
+
+#[test]
+fn state_and_moments_come_back_as_they_were_set() {
+    let model = FeedForward::preset("resnet13", 3, 10, [4, 6, 8, 9]).unwrap();
+    let [mut one, _] = pair(&model, Precision::Fp32, 1);
+    let [mut two, _] = pair(&model, Precision::Fp32, 2);
+    let batches = [0, 1].map(|b| random_images(model.network(), 4, b));
+    let rates = vec![1e-2; model.parameter_names().len()];
+    let step = |backend: &mut dyn Backend, batch: &Images| {
+        (backend.forward(&batch.images, &batch.labels, Mode::Train)).unwrap();
+        backend.backward().unwrap();
+        backend.step(&rates).unwrap();
+    };
+    one.set_optimizer(ADAM).unwrap();
+    step(&mut *one, &batches[0]);
+    two.set_state(&one.state().unwrap()).unwrap();
+    two.set_optimizer(ADAM).unwrap();
+    (two.set_optimizer_state(one.optimizer_state().unwrap())).unwrap();
+    for backend in [&mut one, &mut two] {
+        step(&mut **backend, &batches[1]);
+    }
+    assert_eq!(one.state().unwrap(), two.state().unwrap());
+}
+
+/// Buffers are kept for a few batch sizes; going back to one must not find what another left.
+#[test]
+fn batches_of_many_sizes_follow_one_another() {
+    let model = FeedForward::preset("vgg5", 1, 10, [4, 5, 6, 7]).unwrap();
+    let [mut kernels, mut cpu] = pair(&model, Precision::Fp32, 3);
+    for images in [3, 5, 1, 4, 3, 2] {
+        let batch = random_images(model.network(), images, images as u64);
+        let logits = |backend: &mut dyn Backend| {
+            (backend.forward(&batch.images, &batch.labels, Mode::Evaluate)).unwrap();
+            backend.logits().unwrap()
+        };
+        let (got, want) = (logits(&mut *kernels), logits(&mut *cpu));
+        let most = want.iter().fold(0.1, |m: f64, v| m.max(v.abs()));
+        assert!(
+            (got - want).iter().all(|e| e.abs() < 1e-4 * most),
+            "{images} images"
+        );
+    }
+    let error = kernels.backward().unwrap_err().to_string();
+    assert!(error.contains("evaluation mode"), "{error}");
+}

@@ -1,0 +1,118 @@
+//! Training steps through the fp16 tensor-core kernels stay within the rounding of their format.
+//!
+//! A state or operand is rounded to 2^-11 = 5e-4 relative. A dozen iterations of sums whose terms carry that error leave
+//! states within some 1e-3 of a layer's largest value, and, in sum-and-difference form, gradients within a few times that.
+//! An index error is of the size of the values themselves. Networks without max pooling only: where two positions of a
+//! window nearly tie, rounding may exchange them, which is no error but moves a whole value.
+
+use crate::support::kernels::*;
+use eqprop_cuda::cpu;
+use eqprop_cuda::device::Precision;
+use eqprop_cuda::network::{ActivationKind, Mode, Network};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, Variant};
+
+const STATE_TOLERANCE: f64 = 1e-2;
+
+fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
+    let parameters = random_parameters(network, seed);
+    let batches = [random_images(network, n, seed)];
+    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
+    let mut kernels = kernels(network, Precision::Fp16).unwrap();
+    truth.set_parameters(&parameters).unwrap();
+    kernels.set_parameters(&parameters).unwrap();
+    let want = train(&mut *truth, network, &batches, recipe).unwrap();
+    let got = train(&mut *kernels, network, &batches, recipe).unwrap();
+    let mut want = want.without_what_fp16_rounds_away();
+    let mut got = got.without_what_fp16_rounds_away();
+    for trace in [&mut want, &mut got] {
+        if recipe.form == NudgedPhase::Direct {
+            // The direct form divides the rounding of two states by beta: its gradient is not to be trusted in fp16.
+            (trace.values).retain(|(name, _)| {
+                !name.contains("gradient") && !name.contains("weight") && !name.contains("bias")
+            });
+        }
+    }
+    let floor = |name: &str| match name {
+        name if name.contains("gradient") => 0.1,
+        name if name.contains("energy") || name.contains("cost") => 1.0,
+        _ => 0.1,
+    };
+    let (error, place) = worst(&got, &want, floor);
+    assert!(
+        error < STATE_TOLERANCE,
+        "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
+    );
+}
+
+fn recipe(seed: u64) -> Recipe {
+    Recipe {
+        mode: [Mode::Asynchronous, Mode::Coloured, Mode::Synchronous][seed as usize % 3],
+        omega: if seed % 3 == 1 { 1.4 } else { 1.0 },
+        form: NudgedPhase::SumDifference,
+        cost: if seed.is_multiple_of(2) {
+            CostFunction::Ce
+        } else {
+            CostFunction::Mse
+        },
+        variant: if seed.is_multiple_of(4) {
+            Variant::Positive
+        } else {
+            Variant::Centered
+        },
+        ..Recipe::default()
+    }
+}
+
+#[test]
+fn narrow_tiles_match_the_reference_for_random_networks() {
+    for seed in 100..112 {
+        let network = random_network_of(seed, &[1, 3, 8, 17, 33, 40], false);
+        check(&network, seed, 1 + seed as usize % 5, &recipe(seed));
+    }
+}
+
+#[test]
+fn wide_tiles_match_the_reference_for_random_networks() {
+    for seed in 200..206 {
+        let network = random_network_of(seed, &[72, 130, 136, 8], false);
+        check(&network, seed, 1 + seed as usize % 3, &recipe(seed));
+    }
+}
+
+#[test]
+fn direct_phases_of_hopfieldresnet13_have_the_states_of_the_reference() {
+    let network = preset(
+        "hopfieldresnet13",
+        [4, 6, 8, 9],
+        3,
+        10,
+        ActivationKind::Relu6,
+    );
+    check(&network, 1, 3, &Recipe::default());
+}
+
+#[test]
+fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
+    let network = preset("vgg5", [8, 8, 8, 8], 1, 10, ActivationKind::HardSigmoid);
+    let parameters = random_parameters(&network, 3);
+    let batch = random_images(&network, 4, 3);
+    let recipe = Recipe {
+        form: NudgedPhase::SumDifference,
+        ..Recipe::default()
+    };
+    let gradient = |mut backend: Box<dyn eqprop_cuda::phase::Backend>| {
+        backend.set_parameters(&parameters).unwrap();
+        train(
+            &mut *backend,
+            &network,
+            std::slice::from_ref(&batch),
+            &recipe,
+        )
+        .unwrap();
+        backend.gradient().unwrap()
+    };
+    let want = gradient(cpu::backend(&network, cpu::Precision::Fp64));
+    let got = gradient(kernels(&network, Precision::Fp16).unwrap());
+    let cosine = cosine(&got, &want);
+    assert!(cosine > 0.995, "cosine {cosine}");
+}

@@ -1,0 +1,11 @@
+//! Relaxation and gradients on the CPU, and the steps that are made of them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod energy;
+mod phases;
+mod probe;
+mod schedule;
+mod true_gradient;
+mod updates;

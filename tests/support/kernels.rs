@@ -1,0 +1,288 @@
+//! What the kernel suites share: random networks and batches, and the comparison of two backends.
+
+pub use super::networks::{cosine, rng};
+
+use super::networks;
+use anyhow::Result;
+use eqprop_cuda::device::{Device, Precision};
+use eqprop_cuda::feedforward::{self, FeedForward};
+use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Shape};
+use eqprop_cuda::optim::OptimizerConfig;
+use eqprop_cuda::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+};
+use ndarray::{Array4, ArrayD};
+use rand::RngExt;
+
+/// The machine that these suites test: the emulation, unless EQPROP_TEST_DEVICE names another one, `cuda` for instance.
+pub fn device() -> Device {
+    let name = std::env::var("EQPROP_TEST_DEVICE").unwrap_or("emulated".into());
+    name.parse().expect("EQPROP_TEST_DEVICE is a device")
+}
+
+/// The kernels on [`device`], with all parameters at zero.
+pub fn kernels(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+    device().backend(network, precision)
+}
+
+pub fn preset(
+    name: &str,
+    channels: [usize; 4],
+    input: usize,
+    classes: usize,
+    activation: ActivationKind,
+) -> Network {
+    let options = PresetOptions {
+        input_channels: input,
+        classes,
+        channels,
+        activation,
+        gains: None,
+    };
+    presets::build(name, &options, &mut rng(7)).expect("a preset is valid")
+}
+
+/// A random graph of widths on all sides of a tile's.
+pub fn random_network(seed: u64) -> Network {
+    random_network_of(seed, &[1, 3, 5, 8, 9, 17, 33, 40], true)
+}
+
+/// The same with a choice of widths, and with or without max pooling.
+pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network {
+    networks::random_network(&mut rng(seed), widths, pooling)
+}
+
+pub fn random_parameters(network: &Network, seed: u64) -> ParameterSet<f64> {
+    eqprop_cuda::network::parameters::initialise(network, seed)
+}
+
+pub struct Images {
+    pub images: Array4<f32>,
+    pub labels: Vec<usize>,
+}
+
+pub fn random_images(network: &Network, n: usize, seed: u64) -> Images {
+    let mut rng = rng(seed ^ 0x5eed);
+    let Shape {
+        channels,
+        height,
+        width,
+    } = network.input().shape;
+    Images {
+        images: Array4::from_shape_fn((n, channels, height, width), |_| {
+            rng.random_range(-1.0..1.0)
+        }),
+        labels: (0..n)
+            .map(|_| rng.random_range(0..network.classes()))
+            .collect(),
+    }
+}
+
+/// What a training batch is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipe {
+    pub mode: Mode,
+    pub omega: f64,
+    pub free: usize,
+    pub nudged: usize,
+    pub cost: CostFunction,
+    pub variant: Variant,
+    pub form: NudgedPhase,
+    pub beta: f64,
+    pub optimizer: OptimizerConfig,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Asynchronous,
+            omega: 1.0,
+            free: 7,
+            nudged: 4,
+            cost: CostFunction::Mse,
+            variant: Variant::Centered,
+            form: NudgedPhase::Direct,
+            beta: 0.3,
+            optimizer: OptimizerConfig::Sgd {
+                momentum: 0.9,
+                weight_decay: 1e-3,
+            },
+        }
+    }
+}
+
+impl Recipe {
+    pub fn relaxation(&self, iterations: usize) -> Relaxation {
+        Relaxation {
+            mode: self.mode,
+            iterations,
+            omega: self.omega,
+            tolerance: None,
+        }
+    }
+    pub fn nudging(&self) -> Nudging {
+        Nudging {
+            beta: self.beta,
+            variant: self.variant,
+            form: self.form,
+        }
+    }
+}
+
+/// Every number that two backends must agree on.
+pub struct Trace {
+    pub values: Vec<(String, Vec<f64>)>,
+}
+
+/// Two training batches and what they leave behind.
+pub fn train(
+    backend: &mut dyn Backend,
+    network: &Network,
+    batches: &[Images],
+    recipe: &Recipe,
+) -> Result<Trace> {
+    let mut values = Vec::new();
+    let mut keep = |name: String, tensor: Vec<f64>| values.push((name, tensor));
+    let rates: Vec<f64> = (0..network.parameter_count())
+        .map(|i| 0.01 + 0.001 * i as f64)
+        .collect();
+    backend.set_optimizer(recipe.optimizer)?;
+    for (b, batch) in batches.iter().enumerate() {
+        backend.load_batch(&batch.images, &batch.labels, Start::Kept)?;
+        let report = backend.free_phase(&recipe.relaxation(recipe.free))?;
+        keep(
+            format!("batch {b} change of the free phase"),
+            vec![report.change],
+        );
+        let outcome = backend.outcome(recipe.cost)?;
+        keep(format!("batch {b} energy"), outcome.energy);
+        keep(format!("batch {b} cost"), outcome.cost);
+        keep(
+            format!("batch {b} prediction"),
+            outcome.prediction.iter().map(|&p| p as f64).collect(),
+        );
+        keep(
+            format!("batch {b} top5"),
+            outcome
+                .in_top5
+                .iter()
+                .map(|&p| f64::from(u8::from(p)))
+                .collect(),
+        );
+        let nudged = recipe.relaxation(recipe.nudged);
+        let report = backend.nudged_phases(&recipe.nudging(), recipe.cost, &nudged)?;
+        keep(
+            format!("batch {b} change of the nudged phases"),
+            vec![report.change],
+        );
+        for which in [Which::Free, Which::First, Which::Second] {
+            for (l, state) in backend.states(which)?.iter().enumerate() {
+                keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
+            }
+        }
+        backend.estimate_gradient()?;
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.gradient()?.tensors())
+        {
+            keep(format!("batch {b} gradient {name}"), flat(tensor));
+        }
+        backend.step(&rates)?;
+        for (name, tensor) in network
+            .parameter_names()
+            .iter()
+            .zip(backend.parameters()?.tensors())
+        {
+            keep(format!("batch {b} {name}"), flat(tensor));
+        }
+    }
+    Ok(Trace { values })
+}
+
+/// A feed-forward network of a random graph: widths that are no multiples of a tile, skip edges, pooling.
+pub fn random_feed_forward(seed: u64) -> FeedForward {
+    let mut attempts = (0..).map(|attempt| random_network(1000 * seed + attempt));
+    attempts
+        .find_map(|network| FeedForward::of(&network).ok())
+        .expect("one in a few graphs has what backpropagation needs")
+}
+
+/// Training steps of a feed-forward network, an evaluation, and what they leave behind.
+pub fn train_feed_forward(
+    backend: &mut dyn feedforward::Backend,
+    model: &FeedForward,
+    batches: &[Images],
+    optimizer: OptimizerConfig,
+) -> Result<Trace> {
+    let mut values = Vec::new();
+    let mut keep = |name: String, tensor: Vec<f64>| values.push((name, tensor));
+    let rates: Vec<f64> = (0..model.parameter_names().len())
+        .map(|i| 0.01 + 0.001 * i as f64)
+        .collect();
+    backend.set_optimizer(optimizer)?;
+    for (b, batch) in batches.iter().enumerate() {
+        let outcome = backend.forward(&batch.images, &batch.labels, feedforward::Mode::Train)?;
+        keep(format!("batch {b} cost"), outcome.cost);
+        keep(
+            format!("batch {b} logits"),
+            flat(&backend.logits()?.into_dyn()),
+        );
+        backend.backward()?;
+        for (name, tensor) in (model.parameter_names().iter()).zip(backend.gradient()?.tensors()) {
+            keep(format!("batch {b} gradient {name}"), flat(tensor));
+        }
+        backend.step(&rates)?;
+        let state = backend.state()?;
+        let names = model
+            .parameter_names()
+            .iter()
+            .chain(model.statistic_names());
+        let tensors = state.parameters.tensors().iter().chain(&state.statistics);
+        for (name, tensor) in names.zip(tensors) {
+            keep(format!("batch {b} {name}"), flat(tensor));
+        }
+    }
+    let batch = &batches[0];
+    backend.forward(&batch.images, &batch.labels, feedforward::Mode::Evaluate)?;
+    keep(
+        "evaluated logits".into(),
+        flat(&backend.logits()?.into_dyn()),
+    );
+    Ok(Trace { values })
+}
+
+pub fn flat(tensor: &ArrayD<f64>) -> Vec<f64> {
+    tensor.iter().copied().collect()
+}
+
+impl Trace {
+    /// Leaves out what fp16 need not reproduce: near ties between outputs fall either way, and the change of a state ends
+    /// at the rounding of its format.
+    pub fn without_what_fp16_rounds_away(mut self) -> Self {
+        let rounded = ["prediction", "top5", "change"];
+        (self.values).retain(|(name, _)| !rounded.iter().any(|r| name.contains(r)));
+        self
+    }
+}
+
+/// Largest error relative to the tensor's largest value (and to `floor`, which keeps tiny tensors honest), and where.
+pub fn worst(got: &Trace, want: &Trace, floor: impl Fn(&str) -> f64) -> (f64, String) {
+    assert_eq!(got.values.len(), want.values.len());
+    let mut worst = (0.0, String::from("nothing differs"));
+    for ((name, got), (_, want)) in got.values.iter().zip(&want.values) {
+        assert_eq!(got.len(), want.len(), "{name}");
+        let scale = want.iter().fold(floor(name), |m, v| m.max(v.abs()));
+        for (i, (g, w)) in got.iter().zip(want).enumerate() {
+            let error = if g == w { 0.0 } else { (g - w).abs() / scale };
+            if error > worst.0 || error.is_nan() {
+                worst = (error, format!("{name}[{i}]: {g} instead of {w}"));
+                if error.is_nan() {
+                    return (f64::INFINITY, worst.1);
+                }
+            }
+        }
+    }
+    worst
+}

@@ -1,0 +1,13 @@
+//! What the tests share.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each group of tests uses its part"
+)]
+
+pub mod data;
+pub mod golden;
+pub mod kernels;
+pub mod networks;
+pub mod program;

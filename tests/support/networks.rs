@@ -1,0 +1,201 @@
+//! Random networks, states and batches for property tests. Everything follows from a printed seed.
+
+use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::network::{
+    Activation, Convolution, Edge, Layer, LinearMap, Network, ParameterSet, Pooling, Shape,
+    parameters,
+};
+use eqprop_cuda::phase::{Backend, Mode, Relaxation, Start};
+use ndarray::{Array4, ArrayD, IxDyn};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// A random graph of few units, which a test of the CPU backend can take apart.
+pub fn small_network(rng: &mut ChaCha8Rng) -> Network {
+    random_network(rng, &[1, 2, 3, 4, 5], true)
+}
+
+fn pick<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
+    from[rng.random_range(0..from.len())]
+}
+
+/// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
+pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> Network {
+    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+        0 => Activation::HARD_SIGMOID,
+        1 => Activation::RELU6,
+        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
+    };
+    let mut shapes = vec![Shape::new(
+        pick(rng, &[1, 3]),
+        rng.random_range(5..11),
+        rng.random_range(5..11),
+    )];
+    let mut edges: Vec<(usize, usize, LinearMap, Pooling)> = Vec::new();
+    for l in 1..=rng.random_range(2..5) {
+        let below = shapes[l - 1];
+        let (conv, pool) = loop {
+            let kernel = rng.random_range(1..4);
+            let conv = Convolution {
+                kernel,
+                stride: rng.random_range(1..4),
+                padding: rng.random_range(0..kernel),
+            };
+            let pool = if pooling && rng.random_range(0..3) == 0 {
+                2
+            } else {
+                1
+            };
+            let side = |side| conv.output_side(side).unwrap_or(0) / pool;
+            if side(below.height) >= 1 && side(below.width) >= 1 {
+                break (conv, pool);
+            }
+        };
+        let side = |side| conv.output_side(side).unwrap() / pool;
+        shapes.push(Shape::new(
+            pick(rng, widths),
+            side(below.height),
+            side(below.width),
+        ));
+        edges.push((
+            l - 1,
+            l,
+            LinearMap::Conv(conv),
+            if pool == 2 {
+                Pooling::Max2x2
+            } else {
+                Pooling::None
+            },
+        ));
+        for pre in 0..l - 1 {
+            let from = shapes[pre];
+            let fits = (1..4usize).flat_map(|kernel| {
+                (1..6usize).flat_map(move |stride| {
+                    (0..kernel).map(move |padding| Convolution {
+                        kernel,
+                        stride,
+                        padding,
+                    })
+                })
+            });
+            let fits: Vec<_> = fits
+                .filter(|c| {
+                    c.output_side(from.height) == Some(shapes[l].height)
+                        && c.output_side(from.width) == Some(shapes[l].width)
+                })
+                .collect();
+            if !fits.is_empty() && rng.random_range(0..2) == 0 {
+                let conv = pick(rng, &fits);
+                edges.push((pre, l, LinearMap::Conv(conv), Pooling::None));
+            }
+        }
+    }
+    let output = shapes.len();
+    shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
+    edges.push((output - 1, output, LinearMap::Dense, Pooling::None));
+    if output > 2 && rng.random_range(0..2) == 0 {
+        edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
+    }
+    let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
+        name: format!("layer{l}"),
+        shape,
+        activation: if l == 0 || l == output {
+            Activation::LINEAR
+        } else {
+            activation(rng)
+        },
+    });
+    let layers = layers.collect();
+    let edges = edges.into_iter().map(|(pre, post, map, pooling)| Edge {
+        pre,
+        post,
+        map,
+        pooling,
+        gain: 0.7,
+    });
+    Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
+}
+
+/// `n` random images in the range of normalised ones, and labels.
+pub fn random_batch(
+    network: &Network,
+    n: usize,
+    rng: &mut ChaCha8Rng,
+) -> (Array4<f32>, Vec<usize>) {
+    let Shape {
+        channels,
+        height,
+        width,
+    } = network.input().shape;
+    let shape = (n, channels, height, width);
+    let images = Array4::from_shape_simple_fn(shape, || rng.random_range(-1.0..2.0));
+    let labels = (0..n).map(|_| rng.random_range(0..network.classes()));
+    let labels = labels.collect();
+    (images, labels)
+}
+
+/// A state inside the clip of every layer.
+pub fn random_state(network: &Network, n: usize, rng: &mut ChaCha8Rng) -> Vec<ArrayD<f64>> {
+    let layer = |l: usize| {
+        let layer = &network.layers()[l];
+        let (low, high) = layer.activation.bounds().unwrap_or((-1.0, 1.0));
+        let shape = if l == network.output_index() {
+            vec![n, layer.shape.channels]
+        } else {
+            vec![
+                n,
+                layer.shape.channels,
+                layer.shape.height,
+                layer.shape.width,
+            ]
+        };
+        ArrayD::from_shape_simple_fn(IxDyn(&shape), || rng.random_range(low..high))
+    };
+    network.free_layers().map(layer).collect()
+}
+
+/// A backend with initial parameters drawn from `rng`.
+pub fn ready_backend(
+    network: &Network,
+    precision: Precision,
+    rng: &mut ChaCha8Rng,
+) -> Box<dyn Backend> {
+    let mut backend = backend(network, precision);
+    let parameters = parameters::initialise(network, rng.next_u64());
+    backend.set_parameters(&parameters).expect("the shapes fit");
+    backend
+}
+
+pub fn relaxation(mode: Mode, iterations: usize) -> Relaxation {
+    Relaxation {
+        mode,
+        iterations,
+        omega: 1.0,
+        tolerance: None,
+    }
+}
+
+/// Loads a batch whose free layers are at `state`.
+pub fn load_at(
+    backend: &mut dyn Backend,
+    images: &Array4<f32>,
+    labels: &[usize],
+    state: &[ArrayD<f64>],
+) {
+    backend
+        .set_kept_state(Some(state.to_vec()))
+        .expect("the shapes fit");
+    backend
+        .load_batch(images, labels, Start::Kept)
+        .expect("the shapes fit");
+}
+
+pub fn cosine(a: &ParameterSet<f64>, b: &ParameterSet<f64>) -> f64 {
+    let pairs = a.tensors().iter().zip(b.tensors());
+    let product: f64 = pairs.map(|(a, b)| (a * b).sum()).sum();
+    product / (a.norm() * b.norm())
+}
