@@ -392,7 +392,7 @@ __device__ __forceinline__ void update_state(const float (&sum)[T::M][T::N][4], 
 #pragma unroll
                         for (int half = 0; half < 2; ++half) {
                             const float2 old = unpacked(two[half]);
-                            const bool present = units[i][half] >= 0 || broken(CHANGE_COUNTS_ABSENT_PIXELS);
+                            const bool present = units[i][half] >= 0;
                             const float x = update.state(old.x, sum[i][j][2 * half]);
                             const float y = update.state(old.y, sum[i][j][2 * half + 1]);
                             const Fp16 x16 = to_fp16(is_live[0] && present ? x : 0.0f);
