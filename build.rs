@@ -28,7 +28,12 @@ fn main() {
         compile_emulation();
     }
     match find_nvcc() {
-        Some(nvcc) => compile_fat_binary(&nvcc),
+        Some(nvcc) => {
+            compile_fat_binary(&nvcc);
+            if env::var_os("CARGO_FEATURE_INTERPRETER").is_some() {
+                compile_ptx(&nvcc);
+            }
+        }
         None => println!(
             "cargo:warning=no nvcc was found (NVCC, CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda, pip's nvidia-cuda-nvcc): \
              this build has no CUDA backend"
@@ -88,6 +93,26 @@ fn compile_fat_binary(nvcc: &Path) {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             panic!("{} failed:\n{text}", nvcc.display());
+        }
+        Err(error) => panic!("{} could not be run: {error}", nvcc.display()),
+    }
+}
+
+/// The portable code as text, with the source lines, for the interpreter.
+fn compile_ptx(nvcc: &Path) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut command = Command::new(nvcc);
+    command
+        .args(["--ptx", "-lineinfo", "-std=c++17", "-O3"])
+        .arg(format!("-arch=compute_{PORTABLE}"))
+        .arg("-o")
+        .arg(out.join("kernels.ptx"))
+        .arg("kernels/kernels.cu");
+    match command.output() {
+        Ok(output) if output.status.success() => println!("cargo:rustc-cfg=eqprop_ptx"),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            panic!("{} --ptx failed:\n{text}", nvcc.display());
         }
         Err(error) => panic!("{} could not be run: {error}", nvcc.display()),
     }

@@ -1,8 +1,8 @@
 /*
  * What host and kernels share: every kernel takes exactly one of the *Args structs, by value.
  *
- * This header is the only declaration. The Rust side, src/cuda/abi.rs, is generated from it by bindgen and checked in;
- * src/cuda/abi.rs says how, and tests/abi.rs notices when the two drift apart.
+ * This header is the only declaration. The Rust side, src/cuda/machine/abi.rs, is generated from it by bindgen and
+ * checked in; kernels/generate_abi.sh does it, and tests/abi.rs notices when the two drift apart.
  *
  * Layouts. A state is [component][image][y][x][channel], channels padded to a multiple of EQ_CHANNEL_MULTIPLE with
  * zeros. A weight is a sequence of slabs, one per tap of its kernel, each [C_post][C_pre], both padded. The output is a

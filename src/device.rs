@@ -52,6 +52,9 @@ pub enum Device {
     Cuda(usize),
     /// the CUDA kernels on the CPU, in builds with the feature `emulation`: to check kernels, far too slow to train
     Emulated,
+    /// the PTX that nvcc makes of the CUDA kernels, executed and checked on the CPU, in builds with the feature
+    /// `interpreter`: to check kernels, slower still
+    Interpreted,
 }
 
 impl FromStr for Device {
@@ -63,12 +66,15 @@ impl FromStr for Device {
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
             "emulated" => Ok(Self::Emulated),
+            "interpreted" => Ok(Self::Interpreted),
             _ => name
                 .strip_prefix("cuda:")
                 .and_then(|number| number.parse().ok())
                 .map(Self::Cuda)
                 .ok_or_else(|| {
-                    format!("device {name:?}: expected auto, cpu, cuda, cuda:N or emulated")
+                    format!(
+                        "device {name:?}: expected auto, cpu, cuda, cuda:N, emulated or interpreted"
+                    )
                 }),
         }
     }
@@ -95,6 +101,7 @@ impl fmt::Display for Device {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(number) => write!(f, "cuda:{number}"),
             Self::Emulated => f.write_str("emulated"),
+            Self::Interpreted => f.write_str("interpreted"),
         }
     }
 }
@@ -116,7 +123,7 @@ impl Device {
     /// The arithmetic that a user gets who names none: what is both trustworthy and fast there.
     pub fn default_precision(self) -> Precision {
         match self.resolved() {
-            Self::Cuda(_) | Self::Emulated => Precision::Fp16,
+            Self::Cuda(_) | Self::Emulated | Self::Interpreted => Precision::Fp16,
             _ => Precision::Fp32,
         }
     }
@@ -134,6 +141,12 @@ impl Device {
             Self::Emulated => cuda::emulated_backend(network, device.kernel_precision(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
+            #[cfg(feature = "interpreter")]
+            Self::Interpreted => {
+                cuda::interpreted_backend(network, device.kernel_precision(precision)?)
+            }
+            #[cfg(not(feature = "interpreter"))]
+            Self::Interpreted => Err(no_interpreter()),
         }
     }
 
@@ -156,6 +169,12 @@ impl Device {
             }
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
+            #[cfg(feature = "interpreter")]
+            Self::Interpreted => {
+                cuda::interpreted_feed_forward(model, device.kernel_precision(precision)?)
+            }
+            #[cfg(not(feature = "interpreter"))]
+            Self::Interpreted => Err(no_interpreter()),
         }
     }
 
@@ -185,5 +204,12 @@ impl Device {
 fn no_emulation() -> anyhow::Error {
     anyhow!(
         "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
+    )
+}
+
+#[cfg(not(feature = "interpreter"))]
+fn no_interpreter() -> anyhow::Error {
+    anyhow!(
+        "--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`"
     )
 }

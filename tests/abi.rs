@@ -1,4 +1,4 @@
-//! The Rust side of the shared structs, `src/cuda/abi.rs`, is what the kernels were compiled with.
+//! The Rust side of the shared structs, `src/cuda/machine/abi.rs`, is what the kernels were compiled with.
 //!
 //! Tests that cannot run where they are, for want of libclang or of the feature `emulation`, are counted as ignored.
 
@@ -53,13 +53,13 @@ fn bindings() -> Result<(), Failed> {
         return Ok(());
     }
     Err(
-        "src/cuda/abi.rs is not what kernels/generate_abi.sh makes of kernels/abi.h: run it again"
+        "src/cuda/machine/abi.rs is not what kernels/generate_abi.sh makes of kernels/abi.h: run it again"
             .into(),
     )
 }
 
 fn checked_in() -> std::io::Result<String> {
-    std::fs::read_to_string(format!("{ROOT}/src/cuda/abi.rs"))
+    std::fs::read_to_string(format!("{ROOT}/src/cuda/machine/abi.rs"))
 }
 
 #[cfg(not(feature = "emulation"))]
@@ -67,7 +67,7 @@ fn sizes() -> Result<(), Failed> {
     Err("the emulation is not built".into())
 }
 
-/// Sizes as the C++ compiler has them, of every struct. Fields: `src/cuda/abi.rs` asserts the offsets that bindgen found.
+/// Sizes as the C++ compiler has them, of every struct. Fields: `src/cuda/machine/abi.rs` asserts the offsets that bindgen found.
 #[cfg(feature = "emulation")]
 fn sizes() -> Result<(), Failed> {
     use eqprop_cuda::cuda::{abi::*, emulated::size_of_struct};

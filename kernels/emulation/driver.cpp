@@ -1,4 +1,4 @@
-// The part of the CUDA driver's interface that src/cuda/driver.rs uses, over the emulation: a libcuda.so for machines
+// The part of the CUDA driver's interface that src/cuda/machine/driver.rs uses, over the emulation: a libcuda.so for machines
 // without a GPU, so that the host side of a GPU run (streams, graphs, copies, errors) is tested as it will run. It is
 // stricter than a driver. Work in a stream is put off until somebody has to wait for it, so a result that is read, or
 // memory that is reused, too early is seen; what a driver forbids while a stream is recorded is an error here too; and a

@@ -447,7 +447,7 @@ void cp_async_wait_for(unsigned pending_groups) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The driver, as Rust sees it (src/cuda/emulated.rs)
+// The driver, as Rust sees it (src/cuda/machine/emulated.rs)
 // ---------------------------------------------------------------------------------------------------------------------
 
 extern "C" {

@@ -211,7 +211,7 @@ pub struct Settings {
     )]
     pub tolerance_nudged: Option<f64>,
 
-    /// Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N or emulated [default: auto]
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N, emulated or interpreted [default: auto]
     #[arg(long, help_heading = "Machine")]
     pub device: Option<Device>,
     /// Arithmetic [default: fp32 on a CPU, fp16 on a GPU]

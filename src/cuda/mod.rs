@@ -1,73 +1,45 @@
 //! The CUDA backend: training on one GPU with the project's own kernels (`kernels/`, and its README).
 //!
-//! From the outside in: [`CudaBackend`] is the [`Backend`]; `batch.rs` holds the memory of a batch and
-//! turns phases into launches; `sweep.rs` and `gradient.rs` build the tables that a launch reads, from the tap tables of
-//! `geometry.rs` and the parameter layout of `layout.rs`; `kernels.rs` is the only place that knows block sizes;
-//! `feedforward/` does the same for networks trained by backpropagation, of the same sweeps and products; and
-//! [`Device`] is the machine, a GPU or the emulation of one on the CPU (cargo feature `emulation`).
+//! Four rooms, each of which knows only those before it:
+//!
+//! - `machine/` is what runs kernels: [`Device`], a GPU or the emulation of one on the CPU (cargo feature `emulation`),
+//!   or the interpreter of what nvcc made of them (feature `interpreter`),
+//!   and the launch wrappers of [`kernels`], the only place that knows block sizes;
+//! - `tables/` turns a network into the tables that a launch reads;
+//! - `phase/` relaxes ([`CudaBackend`] is the [`Backend`]);
+//! - `feedforward/` does the same for networks trained by backpropagation, of the same sweeps and products.
 //!
 //! The structs that host and kernels share are declared once, in `kernels/abi.h`; [`abi`] is generated from it by
 //! `kernels/generate_abi.sh` and checked in, so that building needs no libclang.
 
-pub mod abi;
-mod backend;
-mod batch;
-mod device;
-mod driver;
-#[cfg(feature = "emulation")]
-pub mod emulated;
 mod feedforward;
-mod geometry;
-mod gradient;
-pub mod kernels;
-mod layout;
+mod machine;
 pub mod measure;
 mod parameters;
+mod phase;
+mod precision;
 mod recent;
-mod sweep;
-mod tiles;
+mod tables;
 
-pub use backend::CudaBackend;
-pub use device::{Buffer, Device, KernelSpec, peak_bytes};
-pub use driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
 pub use feedforward::CudaFeedForward;
+pub use machine::device::{Buffer, Device, KernelSpec, peak_bytes};
+pub use machine::driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
+#[cfg(feature = "emulation")]
+pub use machine::emulated;
+#[cfg(feature = "interpreter")]
+pub use machine::interpreted;
+pub use machine::{abi, kernels};
+pub use phase::CudaBackend;
+pub use precision::Precision;
 
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
 use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
 use anyhow::Result;
-use device::CountingDevice;
-use kernels::Format;
+use machine::device::CountingDevice;
 use ndarray::Array4;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Arithmetic of the CUDA backend. Sums and master weights are fp32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// fp16 states and operands on tensor cores; trustworthy with nudged phases in sum-and-difference form
-    Fp16,
-    /// fp32 on ordinary cores: the parity anchor, several times slower
-    Fp32,
-}
-
-impl Precision {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fp16 => "fp16",
-            Self::Fp32 => "fp32",
-        }
-    }
-
-    fn format(self) -> Format {
-        match self {
-            Self::Fp16 => Format::F16,
-            Self::Fp32 => Format::F32,
-        }
-    }
-}
 
 /// Makes the backend for a network on GPU number `ordinal`, with all parameters at zero.
 pub fn backend(
@@ -155,6 +127,23 @@ pub fn emulated_feed_forward(
     precision: Precision,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
+    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+}
+
+/// [`backend`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
+    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+}
+
+/// [`feed_forward`] on the interpreter of compiled kernels.
+#[cfg(feature = "interpreter")]
+pub fn interpreted_feed_forward(
+    model: &FeedForward,
+    precision: Precision,
+) -> Result<Box<dyn FeedForwardBackend>> {
+    let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
     Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
 }
 

@@ -1,9 +1,9 @@
 //! Parameters on the device, and the optimizer that moves them: the same for every kind of learning.
 
-use super::abi::*;
-use super::device::{Buffer, Device};
-use super::kernels::{self, Format};
-use super::layout::Layout;
+use super::machine::abi::*;
+use super::machine::device::{Buffer, Device};
+use super::machine::kernels::{self, Format};
+use super::tables::layout::Layout;
 use crate::network::ParameterSet;
 use crate::optim::{ADAM_EPSILON, BETA1, BETA2, NORM_EPSILON, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};

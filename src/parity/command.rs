@@ -14,7 +14,7 @@ pub struct ParityArgs {
     /// golden files (safetensors)
     #[arg(required = true, value_name = "FILE.safetensors")]
     pub files: Vec<PathBuf>,
-    /// where to compute: auto, cpu, cuda, cuda:N or emulated
+    /// where to compute: auto, cpu, cuda, cuda:N, emulated or interpreted
     #[arg(long, default_value = "auto")]
     pub device: Device,
     /// arithmetic, and with it the tolerances [default: fp32 on a CPU, fp16 on a GPU]

@@ -76,7 +76,7 @@ fn options_out_of_range() {
         (
             "device",
             "gpu cuda: cuda:x",
-            "expected auto, cpu, cuda, cuda:N or emulated",
+            "expected auto, cpu, cuda, cuda:N, emulated or interpreted",
         ),
         ("precision", "fp8", "fp32"),
         ("preset", "fast", "quickstart"),

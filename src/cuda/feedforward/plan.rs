@@ -8,16 +8,16 @@
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
-use super::{Running, Setup};
-use crate::cuda::abi::*;
-use crate::cuda::batch::{padded_images, padded_units};
-use crate::cuda::device::Buffer;
-use crate::cuda::geometry::{Geometry, classes, taps_down, taps_up, whole};
-use crate::cuda::gradient::{self, GradientPlan, Products};
-use crate::cuda::kernels::{self, Format};
-use crate::cuda::layout::padded;
+use super::setup::{Running, Setup};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::Buffer;
+use crate::cuda::machine::kernels::{self, Format};
 use crate::cuda::parameters::Parameters;
-use crate::cuda::sweep::{Sweep, SweepBuilder, Target};
+use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
+use crate::cuda::tables::gradient::{self, GradientPlan, Products};
+use crate::cuda::tables::layout::padded;
+use crate::cuda::tables::layout::{padded_images, padded_units};
+use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
 use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::network::Shape;
 use crate::phase::BatchOutcome;
@@ -40,22 +40,22 @@ struct Convolution {
 }
 
 /// A layer above the input.
-pub(super) struct Layer {
-    pub(super) sweep: Sweep,
+pub(in crate::cuda) struct Layer {
+    pub(in crate::cuda) sweep: Sweep,
     state: Buffer<u8>,
-    pub(super) args: EqBatchNormArgs,
+    pub(in crate::cuda) args: EqBatchNormArgs,
     // What `args` points to: the edges that come in, and where pooling took each unit from.
     _table: Buffer<EqBatchNorm>,
     _argmax: Option<Buffer<u8>>,
 }
 
 /// What only training needs.
-pub(super) struct Backward {
+pub(in crate::cuda) struct Backward {
     /// by edge
     difference: Vec<Buffer<u8>>,
     /// hidden layers from the highest: how the gradient comes down, and where it goes from there
-    pub(super) layers: Vec<(Sweep, EqBatchNormArgs)>,
-    pub(super) gradient: GradientPlan,
+    pub(in crate::cuda) layers: Vec<(Sweep, EqBatchNormArgs)>,
+    pub(in crate::cuda) gradient: GradientPlan,
     _layer_gradients: Vec<Buffer<f32>>,
     _tables: Vec<Buffer<EqBatchNorm>>,
 }
@@ -68,14 +68,14 @@ pub struct Plan {
     /// by edge; the head has none
     convolutions: Vec<Option<Convolution>>,
     /// by layer; the input and the output have none
-    pub(super) layers: Vec<Option<Layer>>,
+    pub(in crate::cuda) layers: Vec<Option<Layer>>,
     head: Sweep,
     logits: Buffer<f32>,
     energy: Buffer<f64>,
     cost: Buffer<f64>,
     prediction: Buffer<i32>,
     in_top5: Buffer<i32>,
-    pub(super) backward: Option<Backward>,
+    pub(in crate::cuda) backward: Option<Backward>,
 }
 
 fn null<T>() -> *mut T {
@@ -490,7 +490,7 @@ fn source(shape: Shape, values: *const c_void) -> EqSource {
 }
 
 /// Arguments of a sweep that writes its pre-activations as they are.
-pub(super) fn raw_args(weights: *const c_void) -> EqRelaxArgs {
+pub(in crate::cuda) fn raw_args(weights: *const c_void) -> EqRelaxArgs {
     EqRelaxArgs {
         form: EQ_FORM_RAW,
         weights,

@@ -59,7 +59,7 @@ pub fn set_truncating_sums(truncating: bool) {
     unsafe { eqprop_emulation_set_truncating(c_int::from(truncating)) }
 }
 
-/// Switches on one of the deliberate defects that the kernels can be compiled with (`EQ_MUTATION` in the kernels); 0 for
+/// Switches on one of the deliberate defects that the kernels can be compiled with (`kernels/defects.cuh`); 0 for
 /// none. For the whole process.
 pub fn set_mutation(number: i32) {
     // SAFETY: sets an atomic.

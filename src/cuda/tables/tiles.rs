@@ -13,8 +13,8 @@
 //! by target, pixel block and strip, whatever the order and the size of tiles: the sum of the change, and with it the
 //! iteration at which a phase ends, does not depend on the GPU.
 
-use super::abi::{EQ_CHANGE_CHANNELS, EqTile};
-use super::kernels::{Relax, TileShape};
+use crate::cuda::machine::abi::{EQ_CHANGE_CHANNELS, EqTile};
+use crate::cuda::machine::kernels::{Relax, TileShape};
 
 /// Blocks of the largest tile that fit on a multiprocessor.
 pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;

@@ -2,12 +2,12 @@
 //!
 //! This is where a network description becomes the tables that the kernels read.
 
-use super::abi::*;
-use super::device::{Buffer, Device};
 use super::geometry::{Class, Tap};
-use super::kernels::Relax;
 use super::layout::{Layout, padded};
 use super::tiles::{Extent, TileList};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::Relax;
 use crate::network::Shape;
 use anyhow::Result;
 use std::ffi::c_void;

@@ -1,16 +1,16 @@
 //! Timing of a feed-forward network's kernels on their own, for `cargo bench --bench kernels`.
 
-use super::CudaFeedForward;
-use super::plan::raw_args;
-use crate::cuda::Precision;
-use crate::cuda::abi::EqBatchNormArgs;
-use crate::cuda::batch::padded_units;
-use crate::cuda::device::{Buffer, Device};
-use crate::cuda::geometry::Geometry;
-use crate::cuda::kernels;
-use crate::cuda::layout::padded;
-use crate::cuda::measure::{Effort, Measurement, depth_down, synthetic, time};
-use crate::cuda::sweep::Sweep;
+use super::timing::{Effort, Measurement, depth_down, synthetic, time};
+use crate::cuda::feedforward::CudaFeedForward;
+use crate::cuda::feedforward::plan::raw_args;
+use crate::cuda::machine::abi::EqBatchNormArgs;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels;
+use crate::cuda::precision::Precision;
+use crate::cuda::tables::geometry::Geometry;
+use crate::cuda::tables::layout::padded;
+use crate::cuda::tables::layout::padded_units;
+use crate::cuda::tables::sweep::Sweep;
 use crate::feedforward::{Backend, FeedForward, Mode};
 use anyhow::Result;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What the backend needs of a machine that runs kernels: memory, copies and launches.
 //!
-//! Two machines implement [`Device`]: a GPU through its driver, and the emulation that runs the same kernels on the CPU.
+//! Three machines implement [`Device`]: a GPU through its driver, the emulation that runs the same kernels on the CPU, and the
+//! interpreter that runs what nvcc made of them.
 
 use anyhow::Result;
 use std::marker::PhantomData;

@@ -1,14 +1,14 @@
 //! Device memory of a batch, and the tables of every launch that a batch needs.
 
-use super::abi::*;
-use super::device::{Buffer, Device};
-use super::geometry::{Geometry, classes, taps_down, taps_up, whole};
-use super::kernels::{self, Format, Relax};
-use super::layout::{Layout, padded};
-use super::sweep::{Form, Sweep, SweepBuilder, Target};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{self, Format, Relax};
+use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
+use crate::cuda::tables::gradient::GradientPlan;
+use crate::cuda::tables::layout::{Layout, padded, padded_units};
+use crate::cuda::tables::sweep::{Form, Sweep, SweepBuilder, Target};
 use crate::network::{Mode, Network, Shape};
 use anyhow::{Result, ensure};
-use ndarray::Array4;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -43,21 +43,6 @@ impl Setup {
     pub fn units(&self, l: usize) -> usize {
         padded_units(self.shape(l))
     }
-}
-
-/// Images `(N, C, H, W)` in the layout of a state.
-pub fn padded_images(images: &Array4<f32>) -> Vec<f32> {
-    let (n, channels, height, width) = images.dim();
-    let pitch = padded(channels);
-    let mut values = vec![0.0; n * height * width * pitch];
-    for ((n, c, y, x), &value) in images.indexed_iter() {
-        values[((n * height + y) * width + x) * pitch + c] = value;
-    }
-    values
-}
-
-pub fn padded_units(shape: Shape) -> usize {
-    shape.pixels() * padded(shape.channels)
 }
 
 /// Which states relax.
@@ -182,7 +167,7 @@ pub struct Batch {
     iterations: Vec<((Mode, Kind), Iteration)>,
     drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
     pre_activation_sweep: Option<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)>,
-    pub gradient: Option<super::gradient::GradientPlan>,
+    pub gradient: Option<GradientPlan>,
 }
 
 impl Batch {

@@ -3,16 +3,32 @@
 //! Both channel axes are padded to a multiple of [`EQ_CHANNEL_MULTIPLE`] with zeros, and tensors start at multiples of
 //! [`EQ_PARAMETER_BLOCK`]. Gradients and moments have the same layout.
 
-use super::abi::{EQ_CHANNEL_MULTIPLE, EQ_PARAMETER_BLOCK};
 use super::geometry::Geometry;
-use crate::network::{LinearMap, Network, ParameterSet};
-use ndarray::{ArrayD, IxDyn};
+use crate::cuda::machine::abi::{EQ_CHANNEL_MULTIPLE, EQ_PARAMETER_BLOCK};
+use crate::network::{LinearMap, Network, ParameterSet, Shape};
+use ndarray::{Array4, ArrayD, IxDyn};
 
 const BLOCK: usize = EQ_PARAMETER_BLOCK as usize;
 
 /// Channels with their padding.
 pub fn padded(channels: usize) -> usize {
     channels.next_multiple_of(EQ_CHANNEL_MULTIPLE as usize)
+}
+
+/// Images `(N, C, H, W)` in the layout of a state.
+pub fn padded_images(images: &Array4<f32>) -> Vec<f32> {
+    let (n, channels, height, width) = images.dim();
+    let pitch = padded(channels);
+    let mut values = vec![0.0; n * height * width * pitch];
+    for ((n, c, y, x), &value) in images.indexed_iter() {
+        values[((n * height + y) * width + x) * pitch + c] = value;
+    }
+    values
+}
+
+/// Units of a layer per image, with the padding of channels.
+pub fn padded_units(shape: Shape) -> usize {
+    shape.pixels() * padded(shape.channels)
 }
 
 /// Order of a weight's axes on the host.

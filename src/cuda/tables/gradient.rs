@@ -1,11 +1,10 @@
 //! Tables of a gradient: tiles of the weight products, row blocks of the sums over pixels, and how both are gathered.
 
-use super::abi::*;
-use super::batch::{Batch, Setup};
-use super::device::{Buffer, Device};
 use super::geometry::Geometry;
-use super::kernels::{self, Format, Relax, WeightGrad};
 use super::layout::{Layout, padded};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{self, Format, Relax, WeightGrad};
 use anyhow::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -227,39 +226,4 @@ impl Products {
         }
         pixels.div_ceil(per_split)
     }
-}
-
-/// The parts of an EP gradient: mean and half-difference lie on side 1 of the nudged states.
-pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<Part> {
-    let network = &setup.network;
-    let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
-    let state = |l: usize| {
-        let state = &nudged[l];
-        (state.sides[1].ptr::<c_void>().cast_const(), state.units)
-    };
-    let biases = network.free_layers().map(|l| Part::Rows {
-        rows: nudged[l].component::<c_void>(1, 1, setup.format),
-        count: batch.images * setup.shape(l).pixels(),
-    });
-    let weights = network.edges().iter().enumerate().map(|(e, edge)| {
-        let (post, post_stride) = match &batch.pools[e] {
-            Some(pool) => (pool.unpooled.ptr::<c_void>().cast_const(), pool.full_units),
-            None => state(edge.post),
-        };
-        let (pre, pre_stride) = match (edge.pre, &batch.input_operand) {
-            (0, Some(operand)) => (operand.ptr::<c_void>().cast_const(), 0),
-            (0, None) => (batch.input.ptr::<c_void>().cast_const(), 0),
-            (pre, _) => state(pre),
-        };
-        Part::Products(Products {
-            geometry: Geometry::of(network, e),
-            pre,
-            pre_stride,
-            post,
-            post_stride,
-            // The input is the same in both states: it has no difference.
-            one: edge.pre == 0,
-        })
-    });
-    biases.chain(weights).collect()
 }

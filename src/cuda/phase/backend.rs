@@ -1,16 +1,15 @@
 //! [`Backend`] on a [`Device`].
 
-use super::Precision;
-use super::abi::*;
-use super::batch::{
-    Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup, padded_images, padded_units,
-};
-use super::device::{Buffer, Device};
-use super::gradient::{GradientPlan, ep_parts};
-use super::kernels::{self, Format, Relax};
-use super::layout::{Layout, padded};
-use super::parameters::Parameters;
-use super::recent::Recent;
+use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup};
+use super::gradient::ep_parts;
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::{self, Format, Relax};
+use crate::cuda::parameters::Parameters;
+use crate::cuda::precision::Precision;
+use crate::cuda::recent::Recent;
+use crate::cuda::tables::gradient::GradientPlan;
+use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
 use crate::phase::{
@@ -79,17 +78,17 @@ impl CudaBackend {
         })
     }
 
-    pub(super) fn setup(&self) -> &Setup {
+    pub(in crate::cuda) fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    pub(super) fn batch(&self) -> Result<&Batch> {
+    pub(in crate::cuda) fn batch(&self) -> Result<&Batch> {
         ensure!(self.progress.loaded, "no batch is loaded");
         Ok(self.batches.present().expect("a loaded batch has buffers"))
     }
 
     /// Weights as the relaxation reads them.
-    pub(super) fn weights(&self) -> *const c_void {
+    pub(in crate::cuda) fn weights(&self) -> *const c_void {
         self.parameters.operands()
     }
 

@@ -1,0 +1,513 @@
+//! Loads, stores and copies of a warp: addresses are checked lane by lane.
+
+use crate::decode::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
+use crate::finding::{Fault, Problem, Space, fault};
+use crate::instruction::*;
+use crate::launch::{Block, Context, Traffic};
+use crate::memory::Place;
+use crate::warp::{FULL, Pending, Warp, WideLanes, lanes_of};
+
+/// Where an address of a lane leads.
+enum Found<'a> {
+    Global(Place<'a>),
+    Shared(u64),
+    Local(usize),
+    Param(usize),
+}
+
+/// A window of the generic space has 4 GB.
+fn in_window(address: u64, window: u64) -> Option<u64> {
+    address
+        .checked_sub(window)
+        .filter(|&offset| offset < 1 << 32)
+}
+
+/// A lane's access: is it aligned, and is there memory?
+#[inline(always)]
+fn find<'a>(
+    context: &'a Context,
+    block: &Block,
+    warp: &Warp,
+    lane: usize,
+    space: Space,
+    address: u64,
+    bytes: usize,
+) -> Result<Found<'a>, Fault> {
+    let (space, address) = match space {
+        Space::Generic => {
+            if let Some(offset) = in_window(address, SHARED_WINDOW) {
+                (Space::Shared, offset)
+            } else if let Some(offset) = in_window(address, LOCAL_WINDOW) {
+                (Space::Local, offset)
+            } else if let Some(offset) = in_window(address, PARAM_WINDOW) {
+                (Space::Param, offset)
+            } else {
+                (Space::Global, address)
+            }
+        }
+        // A shared address has 32 bits.
+        Space::Shared => (space, address & 0xffff_ffff),
+        _ => (space, address),
+    };
+    if address % bytes as u64 != 0 {
+        return fault(
+            lane,
+            Problem::Misaligned {
+                space,
+                address,
+                bytes,
+                align: bytes,
+            },
+        );
+    }
+    let inside = |length: usize| {
+        if address as usize <= length && address as usize + bytes <= length {
+            return Ok(address as usize);
+        }
+        fault(
+            lane,
+            Problem::OutOfBounds {
+                space,
+                address,
+                bytes,
+                detail: format!("it has {length} bytes"),
+            },
+        )
+    };
+    Ok(match space {
+        Space::Global | Space::Generic => {
+            Found::Global(context.memory.locate(lane, address, bytes)?)
+        }
+        Space::Shared => {
+            block.shared.check_range(lane, address, bytes)?;
+            Found::Shared(address)
+        }
+        Space::Local => {
+            let thread = warp.index * 32 + lane;
+            Found::Local(thread * context.kernel.local_bytes + inside(context.kernel.local_bytes)?)
+        }
+        Space::Param => Found::Param(inside(context.parameters.len())?),
+    })
+}
+
+fn little_endian(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |value, &b| value << 8 | u64::from(b))
+}
+
+#[allow(clippy::too_many_arguments)]
+pub fn load(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    space: Space,
+    ty: Type,
+    d: &[Option<Reg>],
+    at: Address,
+) -> Result<(), Fault> {
+    let addresses = warp.addresses(at);
+    let (size, bytes) = (ty.bytes(), ty.bytes() * d.len());
+    let mut values = [[0u64; 32]; 4];
+    let me = context.stamp(block, warp);
+    let piece = context.kernel.global_piece;
+    let mut previous: Option<(usize, u64)> = None;
+    let mut repeated = 0;
+    let mut traffic = Traffic::default();
+    for lane in lanes_of(mask) {
+        let address = addresses[lane];
+        // Many loads are the same for a whole warp. The second lane is checked too: then it counts as several readers.
+        if let Some((same, before)) = previous
+            && before == address
+        {
+            repeated += 1;
+            if repeated > 1 {
+                for values in &mut values[..d.len()] {
+                    values[lane] = values[same];
+                }
+                continue;
+            }
+        } else {
+            repeated = 0;
+        }
+        previous = Some((lane, address));
+        match find(context, block, warp, lane, space, address, bytes)? {
+            Found::Global(place) => {
+                if context.options.checks {
+                    place.check_read(lane, address, bytes, piece, me + lane as u64)?;
+                }
+                traffic.global_read += bytes as u64;
+                for (i, values) in values[..d.len()].iter_mut().enumerate() {
+                    values[lane] = place.load(i * size, size);
+                }
+            }
+            Found::Shared(offset) => {
+                block
+                    .shared
+                    .check_read(lane, offset, bytes, me + lane as u64)?;
+                traffic.shared_read += bytes as u64;
+                for (i, values) in values[..d.len()].iter_mut().enumerate() {
+                    values[lane] = block.shared.load(offset as usize + i * size, size);
+                }
+            }
+            Found::Local(offset) => {
+                for (i, values) in values[..d.len()].iter_mut().enumerate() {
+                    values[lane] = little_endian(&block.local[offset + i * size..][..size]);
+                }
+            }
+            Found::Param(offset) => {
+                for (i, values) in values[..d.len()].iter_mut().enumerate() {
+                    values[lane] = little_endian(&context.parameters[offset + i * size..][..size]);
+                }
+            }
+        }
+    }
+    if traffic.shared_read > 0 && context.options.bank_conflicts {
+        block.traffic.bank_conflicts += conflicts(&addresses, mask, bytes);
+    }
+    block.traffic.add(&traffic);
+    for (d, values) in d.iter().zip(&mut values) {
+        if let Some(d) = d {
+            match ty {
+                Type::S8 => *values = values.map(|v| i64::from(v as i8) as u64),
+                Type::S16 => *values = values.map(|v| i64::from(v as i16) as u64),
+                Type::S32 if d.wide() => *values = values.map(|v| i64::from(v as i32) as u64),
+                _ => {}
+            }
+            warp.set(*d, mask, values);
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+pub fn store(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    space: Space,
+    ty: Type,
+    a: &[Reg],
+    at: Address,
+) -> Result<(), Fault> {
+    let addresses = warp.addresses(at);
+    let (size, bytes) = (ty.bytes(), ty.bytes() * a.len());
+    let mut values = [[0u64; 32]; 4];
+    for (values, a) in values.iter_mut().zip(a) {
+        *values = warp.get(*a);
+    }
+    let me = context.stamp(block, warp);
+    let piece = context.kernel.global_piece;
+    let mut traffic = Traffic::default();
+    for lane in lanes_of(mask) {
+        let address = addresses[lane];
+        match find(context, block, warp, lane, space, address, bytes)? {
+            Found::Global(place) => {
+                if context.options.checks {
+                    place.check_write(lane, address, bytes, piece, me + lane as u64)?;
+                }
+                traffic.global_written += bytes as u64;
+                for (i, values) in values[..a.len()].iter().enumerate() {
+                    place.store(i * size, size, values[lane]);
+                }
+            }
+            Found::Shared(offset) => {
+                block
+                    .shared
+                    .check_write(lane, offset, bytes, me + lane as u64)?;
+                traffic.shared_written += bytes as u64;
+                for (i, values) in values[..a.len()].iter().enumerate() {
+                    block
+                        .shared
+                        .store(offset as usize + i * size, size, values[lane]);
+                }
+            }
+            Found::Local(offset) => {
+                for (i, values) in values[..a.len()].iter().enumerate() {
+                    block.local[offset + i * size..][..size]
+                        .copy_from_slice(&values[lane].to_le_bytes()[..size]);
+                }
+            }
+            Found::Param(_) => {
+                let detail = "parameters cannot be written".to_string();
+                let space = Space::Param;
+                return fault(
+                    lane,
+                    Problem::OutOfBounds {
+                        space,
+                        address,
+                        bytes,
+                        detail,
+                    },
+                );
+            }
+        }
+    }
+    if traffic.shared_written > 0 && context.options.bank_conflicts {
+        block.traffic.bank_conflicts += conflicts(&addresses, mask, bytes);
+    }
+    block.traffic.add(&traffic);
+    Ok(())
+}
+
+/// Further passes that the banks need: 32 of four bytes; wide accesses go by halves and quarters of a warp.
+fn conflicts(addresses: &WideLanes, mask: u32, bytes: usize) -> u64 {
+    let group = (128 / bytes.max(4)).min(32);
+    (0..32 / group)
+        .map(|g| {
+            let lanes = lanes_of(mask & (FULL >> (32 - group)) << (g * group));
+            passes(lanes.map(|lane| addresses[lane]), bytes).saturating_sub(1)
+        })
+        .sum()
+}
+
+/// How many different words lie in the busiest bank.
+fn passes(addresses: impl Iterator<Item = u64>, bytes: usize) -> u64 {
+    let mut words = [[u64::MAX; 32]; 32];
+    let mut counts = [0usize; 32];
+    for address in addresses {
+        for word in address / 4..(address + bytes as u64).div_ceil(4) {
+            let bank = word as usize % 32;
+            if !words[bank][..counts[bank]].contains(&word) && counts[bank] < 32 {
+                words[bank][counts[bank]] = word;
+                counts[bank] += 1;
+            }
+        }
+    }
+    counts.into_iter().max().unwrap_or(0) as u64
+}
+
+/// Four, two or one matrices of 8 x 8: lane `8 m + r` has the address of row `r` of matrix `m`.
+pub fn load_matrix(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    d: &[Reg],
+    transposed: bool,
+    at: Address,
+) -> Result<(), Fault> {
+    let addresses = warp.addresses(at);
+    let me = context.stamp(block, warp);
+    for (matrix, d) in d.iter().enumerate() {
+        let mut halves = [[0u32; 8]; 8];
+        for (row, halves) in halves.iter_mut().enumerate() {
+            let lane = matrix * 8 + row;
+            let Found::Shared(offset) = find(
+                context,
+                block,
+                warp,
+                lane,
+                Space::Shared,
+                addresses[lane],
+                16,
+            )?
+            else {
+                unreachable!("the space is given")
+            };
+            block
+                .shared
+                .check_read(lane, offset, 16, me + lane as u64)?;
+            for (i, half) in halves.iter_mut().enumerate() {
+                *half = block.shared.load(offset as usize + 2 * i, 2) as u32;
+            }
+        }
+        if context.options.bank_conflicts {
+            let rows = (0..8).map(|row| addresses[matrix * 8 + row]);
+            block.traffic.bank_conflicts += passes(rows, 16).saturating_sub(1);
+        }
+        let values = std::array::from_fn(|lane| {
+            let (row, column) = (lane / 4, lane % 4 * 2);
+            let [low, high] = if transposed {
+                [halves[column][row], halves[column + 1][row]]
+            } else {
+                [halves[row][column], halves[row][column + 1]]
+            };
+            u64::from(low | high << 16)
+        });
+        warp.set(*d, FULL, &values);
+    }
+    block.traffic.shared_read += 128 * d.len() as u64;
+    Ok(())
+}
+
+/// Issues `cp.async`. The data is read now and arrives when it is waited for: until then the place may not be touched.
+pub fn copy(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    op: &Op,
+) -> Result<(), Fault> {
+    let Op::Copy {
+        to,
+        from,
+        bytes,
+        size,
+        ignore,
+    } = op
+    else {
+        unreachable!("only copies come here")
+    };
+    let (to, from, bytes) = (warp.addresses(*to), warp.addresses(*from), *bytes);
+    let sizes = size.map(|reg| warp.get32(reg));
+    let ignored = ignore.map_or(0, |p| warp.predicate(p));
+    let me = context.stamp(block, warp);
+    let piece = context.kernel.global_piece;
+    for lane in lanes_of(mask) {
+        let Found::Shared(offset) =
+            find(context, block, warp, lane, Space::Shared, to[lane], bytes)?
+        else {
+            unreachable!("the space is given")
+        };
+        let wanted = if ignored >> lane & 1 != 0 {
+            0
+        } else {
+            sizes.map_or(bytes, |s| s[lane] as usize)
+        };
+        if wanted > bytes {
+            let detail = format!("a copy of {bytes} bytes has a source of {wanted}");
+            return fault(lane, Problem::Launch(detail));
+        }
+        // The address must be aligned, whether or not anything is read there.
+        if from[lane] % bytes as u64 != 0 {
+            return fault(
+                lane,
+                Problem::Misaligned {
+                    space: Space::Global,
+                    address: from[lane],
+                    bytes,
+                    align: bytes,
+                },
+            );
+        }
+        let mut data = [0; 16];
+        if wanted > 0 {
+            let place = context.memory.locate(lane, from[lane], wanted)?;
+            if context.options.checks {
+                place.check_read(
+                    lane,
+                    from[lane],
+                    wanted.next_multiple_of(piece),
+                    piece,
+                    me + lane as u64,
+                )?;
+            }
+            for (i, byte) in data[..wanted].iter_mut().enumerate() {
+                *byte = place.load(i, 1) as u8;
+            }
+        }
+        block.traffic.global_read += wanted as u64;
+        block.traffic.shared_written += bytes as u64;
+        block
+            .shared
+            .begin_copy(lane, offset, bytes, me + lane as u64)?;
+        warp.copies[lane].push_back(Pending {
+            group: warp.committed[lane],
+            to: offset,
+            bytes,
+            data,
+        });
+    }
+    Ok(())
+}
+
+/// Lets all but the last `pending` groups of each thread arrive.
+pub fn await_copies(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    pending: Option<u32>,
+) {
+    let me = context.stamp(block, warp);
+    for lane in lanes_of(mask) {
+        let done = |copy: &Pending| match pending {
+            None => true,
+            Some(pending) => copy.group + pending < warp.committed[lane],
+        };
+        while warp.copies[lane].front().is_some_and(done) {
+            let copy = warp.copies[lane].pop_front().expect("there is a first one");
+            block
+                .shared
+                .end_copy(copy.to, &copy.data[..copy.bytes], me + lane as u64);
+        }
+    }
+}
+
+/// Atomics are ordered by themselves: they race with nothing.
+pub fn atomic(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    op: &Op,
+) -> Result<(), Fault> {
+    let Op::Atomic {
+        space,
+        atom,
+        ty,
+        d,
+        at,
+        a,
+        b,
+    } = op
+    else {
+        unreachable!("only atomics come here")
+    };
+    let addresses = warp.addresses(*at);
+    let (a, b) = (warp.get(*a), b.map(|b| warp.get(b)));
+    let bytes = ty.bytes();
+    let mut old = [0; 32];
+    for lane in lanes_of(mask) {
+        let change = |value: u64| match atom {
+            Atom::Exchange => a[lane],
+            Atom::CompareAndSwap if value == a[lane] => b.map_or(value, |b| b[lane]),
+            Atom::CompareAndSwap => value,
+            _ => {
+                let func = match atom {
+                    Atom::Add => Func::Add,
+                    Atom::Min => Func::Min,
+                    Atom::Max => Func::Max,
+                    Atom::And => Func::And,
+                    Atom::Or => Func::Or,
+                    _ => Func::Xor,
+                };
+                crate::lane::evaluate(func, &Mode::plain(*ty), [value, a[lane], 0])
+            }
+        };
+        old[lane] = match find(context, block, warp, lane, *space, addresses[lane], bytes)? {
+            Found::Global(place) => {
+                block.traffic.global_read += bytes as u64;
+                block.traffic.global_written += bytes as u64;
+                place.mark_written(bytes);
+                place.update(bytes, change)
+            }
+            Found::Shared(offset) => {
+                let old = block.shared.load(offset as usize, bytes);
+                block.shared.store(offset as usize, bytes, change(old));
+                old
+            }
+            Found::Local(_) | Found::Param(_) => {
+                let address = addresses[lane];
+                let detail = "atomics work on device and shared memory".to_string();
+                let space = Space::Local;
+                return fault(
+                    lane,
+                    Problem::OutOfBounds {
+                        space,
+                        address,
+                        bytes,
+                        detail,
+                    },
+                );
+            }
+        };
+    }
+    if let Some(d) = d {
+        warp.set(*d, mask, &old);
+    }
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! A launch: blocks are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
+
+use crate::decode::Kernel;
+use crate::finding::{Finding, Problem, Wait};
+use crate::matrix::Sums;
+use crate::memory::Memory;
+use crate::parse::Location;
+use crate::report::Report;
+use crate::shadow::{self, Stamp};
+use crate::shared::Shared;
+use crate::warp::{self, State, Stopped, Warp};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Blocks in a grid, or threads in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dim {
+    pub x: u32,
+    pub y: u32,
+    pub z: u32,
+}
+
+impl Dim {
+    pub fn count(self) -> u64 {
+        u64::from(self.x) * u64::from(self.y) * u64::from(self.z)
+    }
+}
+
+impl From<u32> for Dim {
+    fn from(x: u32) -> Self {
+        Self { x, y: 1, z: 1 }
+    }
+}
+
+/// How a launch is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Decides in which order warps and blocks run.
+    pub seed: u64,
+    /// How sums inside an `mma` are rounded.
+    pub sums: Sums,
+    /// Whether races and reads of what nobody wrote are looked for. Bounds and alignment always are.
+    pub checks: bool,
+    /// Blocks that a worker runs by turns: more than one for kernels whose blocks wait for one another.
+    pub resident: usize,
+    /// A warp gives way after so many instructions.
+    pub slice: u64,
+    /// A warp that executes more has no end.
+    pub limit: u64,
+    /// Whether conflicts of shared memory's banks are counted.
+    pub bank_conflicts: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            sums: Sums::Rounded,
+            checks: true,
+            resident: 1,
+            slice: 1 << 16,
+            limit: 1 << 36,
+            bank_conflicts: false,
+        }
+    }
+}
+
+/// Bytes moved, and passes lost to banks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub global_read: u64,
+    pub global_written: u64,
+    pub shared_read: u64,
+    pub shared_written: u64,
+    /// Passes over shared memory beyond the one that every access needs.
+    pub bank_conflicts: u64,
+}
+
+impl Traffic {
+    pub fn add(&mut self, other: &Traffic) {
+        self.global_read += other.global_read;
+        self.global_written += other.global_written;
+        self.shared_read += other.shared_read;
+        self.shared_written += other.shared_written;
+        self.bank_conflicts += other.bank_conflicts;
+    }
+}
+
+/// What all blocks of a launch share.
+pub struct Context<'a> {
+    pub kernel: &'a Kernel,
+    locations: &'a [Location],
+    pub memory: &'a Memory,
+    pub parameters: &'a [u8],
+    pub options: &'a Options,
+    grid: Dim,
+    threads: Dim,
+    launch: u32,
+}
+
+impl Context<'_> {
+    /// Of lane 0; a lane's is as many more.
+    #[inline(always)]
+    pub fn stamp(&self, block: &Block, warp: &Warp) -> Stamp {
+        shadow::stamp(
+            self.launch,
+            block.index,
+            block.epoch,
+            warp.sub,
+            warp.index as u32 * 32,
+        )
+    }
+
+    fn finding(
+        &self,
+        block: u32,
+        line: Option<usize>,
+        thread: Option<u32>,
+        problem: Problem,
+    ) -> Box<Finding> {
+        let instruction = line.map(|at| &self.kernel.code[at]);
+        Box::new(Finding {
+            kernel: self.kernel.name.clone(),
+            line: instruction.map_or(0, |i| i.line),
+            instruction: instruction.map_or(String::new(), |i| {
+                self.kernel.opcodes[i.text as usize].clone()
+            }),
+            source: instruction.map_or(Vec::new(), |i| self.locations[i.location as usize].clone()),
+            block,
+            thread,
+            problem,
+        })
+    }
+}
+
+/// A block at work.
+pub struct Block {
+    pub index: u32,
+    /// Barriers so far.
+    pub epoch: u32,
+    pub shared: Shared,
+    pub local: Vec<u8>,
+    /// Per instruction: how often warps, and how often threads executed it.
+    pub counts: Vec<[u64; 2]>,
+    pub traffic: Traffic,
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, (self.next() % (i as u64 + 1)) as usize);
+        }
+    }
+}
+
+/// A block with its warps.
+struct Resident {
+    block: Block,
+    warps: Vec<Warp>,
+    running: bool,
+}
+
+impl Resident {
+    fn new(context: &Context, shared_bytes: usize) -> Self {
+        let kernel = context.kernel;
+        let threads = context.threads.count() as usize;
+        Self {
+            block: Block {
+                index: 0,
+                epoch: 0,
+                shared: Shared::new(
+                    kernel.shared_bytes + shared_bytes,
+                    kernel.shared_piece,
+                    context.options.checks,
+                ),
+                local: vec![0xff; kernel.local_bytes * threads.next_multiple_of(32)],
+                counts: vec![[0; 2]; kernel.code.len()],
+                traffic: Traffic::default(),
+            },
+            warps: (0..threads.div_ceil(32))
+                .map(|i| Warp::new(i, kernel))
+                .collect(),
+            running: false,
+        }
+    }
+
+    fn start(&mut self, context: &Context, index: u32) {
+        self.block.index = index;
+        self.block.epoch = 0;
+        self.block.shared.clear();
+        let grid = context.grid;
+        let place = [
+            index % grid.x,
+            index / grid.x % grid.y,
+            index / grid.x / grid.y,
+        ];
+        for warp in &mut self.warps {
+            warp.start(context.kernel, place, grid, context.threads);
+        }
+        self.running = true;
+    }
+
+    /// One turn: every warp that can runs for a slice. Barriers that are complete open.
+    fn advance(&mut self, context: &Context, random: &mut Random) -> Result<(), Box<Finding>> {
+        let mut order: Vec<usize> = (0..self.warps.len())
+            .filter(|&i| self.warps[i].state == State::Ready)
+            .collect();
+        random.shuffle(&mut order);
+        let index = self.block.index;
+        for i in order {
+            let warp = &mut self.warps[i];
+            warp::run(context, &mut self.block, warp, context.options.slice).map_err(
+                |Stopped { at, fault }| {
+                    let (lane, problem) = *fault;
+                    let thread = lane.map(|lane| warp.index as u32 * 32 + lane);
+                    context.finding(index, Some(at), thread, problem)
+                },
+            )?;
+            if warp.executed > context.options.limit {
+                let problem = Problem::Endless(context.options.limit);
+                return Err(context.finding(index, None, None, problem));
+            }
+        }
+        if self.warps.iter().any(|w| w.state == State::Ready) {
+            return Ok(());
+        }
+        if self.warps.iter().all(|w| w.state == State::Done) {
+            self.running = false;
+            return Ok(());
+        }
+        self.open_barriers(context)
+    }
+
+    /// All warps wait or are done.
+    fn open_barriers(&mut self, context: &Context) -> Result<(), Box<Finding>> {
+        let all = context.threads.count() as u32;
+        let mut opened = false;
+        for id in 0..16 {
+            let (mut arrived, mut expected) = (0, all.next_multiple_of(32));
+            for warp in &self.warps {
+                if let State::Barrier {
+                    id: waits, threads, ..
+                } = warp.state
+                    && waits == id
+                {
+                    arrived += 32;
+                    expected = threads.unwrap_or(expected);
+                }
+            }
+            if arrived > 0 && arrived == expected {
+                opened = true;
+                for warp in &mut self.warps {
+                    if matches!(warp.state, State::Barrier { id: waits, .. } if waits == id) {
+                        warp.state = State::Ready;
+                    }
+                }
+            }
+        }
+        if opened {
+            // A barrier of some of the warps counts for all: races between it and the others are not seen.
+            self.block.epoch += 1;
+            return Ok(());
+        }
+        let mut waits = Vec::new();
+        let mut done = Vec::new();
+        for warp in &self.warps {
+            match warp.state {
+                State::Barrier { id, line, .. } => waits.push(Wait {
+                    warp: warp.index,
+                    barrier: id,
+                    line,
+                }),
+                _ => done.push(warp.index.to_string()),
+            }
+        }
+        let first = waits[0].clone();
+        let place = context
+            .kernel
+            .code
+            .iter()
+            .position(|i| i.line == first.line);
+        let same = waits.iter().all(|w| w.barrier == first.barrier);
+        let problem = if same && !done.is_empty() {
+            Problem::BarrierNotReached {
+                barrier: first.barrier,
+                detail: format!("warps {} have left the kernel", done.join(", ")),
+            }
+        } else {
+            Problem::Deadlock(waits)
+        };
+        Err(context.finding(self.block.index, place, None, problem))
+    }
+}
+
+/// Runs `kernel` on a grid of blocks; see [`crate::Module::launch`].
+#[allow(clippy::too_many_arguments)]
+pub fn launch(
+    kernel: &Kernel,
+    locations: &[Location],
+    grid: Dim,
+    threads: Dim,
+    shared_bytes: usize,
+    parameters: &[u8],
+    memory: &Memory,
+    options: &Options,
+) -> Result<Report, Box<Finding>> {
+    let context = Context {
+        kernel,
+        locations,
+        memory,
+        parameters,
+        options,
+        grid,
+        threads,
+        launch: memory.begin_launch(),
+    };
+    let impossible = |what: String| Err(context.finding(0, None, None, Problem::Launch(what)));
+    if !(1..=1024).contains(&threads.count()) {
+        return impossible(format!(
+            "{} threads a block; 1 to 1024 are possible",
+            threads.count()
+        ));
+    }
+    if grid.count() > u64::from(shadow::MAX_BLOCKS) {
+        return impossible(format!(
+            "{} blocks; at most {} are possible",
+            grid.count(),
+            shadow::MAX_BLOCKS
+        ));
+    }
+    if parameters.len() != kernel.parameter_bytes {
+        return impossible(format!(
+            "{} bytes of parameters; the kernel takes {}",
+            parameters.len(),
+            kernel.parameter_bytes
+        ));
+    }
+    let started = Instant::now();
+    let next = AtomicU64::new(0);
+    let blocks = grid.count();
+    let findings = Mutex::new(Vec::new());
+    let totals = Mutex::new((vec![[0u64; 2]; kernel.code.len()], Traffic::default()));
+    let work = |worker: u64| {
+        let mut random = Random(options.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ worker);
+        let mut residents: Vec<Resident> = (0..options.resident.max(1))
+            .map(|_| Resident::new(&context, shared_bytes))
+            .collect();
+        loop {
+            let mut any = false;
+            for resident in &mut residents {
+                if !resident.running {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= blocks {
+                        continue;
+                    }
+                    resident.start(&context, index as u32);
+                }
+                any = true;
+                if let Err(finding) = resident.advance(&context, &mut random) {
+                    findings
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .push(finding);
+                    next.store(blocks, Ordering::Relaxed);
+                    return;
+                }
+            }
+            if !any {
+                break;
+            }
+        }
+        let mut totals = totals.lock().unwrap_or_else(|e| e.into_inner());
+        for resident in residents {
+            for (total, count) in totals.0.iter_mut().zip(&resident.block.counts) {
+                total[0] += count[0];
+                total[1] += count[1];
+            }
+            totals.1.add(&resident.block.traffic);
+        }
+    };
+    let workers = (rayon::current_num_threads() as u64).min(blocks);
+    if workers <= 1 {
+        work(0);
+    } else {
+        rayon::scope(|scope| {
+            for worker in 0..workers {
+                let work = &work;
+                scope.spawn(move |_| work(worker));
+            }
+        });
+    }
+    let mut findings = findings.into_inner().unwrap_or_else(|e| e.into_inner());
+    findings.sort_by_key(|f| f.block);
+    if let Some(finding) = findings.into_iter().next() {
+        return Err(finding);
+    }
+    let (counts, traffic) = totals.into_inner().unwrap_or_else(|e| e.into_inner());
+    Ok(Report::new(kernel, &counts, traffic, started.elapsed()))
+}

@@ -1,0 +1,238 @@
+//! [`Backend`] of feed-forward networks on a [`Device`]: the parameters. `plan.rs` has the passes.
+//!
+//! Convolutions are sweeps, and weight gradients are products, as in equilibrium propagation; batch normalisation
+//! (`kernels/batch_norm.cu`) is what only feed-forward networks have.
+
+use super::plan::Plan;
+use super::setup::{Running, Setup};
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::Relax;
+use crate::cuda::parameters::Parameters;
+use crate::cuda::precision::Precision;
+use crate::cuda::recent::Recent;
+use crate::cuda::tables::geometry::Geometry;
+use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
+use crate::feedforward::{Backend, FeedForward, Mode, Part};
+use crate::network::{Learned, ParameterSet};
+use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::phase::{BatchOutcome, GradientReport, check_batch};
+use anyhow::{Context, Result, ensure};
+use ndarray::{Array2, Array4, ArrayD, IxDyn};
+use std::sync::Arc;
+
+/// A feed-forward network on a GPU, or on the emulation of one.
+pub struct CudaFeedForward {
+    pub(in crate::cuda) setup: Setup,
+    precision: Precision,
+    pub(in crate::cuda) parameters: Parameters,
+    /// by edge; the head has none
+    running: Vec<Option<Running>>,
+    plans: Recent<Plan>,
+    /// the pass that the present plan holds
+    mode: Option<Mode>,
+}
+
+impl CudaFeedForward {
+    /// All parameters are zero.
+    pub fn new(model: &FeedForward, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
+        let network = model.network();
+        let format = precision.format();
+        let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
+        let relax = Relax::choose(format, widths.max().unwrap_or(0));
+        let layout = Arc::new(layout_of(model));
+        let running = (0..network.edges().len()).map(|e| {
+            let Part::Convolution { .. } = model.part(e) else {
+                return Ok(None);
+            };
+            let channels = padded(Geometry::of(network, e).full.channels);
+            Ok(Some(Running {
+                mean: Buffer::zeros(&device, channels)?,
+                variance: Buffer::zeros(&device, channels)?,
+                batches: 0.0,
+            }))
+        });
+        Ok(Self {
+            running: running.collect::<Result<_>>()?,
+            parameters: Parameters::new(&device, &layout, format)?,
+            plans: Recent::new(),
+            mode: None,
+            precision,
+            setup: Setup {
+                device,
+                model: model.clone(),
+                layout,
+                format,
+                relax,
+            },
+        })
+    }
+
+    pub(in crate::cuda) fn plan(&self) -> Result<&Plan> {
+        ensure!(self.mode.is_some(), "no batch went forward");
+        self.plans.present().context("no batch went forward")
+    }
+
+    /// From PyTorch's shapes to those of the layout, whose head is a convolution.
+    fn laid_out(&self, set: &ParameterSet<f64>) -> ParameterSet<f64> {
+        let network = self.setup.model.network();
+        let mut tensors = set.tensors().to_vec();
+        for (e, _) in network.edges().iter().enumerate() {
+            if let Part::Head { weight, .. } = self.setup.model.part(e) {
+                let g = Geometry::of(network, e);
+                let shape = [g.full.channels, g.pre.channels, g.pre.height, g.pre.width];
+                let head = std::mem::take(&mut tensors[weight])
+                    .as_standard_layout()
+                    .into_owned();
+                let head = head.into_shape_with_order(IxDyn(&shape));
+                tensors[weight] = head.expect("as many weights as the head has");
+            }
+        }
+        ParameterSet::new(Vec::new(), tensors)
+    }
+
+    /// The inverse of [`Self::laid_out`].
+    fn in_torch_shapes(&self, set: ParameterSet<f64>) -> ParameterSet<f64> {
+        let shapes = self.setup.model.parameter_shapes();
+        let tensors = set.tensors().iter().zip(shapes).map(|(tensor, shape)| {
+            let tensor = tensor.clone().into_shape_with_order(IxDyn(shape));
+            tensor.expect("the same values in another shape")
+        });
+        ParameterSet::new(Vec::new(), tensors.collect())
+    }
+}
+
+/// The tensors of [`FeedForward::parameter_names`].
+fn layout_of(model: &FeedForward) -> Layout {
+    let network = model.network();
+    let mut tensors: Vec<Tensor> = (model.parameter_shapes().iter())
+        .map(|shape| Tensor::Vector { channels: shape[0] })
+        .collect();
+    for e in 0..network.edges().len() {
+        let (Part::Convolution { weight, .. } | Part::Head { weight, .. }) = model.part(e);
+        tensors[weight] = Tensor::Weight {
+            geometry: Geometry::of(network, e),
+            axes: Axes::PostPre,
+        };
+    }
+    Layout::of(tensors, 0)
+}
+
+impl Backend for CudaFeedForward {
+    fn describe(&self) -> String {
+        let precision = self.precision.name();
+        format!("{}, {precision}", self.setup.device.describe())
+    }
+
+    fn state(&self) -> Result<Learned> {
+        let parameters = self.in_torch_shapes(self.parameters.read()?);
+        let mut statistics = Vec::new();
+        for (e, running) in self.running.iter().enumerate() {
+            let Some(running) = running else { continue };
+            let channels = Geometry::of(self.setup.model.network(), e).full.channels;
+            for values in [&running.mean, &running.variance] {
+                let values = values.read()?;
+                let values = values[..channels].iter().map(|&v| f64::from(v));
+                statistics.push(values.collect::<ndarray::Array1<f64>>().into_dyn());
+            }
+            statistics.push(ArrayD::from_elem(IxDyn(&[]), running.batches));
+        }
+        Ok(Learned {
+            parameters,
+            statistics,
+        })
+    }
+
+    fn set_state(&mut self, state: &Learned) -> Result<()> {
+        let Learned {
+            parameters,
+            statistics,
+        } = (self.setup.model).state(
+            state.parameters.tensors().to_vec(),
+            state.statistics.clone(),
+        )?;
+        self.parameters.write(&self.laid_out(&parameters))?;
+        let mut statistics = statistics.iter();
+        for running in self.running.iter_mut().flatten() {
+            for buffer in [&running.mean, &running.variance] {
+                let values = statistics.next().expect("the number was checked");
+                let mut padded = vec![0.0; buffer.len()];
+                for (to, &from) in padded.iter_mut().zip(values) {
+                    *to = from as f32;
+                }
+                buffer.write(&padded)?;
+            }
+            let batches = statistics.next().expect("the number was checked");
+            running.batches = batches.sum();
+        }
+        self.mode = None;
+        Ok(())
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
+        self.parameters.set_optimizer(config)
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        let state = self.parameters.optimizer_state()?;
+        let moments = state.moments.into_iter().map(|m| self.in_torch_shapes(m));
+        Ok(OptimizerState {
+            moments: moments.collect(),
+            ..state
+        })
+    }
+
+    fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
+        let moments = state.moments.iter().map(|m| self.laid_out(m)).collect();
+        self.parameters.set_optimizer_state(&OptimizerState {
+            moments,
+            steps: state.steps,
+        })
+    }
+
+    fn forward(
+        &mut self,
+        images: &Array4<f32>,
+        labels: &[usize],
+        mode: Mode,
+    ) -> Result<BatchOutcome> {
+        check_batch(self.setup.model.network(), images, labels)?;
+        let (setup, parameters, running) = (&self.setup, &self.parameters, &self.running);
+        let n = labels.len();
+        let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
+        plan.load(&self.setup, images, labels)?;
+        plan.forward(&self.setup, self.parameters.operands(), mode)?;
+        self.mode = Some(mode);
+        if mode == Mode::Train {
+            for running in self.running.iter_mut().flatten() {
+                running.batches += 1.0;
+            }
+        }
+        plan.outcome(&self.setup)
+    }
+
+    fn logits(&self) -> Result<Array2<f64>> {
+        self.plan()?.read_logits(&self.setup)
+    }
+
+    fn backward(&mut self) -> Result<GradientReport> {
+        self.plan()?;
+        ensure!(
+            self.mode == Some(Mode::Train),
+            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
+        );
+        let plan = self.plans.present_mut().expect("a batch went forward");
+        let (setup, parameters) = (&self.setup, &self.parameters);
+        let norm = plan.backward(setup, parameters, &self.running)?;
+        Ok(GradientReport { norm })
+    }
+
+    fn gradient(&self) -> Result<ParameterSet<f64>> {
+        Ok(self.in_torch_shapes(self.parameters.read_gradient()?))
+    }
+
+    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+        let plan = self.plans.present().context("no batch went backward")?;
+        let norm = plan.norm().context("no batch went backward")?;
+        (self.parameters).step(learning_rates, norm, f64::INFINITY)
+    }
+}

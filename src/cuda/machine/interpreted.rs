@@ -1,0 +1,234 @@
+//! The interpreter as a [`Device`]: the PTX that nvcc made of the kernels, executed on the CPU (`ptx-interpreter/`).
+//!
+//! Every launch is checked: addresses, alignment, reads of what nobody wrote, races, barriers. EQPROP_INTERPRETER changes
+//! how it runs; see [`Settings`].
+
+use super::device::{Device, KernelSpec};
+use anyhow::{Context, Result, bail, ensure};
+use ptx_interpreter::{Memory, Module, Options, Report, Sums};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What build.rs let nvcc make of `kernels/`.
+#[cfg(eqprop_ptx)]
+const PTX: Option<&str> = Some(include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
+#[cfg(not(eqprop_ptx))]
+const PTX: Option<&str> = None;
+
+/// Names [`Settings`], for instance `seed=3,sums=truncated`.
+const VARIABLE: &str = "EQPROP_INTERPRETER";
+
+/// How kernels are interpreted.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub options: Options,
+    /// Whether counts of instructions and bytes go to standard error in the end.
+    pub table: bool,
+}
+
+impl Settings {
+    /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
+    /// reads of what nobody wrote), `resident=N` (blocks that take turns) and `table` (counts), separated by commas.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut settings = Self::default();
+        for part in text.split(',').filter(|part| !part.is_empty()) {
+            let wrong = || {
+                format!(
+                    "{VARIABLE}={text}: {part:?} is none of seed=N, sums=rounded|truncated, checks=on|off, resident=N, table"
+                )
+            };
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("seed", n) => settings.options.seed = n.parse().with_context(wrong)?,
+                ("resident", n) => settings.options.resident = n.parse().with_context(wrong)?,
+                ("sums", "rounded") => settings.options.sums = Sums::Rounded,
+                ("sums", "truncated") => settings.options.sums = Sums::Truncated,
+                ("checks", "on") => settings.options.checks = true,
+                ("checks", "off") => settings.options.checks = false,
+                ("table", "") => {
+                    settings.table = true;
+                    settings.options.bank_conflicts = true;
+                }
+                _ => bail!(wrong()),
+            }
+        }
+        Ok(settings)
+    }
+}
+
+/// A machine that executes PTX.
+pub struct InterpretedDevice {
+    module: Arc<Module>,
+    memory: RwLock<Memory>,
+    settings: Settings,
+    reports: Mutex<BTreeMap<&'static str, Report>>,
+}
+
+impl InterpretedDevice {
+    /// With this build's kernels, and the settings that the environment names.
+    pub fn new() -> Result<Self> {
+        let settings = Settings::parse(&std::env::var(VARIABLE).unwrap_or_default())?;
+        Ok(Self::with(Self::kernels()?, settings))
+    }
+
+    /// This build's kernels, read once.
+    pub fn kernels() -> Result<Arc<Module>> {
+        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
+        let ptx = PTX.context(
+            "--device interpreted: this build has no PTX; build it where nvcc is found (see `eqprop-cuda info`)",
+        )?;
+        let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match &*module {
+            Some(module) => module.clone(),
+            None => module.insert(Arc::new(Module::parse(ptx)?)).clone(),
+        })
+    }
+
+    /// With any module, for instance one with a defect.
+    pub fn with(module: Arc<Module>, settings: Settings) -> Self {
+        Self {
+            module,
+            memory: RwLock::default(),
+            settings,
+            reports: Mutex::default(),
+        }
+    }
+
+    /// What each kernel did, over all its launches.
+    pub fn reports(&self) -> BTreeMap<&'static str, Report> {
+        (self.reports.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn memory(&self) -> std::sync::RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_mut(&self) -> std::sync::RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Device for InterpretedDevice {
+    fn describe(&self) -> String {
+        "interpreted PTX".to_string()
+    }
+
+    fn multiprocessors(&self) -> usize {
+        1
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        Ok(self.memory_mut().allocate(bytes))
+    }
+
+    fn release(&self, address: u64) {
+        self.memory_mut().release(address);
+    }
+
+    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.memory().write(address, bytes)?)
+    }
+
+    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        Ok(self.memory().read(address, bytes)?)
+    }
+
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        Ok(self.memory().copy(to, from, bytes)?)
+    }
+
+    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+        Ok(self.memory().fill(address, 0, bytes)?)
+    }
+
+    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+        let code = self.module.kernel(kernel.name)?;
+        ensure!(blocks > 0, "kernel {}: a launch of no blocks", kernel.name);
+        let report = self.module.launch(
+            code,
+            u32::try_from(blocks)?.into(),
+            kernel.threads.into(),
+            kernel.shared_bytes as usize,
+            args,
+            &self.memory(),
+            &self.settings.options,
+        )?;
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.entry(kernel.name).or_default().add(&report);
+        Ok(())
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for InterpretedDevice {
+    fn drop(&mut self) {
+        if self.settings.table {
+            eprintln!("{}", table(&self.reports()));
+        }
+    }
+}
+
+/// Counts per kernel: launches, instructions of warps by kind, bytes, bank conflicts; and the interpreter's speed.
+pub fn table(reports: &BTreeMap<&'static str, Report>) -> String {
+    let mut text = format!(
+        "{:<26} {:>8} {:>12} {:>10} {:>10} {:>10} {:>12} {:>12} {:>12} {:>10}\n",
+        "kernel",
+        "launches",
+        "instructions",
+        "mma",
+        "ldmatrix",
+        "cp.async",
+        "device read",
+        "written",
+        "shared read",
+        "conflicts"
+    );
+    let mut all = Report::default();
+    for (name, report) in reports {
+        all.add(report);
+        let copies = report.count("cp.async.cg").warps + report.count("cp.async.ca").warps;
+        let t = &report.traffic;
+        writeln!(
+            text,
+            "{name:<26} {:>8} {:>12} {:>10} {:>10} {copies:>10} {:>12} {:>12} {:>12} {:>10}",
+            report.launches,
+            report.total().warps,
+            report.count("mma").warps,
+            report.count("ldmatrix").warps,
+            t.global_read,
+            t.global_written,
+            t.shared_read,
+            t.bank_conflicts
+        )
+        .expect("a string can be written");
+    }
+    write!(
+        text,
+        "{} launches, {:.1} M instructions of threads, {:.0} M a second",
+        all.launches,
+        all.total().threads as f64 / 1e6,
+        all.rate() / 1e6
+    )
+    .expect("a string can be written");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_wrong_ones_named() {
+        let settings = Settings::parse("seed=3,sums=truncated,checks=off,table").unwrap();
+        assert_eq!(settings.options.seed, 3);
+        assert_eq!(settings.options.sums, Sums::Truncated);
+        assert!(!settings.options.checks && settings.table);
+        let error = Settings::parse("sums=exact").unwrap_err().to_string();
+        assert!(error.contains("sums=exact"), "{error}");
+    }
+}

@@ -1,0 +1,10 @@
+//! What runs kernels: a GPU through its driver, the emulation of one, or the interpreter of the compiled kernels.
+
+pub mod abi;
+pub mod device;
+pub mod driver;
+#[cfg(feature = "emulation")]
+pub mod emulated;
+#[cfg(feature = "interpreter")]
+pub mod interpreted;
+pub mod kernels;

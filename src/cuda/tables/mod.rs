@@ -1,0 +1,7 @@
+//! What a launch reads: a network as taps, tiles and places in memory.
+
+pub mod geometry;
+pub mod gradient;
+pub mod layout;
+pub mod sweep;
+pub mod tiles;
