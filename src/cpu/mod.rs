@@ -1,29 +1,15 @@
 //! The CPU backend: the truth that kernels are tested against, and what people without a GPU train on.
 //!
-//! Read `stack.rs` for the relaxation step, `gradient.rs` for the gradient estimate, `conv.rs` and `pool.rs` for the
-//! operators they are made of; `relax.rs` runs a phase over the chunks of a batch and `backend.rs` ties it together.
-//! `trace.rs` looks at a phase while it runs. Feed-forward networks share the operators: `feedforward.rs` is their passes,
-//! `batch_norm.rs` what only they have, `tensors.rs` their parameters.
+//! `ops/` are the operators; `phase/` relaxes Hopfield networks with them, and `feedforward/` passes through the networks of
+//! backpropagation.
 
-mod backend;
-mod batch_norm;
-mod conv;
-mod correlate;
 mod feedforward;
-mod gradient;
-mod measure;
-mod panels;
-mod pool;
-mod real;
-mod relax;
-mod stack;
-mod tensors;
-mod trace;
-mod wiring;
+mod ops;
+mod phase;
 
-pub use backend::CpuBackend;
-pub use feedforward::CpuFeedForward;
-pub use trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend, tracing_backend};
+pub use feedforward::backend::CpuFeedForward;
+pub use phase::backend::CpuBackend;
+pub use phase::trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend};
 
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::Network;
@@ -51,5 +37,13 @@ pub fn feed_forward(model: &FeedForward, precision: Precision) -> Box<dyn FeedFo
     match precision {
         Precision::Fp32 => Box::new(CpuFeedForward::<f32>::new(model)),
         Precision::Fp64 => Box::new(CpuFeedForward::<f64>::new(model)),
+    }
+}
+
+/// Like [`backend`], to be watched.
+pub fn tracing_backend(network: &Network, precision: Precision) -> Box<dyn TracingBackend> {
+    match precision {
+        Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
+        Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod energy;
+mod memory;
 mod phases;
 mod probe;
 mod schedule;

@@ -3,16 +3,15 @@
 //! States are matrices with one row per pixel, as in equilibrium propagation, of the whole batch: batch normalisation needs
 //! its statistics. Convolutions run over the images in parallel.
 
-use super::backend::rows;
 use super::batch_norm;
-use super::conv::ConvGeometry;
-use super::correlate::{Correlation, Scratch};
-use super::gradient::tasks;
-use super::measure::judge;
-use super::real::{Into, Real, configure_matmul, vectorised};
-use super::stack::{as_images, as_images_mut};
+use super::memory::Recycler;
 use super::tensors::Tensors;
-use super::wiring::Product;
+use crate::cpu::ops::conv::ConvGeometry;
+use crate::cpu::ops::correlate::{Correlation, Scratch, tasks};
+use crate::cpu::ops::images::{per_image, per_image_mut, rows};
+use crate::cpu::ops::outcome::judge;
+use crate::cpu::ops::product::Product;
+use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
 use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
 use crate::network::{Learned, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
@@ -30,34 +29,6 @@ const PART: usize = 1 << 14;
 /// Images that a convolution takes at a time. The cut depends on the network alone, never on the number of threads.
 fn images_at_a_time(geometry: ConvGeometry) -> usize {
     MIN_ROWS.div_ceil(geometry.post.pixels())
-}
-
-/// Memory of matrices that are no longer needed. A batch needs what the batch before needed, and fresh memory costs as much
-/// time as a convolution: the system hands it over page by page.
-#[derive(Default)]
-struct Recycler<T>(Vec<Vec<T>>);
-
-impl<T: Real> Recycler<T> {
-    fn zeros(&mut self, shape: (usize, usize)) -> Array2<T> {
-        let len = shape.0 * shape.1;
-        let found = self.0.iter().position(|buffer| buffer.len() == len);
-        let buffer = match found {
-            Some(i) => {
-                let mut buffer = self.0.swap_remove(i);
-                let parts = buffer.par_chunks_mut(PART);
-                parts.for_each(|part| part.fill(T::zero()));
-                buffer
-            }
-            None => vec![T::zero(); len],
-        };
-        Array2::from_shape_vec(shape, buffer).expect("it has that length")
-    }
-
-    fn give(&mut self, matrix: Array2<T>) {
-        if !matrix.is_empty() {
-            self.0.push(matrix.into_raw_vec_and_offset().0);
-        }
-    }
 }
 
 /// What a forward pass leaves for the backward pass.
@@ -111,6 +82,11 @@ impl<T: Real> CpuFeedForward<T> {
 
     fn network(&self) -> &Network {
         self.tensors.model.network()
+    }
+
+    /// Numbers in buffers that wait for the next batch; no more from batch to batch.
+    pub fn recycled(&self) -> usize {
+        self.memory.held()
     }
 
     /// `W_e * x`
@@ -182,7 +158,7 @@ impl<T: Real> CpuFeedForward<T> {
         let bias = ndarray::ArrayView1::from(self.tensors.vector(bias));
         let shape = (images, bias.len());
         let mut out = bias.broadcast(shape).expect("one per class").to_owned();
-        let x = as_images(x, images);
+        let x = per_image(x, images);
         self.tensors
             .weight(e)
             .multiply(out.view_mut(), x, Into::Add);
@@ -334,7 +310,7 @@ impl<T: Real> CpuFeedForward<T> {
                 match self.tensors.model.part(e) {
                     Part::Head { bias, .. } => {
                         set(bias, &batch_norm::sums(dz.view()));
-                        let below = as_images_mut(below, dz.nrows());
+                        let below = per_image_mut(below, dz.nrows());
                         let weight = self.tensors.transposed_weight(e);
                         weight.multiply(below, dz.view(), Into::Add);
                         errors[e] = dz.clone();

@@ -1,10 +1,17 @@
 //! [`Backend`] on the CPU.
 
+use super::chunk::Chunk;
 use super::gradient;
-use super::real::{Real, configure_matmul};
+use super::measure;
+use super::nudge::Nudge;
+use super::pre_activation::{Clamped, constant_part};
 use super::relax::phase;
-use super::stack::{Clamped, Form, Nudge, Stack, drive};
-use super::wiring::Wiring;
+use super::stack::Stack;
+use super::states::Representation;
+use super::weights::PackedNetwork;
+use crate::cpu::ops::images::{images, rows};
+use crate::cpu::ops::real::{Real, configure_matmul};
+
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use crate::phase::{
@@ -12,7 +19,7 @@ use crate::phase::{
     PhaseReport, Relaxation, Start, Which, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
-use ndarray::{Array2, Array4, ArrayD, ArrayView4, Axis, Slice};
+use ndarray::{Array2, Array4, ArrayD, Axis, Slice};
 use rayon::prelude::*;
 
 /// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
@@ -21,36 +28,9 @@ const CHUNK: usize = 4;
 /// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
 const CHUNKS: usize = 2;
 
-/// A few examples of the batch, with everything that their relaxation touches.
-pub struct Chunk<T> {
-    pub clamped: Clamped<T>,
-    pub free: Stack<T>,
-    /// the nudged states in [`Form::Pair`], once the nudged phases have run
-    pub nudged: Option<Stack<T>>,
-}
-
-impl<T: Real> Chunk<T> {
-    pub fn examples(&self) -> usize {
-        self.clamped.labels.len()
-    }
-
-    pub fn pair(&self) -> &Stack<T> {
-        self.nudged.as_ref().expect("the nudged phases have run")
-    }
-
-    /// The second nudged state, `m + d`, layer by layer.
-    fn second(&self) -> Vec<Array2<T>> {
-        let layers = 1..self.free.layers().len();
-        let states = layers.map(|l| self.pair().nudged_state(l, T::one()));
-        std::iter::once(Array2::zeros((0, 0)))
-            .chain(states)
-            .collect()
-    }
-}
-
 /// The CPU backend, in f32 or f64.
 pub struct CpuBackend<T> {
-    wiring: Wiring<T>,
+    packed: PackedNetwork<T>,
     chunks: Vec<Chunk<T>>,
     /// layers of the state that the next training batch starts from, over the whole batch
     kept: Option<Vec<Array2<T>>>,
@@ -63,7 +43,7 @@ impl<T: Real> CpuBackend<T> {
     pub fn new(network: &Network) -> Self {
         configure_matmul();
         Self {
-            wiring: Wiring::new(network.clone()),
+            packed: PackedNetwork::new(network.clone()),
             chunks: Vec::new(),
             kept: None,
             nudging_difference: 0.0,
@@ -73,7 +53,7 @@ impl<T: Real> CpuBackend<T> {
     }
 
     fn layer_shape(&self, l: usize) -> Shape {
-        self.wiring.network.layers()[l].shape
+        self.packed.network.layers()[l].shape
     }
 
     /// Joins one layer's rows of all chunks.
@@ -83,23 +63,12 @@ impl<T: Real> CpuBackend<T> {
         ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
     }
 
-    /// NHWC rows to `(N, C, H, W)`, or `(N, classes)` for the output.
+    /// Rows to `(N, C, H, W)`, or `(N, classes)` for the output.
     fn export(&self, l: usize, rows: &Array2<T>) -> ArrayD<f64> {
-        let Shape {
-            channels,
-            height,
-            width,
-        } = self.layer_shape(l);
-        let images = rows.nrows() / (height * width);
-        let wide = rows.mapv(T::wide);
-        if l == self.wiring.network.output_index() {
-            return wide.into_dyn();
+        if l == self.packed.network.output_index() {
+            return rows.mapv(T::wide).into_dyn();
         }
-        let image = wide
-            .into_shape_with_order((images, height, width, channels))
-            .expect("rows are pixels");
-        let image = image.permuted_axes([0, 3, 1, 2]);
-        image.as_standard_layout().into_owned().into_dyn()
+        images(self.layer_shape(l), rows)
     }
 
     /// The inverse of [`Self::export`].
@@ -110,25 +79,17 @@ impl<T: Real> CpuBackend<T> {
     }
 }
 
-/// `(N, C, H, W)` to one row per pixel.
-pub(super) fn rows<S: Copy, T: Real>(images: ArrayView4<S>, convert: impl Fn(S) -> T) -> Array2<T> {
-    let (n, c, h, w) = images.dim();
-    let pixels = images.permuted_axes([0, 2, 3, 1]);
-    let pixels: Vec<T> = pixels.iter().map(|&v| convert(v)).collect();
-    Array2::from_shape_vec((n * h * w, c), pixels).expect("as many pixels as the images have")
-}
-
 impl<T: Real> Backend for CpuBackend<T> {
     fn describe(&self) -> String {
         format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {
-        Ok(self.wiring.unpacked(&self.wiring.parameters))
+        Ok(self.packed.unpacked(&self.packed.parameters))
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
-        Ok(self.wiring.set_parameters(parameters)?)
+        Ok(self.packed.set_parameters(parameters)?)
     }
 
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()> {
@@ -138,17 +99,17 @@ impl<T: Real> Backend for CpuBackend<T> {
 
     fn optimizer_state(&self) -> Result<OptimizerState> {
         let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
-        Ok(optimizer.state(|moment| self.wiring.unpacked(moment)))
+        Ok(optimizer.state(|moment| self.packed.unpacked(moment)))
     }
 
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
         let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
-        optimizer.set_state(state, |moment| self.wiring.packed(moment));
+        optimizer.set_state(state, |moment| self.packed.packed(moment));
         Ok(())
     }
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
-        let network = &self.wiring.network;
+        let network = &self.packed.network;
         check_batch(network, images, labels)?;
         let n = labels.len();
         if let Some(kept) = self.kept_layers() {
@@ -161,7 +122,7 @@ impl<T: Real> Backend for CpuBackend<T> {
         };
         let size = CHUNK.min(n.div_ceil(CHUNKS));
         let starts: Vec<usize> = (0..n).step_by(size).collect();
-        let wiring = &self.wiring;
+        let packed = &self.packed;
         let chunk = |&first: &usize| {
             let examples = first..n.min(first + size);
             let slice = |pixels: usize| Slice::from(examples.start * pixels..examples.end * pixels);
@@ -178,9 +139,13 @@ impl<T: Real> Backend for CpuBackend<T> {
                 }
             });
             Chunk {
-                free: Stack::new(Form::Free, layers.collect(), network.edges().len()),
+                free: Stack::new(
+                    Representation::Free,
+                    layers.collect(),
+                    network.edges().len(),
+                ),
                 clamped: Clamped {
-                    drive: drive(wiring, input.view(), examples.len()),
+                    constant: constant_part(packed, input.view(), examples.len()),
                     labels: labels[examples.clone()].to_vec(),
                     input,
                 },
@@ -196,9 +161,9 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
-        let wiring = &self.wiring;
+        let packed = &self.packed;
         let chunks = self.chunks.par_iter_mut();
-        let parts: Vec<BatchOutcome> = chunks.map(|c| c.outcome(wiring, cost)).collect();
+        let parts: Vec<BatchOutcome> = chunks.map(|c| measure::outcome(c, packed, cost)).collect();
         let mut outcome = BatchOutcome::default();
         for part in parts {
             outcome.energy.extend(part.energy);
@@ -210,7 +175,7 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn statistics(&self) -> Result<Vec<LayerStatistics>> {
-        let layers = &self.wiring.network.layers()[1..];
+        let layers = &self.packed.network.layers()[1..];
         let states = self.states(Which::Free)?;
         let of =
             |(layer, state): (&Layer, &ArrayD<f64>)| LayerStatistics::of(layer.activation, state);
@@ -229,10 +194,10 @@ impl<T: Real> Backend for CpuBackend<T> {
     fn estimate_gradient(&mut self) -> Result<GradientReport> {
         let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
         ensure!(ready, "the nudged phases have not run");
-        let zeros = || self.wiring.parameters.zeros_like();
+        let zeros = || self.packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
         let difference = self.nudging_difference;
-        gradient::estimate(&self.wiring, &mut self.chunks, difference, gradient);
+        gradient::estimate(&self.packed, &mut self.chunks, difference, gradient);
         Ok(GradientReport {
             norm: gradient.norm(),
         })
@@ -243,7 +208,7 @@ impl<T: Real> Backend for CpuBackend<T> {
             .gradient
             .as_ref()
             .context("no gradient was estimated")?;
-        Ok(self.wiring.unpacked(gradient))
+        Ok(self.packed.unpacked(gradient))
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
@@ -252,13 +217,13 @@ impl<T: Real> Backend for CpuBackend<T> {
             .as_ref()
             .context("no gradient was estimated")?;
         let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
-        let count = self.wiring.network.parameter_count();
+        let count = self.packed.network.parameter_count();
         ensure!(
             learning_rates.len() == count,
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
         );
-        self.wiring.step(optimizer, gradient, learning_rates);
+        self.packed.step(optimizer, gradient, learning_rates);
         Ok(())
     }
 
@@ -270,18 +235,18 @@ impl<T: Real> Backend for CpuBackend<T> {
         );
         let layer = |l: usize| {
             let rows = self.gather(|chunk| match which {
-                Which::Free => chunk.free.layers()[l].clone(),
+                Which::Free => chunk.free.states.layers()[l].clone(),
                 Which::First => chunk.pair().nudged_state(l, -T::one()),
                 Which::Second => chunk.pair().nudged_state(l, T::one()),
             });
             self.export(l, &rows)
         };
-        Ok(self.wiring.network.free_layers().map(layer).collect())
+        Ok(self.packed.network.free_layers().map(layer).collect())
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
         let kept = self.kept_layers().or_else(|| self.kept.clone());
-        let free = self.wiring.network.free_layers();
+        let free = self.packed.network.free_layers();
         Ok(kept.map(|kept| free.map(|l| self.export(l, &kept[l])).collect()))
     }
 
@@ -290,7 +255,7 @@ impl<T: Real> Backend for CpuBackend<T> {
         self.kept = match state {
             None => None,
             Some(state) => {
-                let free = self.wiring.network.free_layers();
+                let free = self.packed.network.free_layers();
                 ensure!(
                     state.len() == free.len(),
                     "{} layer states were given, but the network has {}",
@@ -320,16 +285,16 @@ impl<T: Real> CpuBackend<T> {
     pub(super) fn observed_free_phase(
         &mut self,
         relaxation: &Relaxation,
-        mut observe: impl FnMut(&Wiring<T>, &mut [Chunk<T>], &PhaseReport),
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
     ) -> PhaseReport {
-        let wiring = &self.wiring;
-        let groups = wiring.network.update_groups(relaxation.mode);
+        let packed = &self.packed;
+        let groups = packed.network.update_groups(relaxation.mode);
         let iterate = |chunk: &mut Chunk<T>, omega: f64| {
             let (clamped, omega) = (&chunk.clamped, T::of(omega));
-            chunk.free.iterate(wiring, clamped, &groups, omega, None)
+            chunk.free.iterate(packed, clamped, &groups, omega, None)
         };
         phase(&mut self.chunks, relaxation, iterate, |chunks, report| {
-            observe(wiring, chunks, report)
+            observe(packed, chunks, report)
         })
     }
 
@@ -339,10 +304,10 @@ impl<T: Real> CpuBackend<T> {
         nudging: &Nudging,
         cost: CostFunction,
         relaxation: &Relaxation,
-        mut observe: impl FnMut(&Wiring<T>, &mut [Chunk<T>], &PhaseReport),
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
     ) -> Result<PhaseReport> {
-        let wiring = &self.wiring;
-        let groups = wiring.network.update_groups(relaxation.mode);
+        let packed = &self.packed;
+        let groups = packed.network.update_groups(relaxation.mode);
         let (first, second) = nudging.strengths();
         ensure!(
             first != second,
@@ -355,22 +320,22 @@ impl<T: Real> CpuBackend<T> {
             cost,
         };
         let form = match nudging.form {
-            NudgedPhase::Direct => Form::Direct,
-            NudgedPhase::SumDifference => Form::Pair,
+            NudgedPhase::Direct => Representation::Direct,
+            NudgedPhase::SumDifference => Representation::SumDifference,
         };
-        let edges = wiring.network.edges().len();
+        let edges = packed.network.edges().len();
         self.chunks.par_iter_mut().for_each(|chunk| {
-            chunk.nudged = Some(Stack::new(form, chunk.free.layers().to_vec(), edges))
+            chunk.nudged = Some(Stack::new(form, chunk.free.states.layers().to_vec(), edges))
         });
         let iterate = |chunk: &mut Chunk<T>, omega: f64| {
             let stack = chunk.nudged.as_mut().expect("it was just made");
-            stack.iterate(wiring, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
+            stack.iterate(packed, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
         };
         let observe =
-            |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(wiring, chunks, report);
+            |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
         let report = phase(&mut self.chunks, relaxation, iterate, observe);
         for chunk in &mut self.chunks {
-            chunk.nudged = chunk.nudged.take().map(Stack::into_pair);
+            chunk.nudged = chunk.nudged.take().map(Stack::into_sum_difference);
         }
         Ok(report)
     }
@@ -381,7 +346,7 @@ impl<T: Real> CpuBackend<T> {
             return None;
         }
         let seconds: Vec<Vec<Array2<T>>> = self.chunks.par_iter().map(Chunk::second).collect();
-        let layers = (0..self.wiring.network.layers().len()).map(|l| {
+        let layers = (0..self.packed.network.layers().len()).map(|l| {
             let views: Vec<_> = seconds.iter().map(|s| s[l].view()).collect();
             ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
         });

@@ -9,13 +9,15 @@
 //! and ends where `clip(p_l) = s_l` for every layer. Measuring that takes about as long as the iteration itself, so
 //! training does not.
 
-use super::Precision;
-use super::backend::{Chunk, CpuBackend};
+use super::backend::CpuBackend;
+use super::chunk::Chunk;
 use super::measure::layer_energies;
-use super::real::Real;
-use super::stack::{Change, Clamped, Form, Stack, clip};
-use super::wiring::Wiring;
-use crate::network::Network;
+use super::pre_activation::Clamped;
+use super::stack::Stack;
+use super::states::{Representation, States};
+use super::update::{Change, clip};
+use super::weights::PackedNetwork;
+use crate::cpu::ops::real::Real;
 use crate::phase::{Backend, CostFunction, Nudging, PhaseReport, Relaxation};
 use anyhow::Result;
 use ndarray::Array2;
@@ -78,23 +80,15 @@ pub trait TracingBackend: Backend {
     ) -> Result<NudgedTrace>;
 }
 
-/// Like [`backend`](super::backend), to be watched.
-pub fn tracing_backend(network: &Network, precision: Precision) -> Box<dyn TracingBackend> {
-    match precision {
-        Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
-        Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
-    }
-}
-
 impl<T: Real> TracingBackend for CpuBackend<T> {
     fn trace_free_phase(&mut self, relaxation: &Relaxation) -> PhaseTrace {
-        let mut before = self.each_chunk(|chunk| chunk.free.layers().to_vec());
+        let mut before = self.each_chunk(|chunk| chunk.free.states.layers().to_vec());
         let mut snapshots = Vec::new();
-        self.observed_free_phase(relaxation, |wiring, chunks, _| {
+        self.observed_free_phase(relaxation, |packed, chunks, _| {
             let pairs = chunks.par_iter_mut().zip(&mut before);
             let sums = pairs.map(|(chunk, before)| {
-                let state = chunk.free.layers().to_vec();
-                let sums = Sums::of(wiring, &chunk.clamped, &state, before, None);
+                let state = chunk.free.states.layers().to_vec();
+                let sums = Sums::of(packed, &chunk.clamped, &state, before, None);
                 *before = state;
                 sums
             });
@@ -113,16 +107,16 @@ impl<T: Real> TracingBackend for CpuBackend<T> {
         relaxation: &Relaxation,
     ) -> Result<NudgedTrace> {
         let (low, high) = nudging.strengths();
-        let mut before = self.each_chunk(|chunk| Pair::free(chunk.free.layers()));
+        let mut before = self.each_chunk(|chunk| Pair::free(chunk.free.states.layers()));
         let (mut first, mut second, mut difference) = (Vec::new(), Vec::new(), Vec::new());
-        let observe = |wiring: &Wiring<T>, chunks: &mut [Chunk<T>], _: &PhaseReport| {
+        let observe = |packed: &PackedNetwork<T>, chunks: &mut [Chunk<T>], _: &PhaseReport| {
             let pairs = chunks.par_iter_mut().zip(&mut before);
             let sums = pairs.map(|(chunk, before)| {
                 let stack = chunk.nudged.clone().expect("the nudged phases are running");
-                let after = Pair::of(&stack.into_pair());
+                let after = Pair::of(&stack.into_sum_difference().states);
                 let clamped = &chunk.clamped;
                 let of = |state, before, beta| {
-                    Sums::of(wiring, clamped, state, before, Some((beta, cost)))
+                    Sums::of(packed, clamped, state, before, Some((beta, cost)))
                 };
                 let sums = (
                     of(&after.first, &before.first, low),
@@ -167,18 +161,18 @@ impl<T: Real> Pair<T> {
         }
     }
 
-    /// Of a stack in [`Form::Pair`].
-    fn of(stack: &Stack<T>) -> Self {
-        let layers = 0..stack.layers().len();
+    /// Of a stack in [`Representation::SumDifference`].
+    fn of(states: &States<T>) -> Self {
+        let layers = 0..states.layers().len();
         let state = |sign: T| {
             layers
                 .clone()
-                .map(|l| stack.nudged_state(l, sign))
+                .map(|l| states.nudged_state(l, sign))
                 .collect()
         };
-        let difference = |l| match stack.half_difference(l) {
+        let difference = |l| match states.half_difference(l) {
             Some(half) => half.to_owned(),
-            None => Array2::zeros(stack.mean(l).dim()),
+            None => Array2::zeros(states.mean(l).dim()),
         };
         Self {
             first: state(-T::one()),
@@ -199,18 +193,18 @@ struct Sums {
 
 impl Sums {
     fn of<T: Real>(
-        wiring: &Wiring<T>,
+        packed: &PackedNetwork<T>,
         clamped: &Clamped<T>,
         state: &[Array2<T>],
         before: &[Array2<T>],
         nudging: Option<(f64, CostFunction)>,
     ) -> Self {
-        let network = &wiring.network;
-        let mut probe = Stack::new(Form::Free, state.to_vec(), network.edges().len());
+        let network = &packed.network;
+        let mut probe = Stack::new(Representation::Free, state.to_vec(), network.edges().len());
         let (energies, residuals) = (network.free_layers())
             .map(|l| {
-                let mut energy: f64 = layer_energies(&mut probe, wiring, clamped, l).iter().sum();
-                let mut p = probe.pre_activation(wiring, clamped, l).to_owned();
+                let mut energy: f64 = layer_energies(&mut probe, packed, clamped, l).iter().sum();
+                let mut p = probe.pre_activation(packed, clamped, l).to_owned();
                 if let (true, Some((beta, cost))) = (l == network.output_index(), nudging) {
                     energy += nudge(&mut p, &state[l], &clamped.labels, beta, cost);
                 }

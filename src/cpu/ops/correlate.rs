@@ -4,9 +4,9 @@
 //! a block where the images are small, is read and written as seldom as possible.
 
 use super::panels::RowPanels;
+use super::product::Product;
 use super::real::{Into, Real};
-use super::wiring::Product;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayD, ArrayView2, ArrayViewMut2, Axis};
 
 /// Bytes of a block's receptive fields.
 const BLOCK_BYTES: usize = 512 * 1024;
@@ -102,4 +102,40 @@ impl<'a, T: Real> Correlation<'a, T> {
         self.into = Into::Add;
         posts.clear();
     }
+}
+
+/// One product of the gradient: an edge, and for convolutions a row of the kernel.
+pub struct Task<'a, T> {
+    pub edge: usize,
+    pub kernel_row: usize,
+    pub gradient: ArrayViewMut2<'a, T>,
+}
+
+/// The products of all edges, small enough to share them out, the heaviest first. `gradients`: edges with the packed
+/// gradients of their weights.
+pub fn tasks<'a, T: Real>(
+    products: &[Product],
+    gradients: impl Iterator<Item = (usize, &'a mut ArrayD<T>)>,
+) -> Vec<Task<'a, T>> {
+    let mut tasks = Vec::new();
+    for (edge, weight) in gradients {
+        let slabs = products[edge].geometry().map_or(1, |g| g.conv.kernel);
+        let rows = weight.shape()[0] / slabs;
+        let slabs = weight.axis_chunks_iter_mut(Axis(0), rows).enumerate();
+        tasks.extend(slabs.map(|(kernel_row, slab)| {
+            Task {
+                edge,
+                kernel_row,
+                gradient: slab
+                    .into_dimensionality()
+                    .expect("a packed weight has two axes"),
+            }
+        }));
+    }
+    let cost = |task: &Task<T>| {
+        let geometry = products[task.edge].geometry();
+        std::cmp::Reverse(task.gradient.len() * geometry.map_or(1, |g| g.post.pixels()))
+    };
+    tasks.sort_by_key(cost);
+    tasks
 }

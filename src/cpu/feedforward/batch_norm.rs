@@ -10,7 +10,7 @@
 //! Sums run over blocks of rows in `T`, and over the blocks in f64 and in their order, so that results are the same on any
 //! number of threads.
 
-use super::real::{Real, vectorised};
+use crate::cpu::ops::real::{Real, vectorised};
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 

@@ -4,7 +4,7 @@
 //! core's cache, and an iteration runs over the chunks in parallel. The cut depends on the batch alone, never on the
 //! number of threads, and sums are taken in the chunks' order: results are the same on any number of threads.
 
-use super::stack::Change;
+use super::update::Change;
 use crate::phase::{PhaseReport, Relaxation};
 use rayon::prelude::*;
 

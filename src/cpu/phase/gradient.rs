@@ -11,30 +11,24 @@
 //! `second - first` nudging, and by the number of examples. Through max pooling the post states are first sent to the
 //! positions of their maxima, each of the two to its own.
 
-use super::backend::Chunk;
-use super::correlate::{Correlation, Scratch};
-use super::real::Real;
-use super::wiring::{Product, Wiring};
+use super::chunk::Chunk;
+use super::weights::PackedNetwork;
+use crate::cpu::ops::correlate::{Correlation, Scratch, tasks};
+use crate::cpu::ops::product::Product;
+use crate::cpu::ops::real::Real;
 use crate::network::ParameterSet;
-use ndarray::{Array2, ArrayD, ArrayViewMut2, Axis};
+use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
-/// One product of the gradient: an edge, and for convolutions a row of the kernel.
-pub struct Task<'a, T> {
-    pub edge: usize,
-    pub kernel_row: usize,
-    pub gradient: ArrayViewMut2<'a, T>,
-}
-
-/// Gradient in packed form (see [`Wiring`]) into `gradient`. `nudging_difference` is `second - first`.
+/// Gradient in packed form (see [`PackedNetwork`]) into `gradient`. `nudging_difference` is `second - first`.
 pub fn estimate<T: Real>(
-    wiring: &Wiring<T>,
+    packed: &PackedNetwork<T>,
     chunks: &mut [Chunk<T>],
     nudging_difference: f64,
     gradient: &mut ParameterSet<T>,
 ) {
-    let network = &wiring.network;
-    let unpooled: Vec<Vec<Array2<T>>> = chunks.par_iter_mut().map(|c| unpool(wiring, c)).collect();
+    let network = &packed.network;
+    let unpooled: Vec<Vec<Array2<T>>> = chunks.par_iter_mut().map(|c| unpool(packed, c)).collect();
     let chunks = &*chunks;
     let examples: usize = chunks.iter().map(Chunk::examples).sum();
     let scale = T::of(-2.0 / (nudging_difference * examples as f64));
@@ -50,12 +44,12 @@ pub fn estimate<T: Real>(
         bias.mapv_inplace(|g| g * scale);
     }
     let weights = gradient.weights_mut().iter_mut().enumerate();
-    tasks(&wiring.products, weights)
+    tasks(&packed.products, weights)
         .into_par_iter()
         .for_each_init(Scratch::new, |scratch, task| {
             let edge = &network.edges()[task.edge];
             let mut correlation = Correlation::new(
-                wiring.products[task.edge],
+                packed.products[task.edge],
                 task.kernel_row,
                 task.gradient,
                 scale,
@@ -63,7 +57,7 @@ pub fn estimate<T: Real>(
             );
             for (chunk, unpooled) in chunks.iter().zip(&unpooled) {
                 let pair = chunk.pair();
-                let (post_mean, post_half) = match wiring.products[task.edge] {
+                let (post_mean, post_half) = match packed.products[task.edge] {
                     Product::Pooled(..) => {
                         let post = unpooled[task.edge].view();
                         let (mean, half) = post.split_at(Axis(0), post.nrows() / 2);
@@ -88,43 +82,14 @@ pub fn estimate<T: Real>(
         });
 }
 
-/// The products of all edges, small enough to share them out, the heaviest first. `gradients`: edges with the packed
-/// gradients of their weights.
-pub fn tasks<'a, T: Real>(
-    products: &[Product],
-    gradients: impl Iterator<Item = (usize, &'a mut ArrayD<T>)>,
-) -> Vec<Task<'a, T>> {
-    let mut tasks = Vec::new();
-    for (edge, weight) in gradients {
-        let slabs = products[edge].geometry().map_or(1, |g| g.conv.kernel);
-        let rows = weight.shape()[0] / slabs;
-        let slabs = weight.axis_chunks_iter_mut(Axis(0), rows).enumerate();
-        tasks.extend(slabs.map(|(kernel_row, slab)| {
-            Task {
-                edge,
-                kernel_row,
-                gradient: slab
-                    .into_dimensionality()
-                    .expect("a packed weight has two axes"),
-            }
-        }));
-    }
-    let cost = |task: &Task<T>| {
-        let geometry = products[task.edge].geometry();
-        std::cmp::Reverse(task.gradient.len() * geometry.map_or(1, |g| g.post.pixels()))
-    };
-    tasks.sort_by_key(cost);
-    tasks
-}
-
 /// The post states of each max-pool edge at the resolution of its convolution; empty for other edges.
-fn unpool<T: Real>(wiring: &Wiring<T>, chunk: &mut Chunk<T>) -> Vec<Array2<T>> {
-    let edges = wiring.network.edges().iter().enumerate();
+fn unpool<T: Real>(packed: &PackedNetwork<T>, chunk: &mut Chunk<T>) -> Vec<Array2<T>> {
+    let edges = packed.network.edges().iter().enumerate();
     let input = chunk.clamped.input.view();
     let pair = chunk.nudged.as_mut().expect("the nudged phases have run");
     edges
-        .map(|(e, _)| match wiring.products[e] {
-            Product::Pooled(..) => pair.unpooled_pair(wiring, e, input),
+        .map(|(e, _)| match packed.products[e] {
+            Product::Pooled(..) => pair.unpooled_pair(packed, e, input),
             _ => Array2::zeros((0, 0)),
         })
         .collect()

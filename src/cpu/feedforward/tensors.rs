@@ -1,16 +1,16 @@
 //! The tensors of a feed-forward network in the form that its passes read, and the optimizer that moves them.
 
-use super::conv::{pack, unpack};
-use super::panels::Panels;
-use super::real::Real;
-use super::wiring::{Product, matrix, pack_dense, unpack_dense};
+use crate::cpu::ops::conv::{pack, unpack};
+use crate::cpu::ops::panels::Panels;
+use crate::cpu::ops::product::{Product, matrix, pack_dense, unpack_dense};
+use crate::cpu::ops::real::Real;
 use crate::feedforward::{FeedForward, NORM_MOMENTUM, Part};
 use crate::network::{Learned, NetworkError, ParameterSet};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, IxDyn};
 
-/// Parameters (weights packed as in [`Wiring`](super::wiring::Wiring)), running statistics, optimizer.
+/// Parameters (weights packed as `ops/product.rs` has it), running statistics, optimizer.
 pub struct Tensors<T> {
     pub model: FeedForward,
     /// by edge

@@ -1,0 +1,19 @@
+//! Hopfield networks: phases, and the gradient between their states.
+//!
+//! A batch is cut into chunks (`chunk.rs`) that relax in parallel (`relax.rs`). A step (`stack.rs`) takes the states
+//! (`states.rs`), computes pre-activations (`pre_activation.rs`), nudges the output (`nudge.rs`), and clips (`update.rs`).
+//! `gradient.rs` correlates what two nudged phases leave, `measure.rs` reads a free state; `backend.rs` ties it together and
+//! `trace.rs` watches it.
+
+pub mod backend;
+mod chunk;
+mod gradient;
+mod measure;
+mod nudge;
+mod pre_activation;
+mod relax;
+mod stack;
+mod states;
+pub mod trace;
+mod update;
+mod weights;

@@ -1,0 +1,355 @@
+//! The pre-activation `p_l = b_l + sum Op(s_pre) + sum Op^T(s_post)` of each layer, whatever the states are held as.
+
+use super::states::{Representation, States, halves};
+use super::weights::PackedNetwork;
+use crate::cpu::ops::images::{per_image, per_image_mut};
+use crate::cpu::ops::product::Product;
+use crate::cpu::ops::real::{Into, Real};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
+
+/// What is clamped while a batch relaxes.
+pub struct Clamped<T> {
+    /// the input layer, `n` images
+    pub input: Array2<T>,
+    pub labels: Vec<usize>,
+    /// for each layer the part of its pre-activation that does not change: `b_l + sum Op(input)`, `n` images
+    pub constant: Vec<Array2<T>>,
+}
+
+/// `conv(s_pre)` of a max-pool edge and where its windows are largest, kept until `s_pre` changes: the way down from the
+/// post layer needs the same positions as the way up.
+#[derive(Clone)]
+struct MaxPooling<T> {
+    /// version of the pre layer that this was computed from
+    version: u64,
+    full: Array2<T>,
+    argmax: Vec<u8>,
+}
+
+/// The pre-activations of `n` examples, and what is kept between one and the next.
+#[derive(Clone)]
+pub struct PreActivations<T> {
+    layers: Vec<Array2<T>>,
+    pooling: Vec<Option<MaxPooling<T>>>,
+    columns: Vec<T>,
+}
+
+impl<T: Real> PreActivations<T> {
+    pub fn new(layers: usize, edges: usize) -> Self {
+        Self {
+            layers: (0..layers).map(|_| Array2::zeros((0, 0))).collect(),
+            pooling: (0..edges).map(|_| None).collect(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// What was computed last for layer `l`.
+    pub fn layer(&self, l: usize) -> &Array2<T> {
+        &self.layers[l]
+    }
+
+    pub fn layer_mut(&mut self, l: usize) -> &mut Array2<T> {
+        &mut self.layers[l]
+    }
+
+    /// `p_l = b_l + sum_{e: post = l} Op_e(s_pre) + sum_{e: pre = l} Op_e^T(s_post)`
+    pub fn compute(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        clamped: &Clamped<T>,
+        states: &mut States<T>,
+        l: usize,
+    ) {
+        let network = &packed.network;
+        let below = network.edges_into(l).map(|(_, e)| e.pre);
+        let above = network.edges_out_of(l).map(|(_, e)| e.post);
+        if below
+            .chain(above)
+            .any(|neighbour| states.is_apart(neighbour))
+        {
+            states.set_apart(l);
+        }
+        let mut p = std::mem::take(&mut self.layers[l]);
+        if p.dim() != states.layer(l).dim() {
+            p = Array2::zeros(states.layer(l).dim());
+        }
+        // The constant part: b_l and the input's edges. Half-differences have none: it cancels.
+        let constant = &clamped.constant[l];
+        let (mut first, mut second) = p.view_mut().split_at(Axis(0), constant.nrows());
+        first.assign(constant);
+        if states.is_apart(l) {
+            match states.representation() {
+                Representation::Direct => second.assign(constant),
+                _ => second.fill(T::zero()),
+            }
+        }
+        self.edges_into_add(packed, states, l, p.view_mut());
+        for (e, edge) in network.edges_out_of(l) {
+            self.top_down_add(packed, states, e, edge.post, p.view_mut());
+        }
+        self.layers[l] = p;
+    }
+
+    /// `b_l + sum_{e: post = l} Op_e(s_pre)`: the part of a free state's pre-activation that comes from below.
+    pub fn bottom_up(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        clamped: &Clamped<T>,
+        states: &States<T>,
+        l: usize,
+    ) -> Array2<T> {
+        let mut p = clamped.constant[l].clone();
+        self.edges_into_add(packed, states, l, p.view_mut());
+        p
+    }
+
+    /// The edges from the free layers below; the input's are in the constant.
+    fn edges_into_add(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        l: usize,
+        mut p: ArrayViewMut2<T>,
+    ) {
+        for (e, edge) in packed.network.edges_into(l) {
+            if edge.pre != 0 {
+                self.bottom_up_add(packed, states, e, edge.pre, p.view_mut());
+            }
+        }
+    }
+
+    /// The part of `p` that a layer contributes to, and how often. A layer that is not apart has no half-difference, and
+    /// is in both states of a direct phase.
+    fn targets<'a>(
+        representation: Representation,
+        apart: bool,
+        states: usize,
+        p: ArrayViewMut2<'a, T>,
+    ) -> Vec<ArrayViewMut2<'a, T>> {
+        if apart || states == 1 {
+            return vec![p];
+        }
+        let middle = p.nrows() / 2;
+        let (first, second) = p.split_at(Axis(0), middle);
+        match representation {
+            Representation::Direct => vec![first, second],
+            _ => vec![first],
+        }
+    }
+
+    /// `p += Op_e(s_pre)`
+    fn bottom_up_add(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        e: usize,
+        pre: usize,
+        p: ArrayViewMut2<T>,
+    ) {
+        let product = packed.products[e];
+        if let Product::Pooled(..) = product {
+            self.refresh_pooling(packed, states, e, pre);
+        }
+        let x = states.layer(pre).view();
+        let post = packed.network.edges()[e].post;
+        let images = 1 + usize::from(states.is_apart(post));
+        for mut p in Self::targets(states.representation(), states.is_apart(pre), images, p) {
+            match product {
+                Product::Conv(g) => g.forward_add(x, packed.weight(e), p, &mut self.columns),
+                Product::Dense => {
+                    let x = per_image(x, p.nrows());
+                    packed.weight(e).multiply(p, x, Into::Add);
+                }
+                Product::Pooled(_, windows) => {
+                    let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
+                    let full = pooling.full.view();
+                    if states.representation() == Representation::SumDifference
+                        && states.is_apart(pre)
+                    {
+                        let (mean, half) = halves(full);
+                        let (minus, plus) = pooling.argmax.split_at(pooling.argmax.len() / 2);
+                        let middle = p.nrows() / 2;
+                        let (p_mean, p_half) = p.view_mut().split_at(Axis(0), middle);
+                        windows.take_pair_add(mean, half, minus, plus, p_mean, p_half);
+                    } else {
+                        windows.take_add(full, &pooling.argmax, p);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `p += Op_e^T(s_post)`
+    fn top_down_add(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        e: usize,
+        post: usize,
+        p: ArrayViewMut2<T>,
+    ) {
+        let w = packed.transposed_weight(e);
+        let product = packed.products[e];
+        let pre = packed.network.edges()[e].pre;
+        if let Product::Pooled(g, _) = product {
+            self.refresh_pooling(packed, states, e, pre);
+            let unpooled = self.unpool(packed, states, e);
+            g.transpose_add(unpooled.view(), w, p, &mut self.columns);
+            return;
+        }
+        let y = states.layer(post).view();
+        let images = 1 + usize::from(states.is_apart(pre));
+        for p in Self::targets(states.representation(), states.is_apart(post), images, p) {
+            match product.geometry() {
+                Some(g) => g.transpose_add(y, w, p, &mut self.columns),
+                None => w.multiply(per_image_mut(p, y.nrows()), y, Into::Add),
+            }
+        }
+    }
+
+    /// The post state of a max-pool edge at the resolution of its convolution, with as many images as were pooled.
+    /// [`Self::refresh_pooling`] first.
+    fn unpool(&self, packed: &PackedNetwork<T>, states: &States<T>, e: usize) -> Array2<T> {
+        let Product::Pooled(_, windows) = packed.products[e] else {
+            unreachable!("only max-pool edges are unpooled")
+        };
+        let post = packed.network.edges()[e].post;
+        let Some(MaxPooling { full, argmax, .. }) = &self.pooling[e] else {
+            unreachable!("pooling is refreshed first")
+        };
+        let mut unpooled = Array2::zeros(full.dim());
+        let is_pooled_apart = argmax.len() > states.layer(post).len();
+        let layer = if is_pooled_apart {
+            CowArray::from(states.doubled(post))
+        } else {
+            CowArray::from(states.layer(post))
+        };
+        if states.representation() == Representation::SumDifference
+            && (is_pooled_apart || states.is_apart(post))
+        {
+            let (mean, half) = halves(layer.view());
+            let (minus, plus) = argmax.split_at(argmax.len() / 2);
+            let middle = full.nrows() / 2;
+            let (mean_out, half_out) = unpooled.view_mut().split_at(Axis(0), middle);
+            windows.unpool_pair(mean, half, minus, plus, mean_out, half_out);
+        } else {
+            windows.unpool(layer.view(), argmax, unpooled.view_mut());
+        }
+        unpooled
+    }
+
+    /// Mean and half-difference of a max-pool edge's post states at the resolution of its convolution, whatever nudging
+    /// has reached. [`Representation::SumDifference`] only.
+    pub fn unpooled_pair(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &mut States<T>,
+        e: usize,
+        input: ArrayView2<T>,
+    ) -> Array2<T> {
+        let edge = &packed.network.edges()[e];
+        if edge.pre == 0 {
+            // Both states see the same image.
+            let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
+            x.slice_mut(s![..input.nrows(), ..]).assign(&input);
+            self.pooling[e] = Some(pool_of(packed, e, x.view(), true, 0, &mut self.columns));
+        } else {
+            states.set_apart(edge.pre);
+            self.refresh_pooling(packed, states, e, edge.pre);
+        }
+        self.unpool(packed, states, e)
+    }
+
+    /// Convolves and finds the maxima again, if the pre layer has changed since.
+    fn refresh_pooling(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        e: usize,
+        pre: usize,
+    ) {
+        let version = states.version(pre);
+        let pooling = &mut self.pooling[e];
+        if pooling.as_ref().is_none_or(|p| p.version != version) {
+            let x = states.layer(pre).view();
+            let pair =
+                states.representation() == Representation::SumDifference && states.is_apart(pre);
+            *pooling = Some(pool_of(packed, e, x, pair, version, &mut self.columns));
+        }
+    }
+}
+
+fn pool_of<T: Real>(
+    packed: &PackedNetwork<T>,
+    e: usize,
+    x: ArrayView2<T>,
+    pair: bool,
+    version: u64,
+    columns: &mut Vec<T>,
+) -> MaxPooling<T> {
+    let Product::Pooled(g, windows) = packed.products[e] else {
+        unreachable!("only max-pool edges pool")
+    };
+    let images = x.nrows() / g.pre.pixels();
+    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
+    g.forward_add(x, packed.weight(e), full.view_mut(), columns);
+    let mut argmax = vec![0; images * windows.pooled.units()];
+    if pair {
+        let (mean, half) = halves(full.view());
+        let middle = argmax.len() / 2;
+        let (minus, plus) = argmax.split_at_mut(middle);
+        windows.argmax_pair(mean, half, minus, plus);
+    } else {
+        windows.argmax(full.view(), &mut argmax);
+    }
+    MaxPooling {
+        version,
+        full,
+        argmax,
+    }
+}
+
+/// `b_l + sum Op_e(input)` for every layer: what [`Clamped::constant`] holds.
+pub fn constant_part<T: Real>(
+    packed: &PackedNetwork<T>,
+    input: ArrayView2<T>,
+    images: usize,
+) -> Vec<Array2<T>> {
+    let network = &packed.network;
+    let mut columns = Vec::new();
+    let layers = network.layers().iter().enumerate().map(|(l, layer)| {
+        let mut constant = Array2::zeros((0, 0));
+        if l > 0 {
+            let bias = packed.parameters.bias(l);
+            let bias = bias
+                .view()
+                .into_dimensionality()
+                .expect("a bias is a vector");
+            let shape = (images * layer.shape.pixels(), layer.shape.channels);
+            let bias: ndarray::ArrayView1<T> = bias;
+            constant = bias
+                .broadcast(shape)
+                .expect("one bias per channel")
+                .to_owned();
+        }
+        for (e, edge) in network.edges_into(l) {
+            if edge.pre == 0 {
+                match packed.products[e] {
+                    Product::Conv(g) => {
+                        g.forward_add(input, packed.weight(e), constant.view_mut(), &mut columns);
+                    }
+                    Product::Dense => {
+                        let x = per_image(input, images);
+                        packed.weight(e).multiply(constant.view_mut(), x, Into::Add);
+                    }
+                    Product::Pooled(_, windows) => {
+                        let pooling = pool_of(packed, e, input, false, 0, &mut columns);
+                        windows.take_add(pooling.full.view(), &pooling.argmax, constant.view_mut());
+                    }
+                }
+            }
+        }
+        constant
+    });
+    layers.collect()
+}
