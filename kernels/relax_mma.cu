@@ -485,13 +485,15 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 
 } // namespace mma
 
-#define EQ_RELAX_MMA(name, Tile)                                                                                          \
-    EQ_KERNEL(relax_mma_##name##_raw_1, mma::Tile::THREADS, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RAW, 1>(args); }    \
-    EQ_KERNEL(relax_mma_##name##_raw_2, mma::Tile::THREADS, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RAW, 2>(args); }    \
-    EQ_KERNEL(relax_mma_##name##_states_1, mma::Tile::THREADS, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 1>(args); } \
-    EQ_KERNEL(relax_mma_##name##_states_2, mma::Tile::THREADS, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 2>(args); } \
-    EQ_KERNEL(relax_mma_##name##_pair, mma::Tile::THREADS, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_PAIR, 2>(args); }
+// Blocks of a tile that a multiprocessor holds at once: without the narrow one's number nvcc aims at more of them on sm_80, and spills
+// for it.
+#define EQ_RELAX_MMA(name, Tile, blocks)                                                                                         \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_raw_1, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RAW, 1>(args); }       \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_raw_2, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RAW, 2>(args); }       \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_states_1, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 1>(args); } \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_states_2, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 2>(args); } \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_pair, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_PAIR, 2>(args); }
 
-EQ_RELAX_MMA(wide, Wide)
-EQ_RELAX_MMA(medium, Medium)
-EQ_RELAX_MMA(narrow, Narrow)
+EQ_RELAX_MMA(wide, Wide, 2)
+EQ_RELAX_MMA(medium, Medium, 2)
+EQ_RELAX_MMA(narrow, Narrow, 2)

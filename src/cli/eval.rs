@@ -95,6 +95,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     );
 
     use_threads(&config)?;
+    interrupt::install()?;
     let data = load_data(&config)?;
     let mut learner = Learner::new(&config, network)?;
     learner.set_learned(&run.learned)?;
@@ -107,7 +108,6 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         data.test.len(),
         learner.describe()
     ));
-    interrupt::install()?;
     let loader = loader(&config, data.test, false);
     let evaluation = evaluate(
         &mut learner,

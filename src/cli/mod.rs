@@ -14,9 +14,11 @@ mod manual;
 mod plot;
 mod train;
 
-use crate::data::{Loader, LoaderOptions, Splits};
+use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::output::{self, complain};
 use crate::parity::{self, ParityArgs};
-use crate::run::{Config, UsageError};
+use crate::run::{Config, UsageError, interrupt};
+use crate::shown::shown_line;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -54,10 +56,19 @@ pub fn main() -> ExitCode {
     // A panic is a mistake in this program; whoever meets it gets a line to report, not a backtrace.
     std::panic::set_hook(Box::new(|panic| {
         let text = one_line(&panic.to_string());
-        eprintln!("error: internal error, please report it: {text}");
+        complain(format_args!(
+            "error: internal error, please report it: {text}"
+        ));
     }));
     ignore_file_size_signal();
-    std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE))
+    let code = std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE));
+    match output::failure() {
+        Some(error) if code == ExitCode::SUCCESS => {
+            complain(format_args!("error: cannot write to stdout: {error}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => code,
+    }
 }
 
 /// A limit on the size of files (`ulimit -f`) then is an error of the write, as a full disk is, not the end of the process.
@@ -91,7 +102,7 @@ fn dispatch() -> ExitCode {
         }),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", one_line(&format!("{error:#}")));
+        complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
         ExitCode::from(if error.is::<UsageError>() {
             EXIT_USAGE
         } else {
@@ -129,8 +140,7 @@ fn accept_snake_case(command: clap::Command) -> clap::Command {
 fn explain_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has gone away needs no help.
-            let _ = error.print();
+            output::keep(error.print());
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -144,7 +154,10 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
                 .split("\nFor more information")
                 .next()
                 .unwrap_or_default();
-            eprintln!("{} (--help lists the options)", one_line(text));
+            complain(format_args!(
+                "{} (--help lists the options)",
+                one_line(text)
+            ));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -152,7 +165,7 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    shown_line(&lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Sizes the pool of threads that the CPU backend computes on.
@@ -168,7 +181,11 @@ fn use_threads(config: &Config) -> Result<()> {
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    let mut splits = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load()?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }
@@ -194,6 +211,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }

@@ -82,6 +82,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
 
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
+    interrupt::install()?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
     let mut learner = Learner::new(&run.config, &run.network)?;
@@ -127,7 +128,6 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.train, true),
         loader(&run.config, data.test, false),
     );
-    interrupt::install()?;
     let trainer =
         Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?.tracked(tracking);
     Ok(match trainer.run()? {

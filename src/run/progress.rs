@@ -1,7 +1,6 @@
-//! What a run shows while it goes on: lines on stdout, and a bar on stderr when that is a terminal.
+//! What a run shows while it goes on: a bar on stderr when that is a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{self, Write};
 use std::time::Instant;
 
 const STYLE: &str = "{prefix} {wide_bar} {pos}/{len} images  {msg}  ETA {eta}";
@@ -44,9 +43,4 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
-}
-
-/// Prints a line. A reader that has gone away (`| head`) is no reason to stop a run.
-pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -104,7 +104,7 @@ impl Tracking {
 }
 
 fn warn(option: &str, error: &anyhow::Error) {
-    eprintln!(
+    crate::output::complain(format_args!(
         "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
-    );
+    ));
 }

@@ -7,6 +7,7 @@ mod backprop;
 mod bad_input;
 mod check_gradients;
 mod manual;
+mod output;
 mod plot;
 mod resume;
 mod tensorboard;

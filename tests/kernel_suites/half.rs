@@ -16,7 +16,11 @@ use eqprop_cuda::network::{
 };
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, Start, Variant, Which};
 
-const STATE_TOLERANCE: f64 = 1e-2;
+/// Of states, and what follows from them alone, relative to a layer's largest value: four roundings.
+const STATE_TOLERANCE: f64 = 2e-3;
+/// Of gradients, and of the parameters after a step along them, relative to a tensor's largest value: each sums products of two
+/// such states, of which much cancels.
+const GRADIENT_TOLERANCE: f64 = 5.0 * STATE_TOLERANCE;
 
 fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     crate::arrange_sums();
@@ -38,16 +42,29 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
             });
         }
     }
-    let floor = |name: &str| match name {
-        name if name.contains("gradient") => 0.1,
-        name if name.contains("energy") || name.contains("cost") => 1.0,
-        _ => 0.1,
+    let of_gradients = |name: &str| {
+        ["gradient", "weight", "bias"]
+            .iter()
+            .any(|word| name.contains(word))
     };
-    let (error, place) = worst(&got, &want, floor);
-    assert!(
-        error < STATE_TOLERANCE,
-        "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
-    );
+    for (tolerance, gradients) in [(STATE_TOLERANCE, false), (GRADIENT_TOLERANCE, true)] {
+        let part = |trace: &Trace| Trace {
+            values: (trace.values.iter())
+                .filter(|(name, _)| of_gradients(name) == gradients)
+                .cloned()
+                .collect(),
+        };
+        let floor = |name: &str| match name.contains("energy") || name.contains("cost") {
+            true => 1.0,
+            false => 0.1,
+        };
+        let (error, place) = worst(&part(&got), &part(&want), floor);
+        println!("seed {seed}: {error:.1e} of {tolerance:.1e} at {place}");
+        assert!(
+            error < tolerance,
+            "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
+        );
+    }
 }
 
 fn recipe(seed: u64) -> Recipe {
