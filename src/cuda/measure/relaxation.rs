@@ -74,7 +74,7 @@ pub fn kernels(
     for kind in [Kind::Free, Kind::Pair] {
         for l in network.free_layers() {
             let sweep = batch.layer_sweep(setup, l, kind)?;
-            let changes = Buffer::<EqChange>::new(device, sweep.tiles())?;
+            let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),
                 phase: phase.ptr(),

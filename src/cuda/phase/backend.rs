@@ -111,7 +111,7 @@ impl CudaBackend {
         let format = self.setup.format;
         let nudged = &batch.nudged.as_ref().expect("the nudged phases have run")[l];
         EqStateArgs {
-            origin: batch.free[l].sides[0].ptr(),
+            free_state: batch.free[l].sides[0].ptr(),
             first: nudged.component(0, 0, format),
             second: nudged.component(0, 1, format),
             count: nudged.units as u64,

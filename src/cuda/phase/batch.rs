@@ -518,7 +518,7 @@ impl Batch {
                 first_change: changes,
                 sweep,
             });
-            changes += groups[g].sweep.tiles();
+            changes += groups[g].sweep.changes();
         }
         Iteration::new(setup, prelude, groups, changes)
     }
@@ -534,7 +534,7 @@ impl Batch {
                 self.drive[l].ptr()
             },
             addend: self.addend_of(l),
-            origin: if pair {
+            free_state: if pair {
                 self.free[l].sides[0].ptr()
             } else {
                 std::ptr::null()
@@ -575,7 +575,7 @@ impl Batch {
         let output = &self.states(kind)[setup.network.output_index()];
         let classes = setup.network.classes();
         let nudge = nudging.map(|nudging| EqNudgeArgs {
-            origin: self.free[setup.network.output_index()].sides[0].ptr(),
+            free_state: self.free[setup.network.output_index()].sides[0].ptr(),
             sides: [output.sides[0].ptr(), output.sides[1].ptr()],
             nudge: self.nudge.ptr(),
             labels: self.labels.ptr(),
