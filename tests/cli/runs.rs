@@ -182,7 +182,7 @@ fn what_is_not_finite_is_not_exported() {
     let checkpoint =
         eqprop_cuda::run::Checkpoint::load(&path.join("run/best.safetensors")).unwrap();
     let mut damaged = checkpoint;
-    damaged.learned.parameters.tensors_mut()[0].fill(1e300);
+    damaged.model.parameters.tensors_mut()[0].fill(1e300);
     damaged.save(&path.join("huge.safetensors")).unwrap();
     fail(
         path,
