@@ -7,9 +7,7 @@ use eqprop_cuda::data::{Batch, DatasetName, Source, load, normalize};
 use eqprop_cuda::diagnose::{agreement, true_gradient};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
-use eqprop_cuda::phase::{
-    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
-};
+use eqprop_cuda::phase::*;
 use ndarray::Array4;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -49,7 +49,6 @@ fn main() -> anyhow::Result<()> {
     let data = load(NAME, &Source::default())?;
     let training = loader(data.train.truncated(1000), true);
     let test = loader(data.test, false);
-
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let network = NetworkDescription::from_toml(NETWORK)?.build(ActivationKind::Relu6, &mut rng)?;
     let mut backend = cpu::backend(&network, Precision::Fp32);
