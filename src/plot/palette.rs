@@ -71,12 +71,9 @@ mod tests {
             let pens: Vec<Pen> = (0..n).map(|i| in_order(i, n)).collect();
             for (i, a) in pens.iter().enumerate() {
                 for b in &pens[..i] {
-                    let colour = lab(a.colour);
-                    let difference = colour
-                        .iter()
-                        .zip(lab(b.colour))
-                        .map(|(a, b)| (a - b).powi(2));
-                    let distance = difference.sum::<f64>().sqrt();
+                    let (x, y) = (lab(a.colour), lab(b.colour));
+                    let squares = x.iter().zip(y).map(|(x, y)| (x - y).powi(2));
+                    let distance = squares.sum::<f64>().sqrt();
                     assert!(
                         a.dash != b.dash || distance > 30.0,
                         "{n}: {a:?} and {b:?}: {distance}"
