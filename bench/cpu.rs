@@ -7,8 +7,10 @@
 use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::presets::{PresetOptions, build};
 use eqprop_cuda::network::{ActivationKind, Mode, parameters};
-use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
+use eqprop_cuda::phase::{
+    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use ndarray::Array4;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -100,6 +102,7 @@ fn time(configuration: &Configuration) -> anyhow::Result<[f64; 3]> {
         beta: 0.1,
         variant: Variant::Centered,
         form: NudgedPhase::Direct,
+        output: OutputCondition::Nudged,
     };
     let batch = configuration.batch;
     let images = Array4::from_shape_simple_fn((batch, 3, 32, 32), || rng.random_range(-1.0..1.0));
@@ -116,7 +119,7 @@ fn time(configuration: &Configuration) -> anyhow::Result<[f64; 3]> {
         backend.nudged_phases(&nudging, cost, &relaxation(iterations))?;
         let nudged = begin.elapsed();
         backend.estimate_gradient()?;
-        backend.step(&rates)?;
+        backend.step(&rates, Some(MAX_NORM))?;
         let step = begin.elapsed();
         times.push([step, free, step - nudged].map(|t| t.as_secs_f64()));
     }

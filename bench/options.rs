@@ -67,6 +67,9 @@ impl Options {
             Device::Cpu => Ok(None),
             Device::Auto => Ok(Some(gpu(0))),
             Device::Cuda(number) => Ok(Some(gpu(number))),
+            Device::Interpreted => {
+                bail!("--device interpreted: it is for tests, far too slow to time")
+            }
             #[cfg(feature = "emulation")]
             Device::Emulated => Ok(Some(Arc::new(cuda::emulated::EmulatedDevice::new()))),
             #[cfg(not(feature = "emulation"))]

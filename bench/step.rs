@@ -11,8 +11,10 @@ use eqprop_cuda::cuda::{self, CudaBackend, CudaFeedForward};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode, Network, parameters};
-use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::phase::{Backend, CostFunction, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
+use eqprop_cuda::phase::{
+    Backend, CostFunction, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use ndarray::Array4;
 use options::{Algorithm, Options};
 use rand::{RngExt, SeedableRng};
@@ -136,6 +138,7 @@ impl Bench {
             beta: 0.1,
             variant: Variant::Centered,
             form: self.options.precision().default_nudged_phase(),
+            output: OutputCondition::Nudged,
         };
         let relaxation = |iterations| Relaxation {
             mode: schedule.mode,
@@ -153,7 +156,7 @@ impl Bench {
             backend.outcome(CostFunction::Mse)?;
             backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation(nudged))?;
             backend.estimate_gradient()?;
-            backend.step(&rates)
+            backend.step(&rates, Some(MAX_NORM))
         })
     }
 

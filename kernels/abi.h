@@ -21,6 +21,29 @@
 /* Position of a max-pool window's maximum: 0..3, row-major. */
 #define EQ_POOL_WINDOW 4
 
+/* Tiles of the relaxation step: rows are pixels times components, columns channels. Host and kernels both read these. */
+#define EQ_RELAX_THREADS 128
+#define EQ_SIMT_ROWS 64
+#define EQ_SIMT_COLUMNS 32
+#define EQ_MMA_ROWS 128
+#define EQ_MMA_WIDE 128
+#define EQ_MMA_MEDIUM 64
+#define EQ_MMA_NARROW 32
+/* Slices of K in shared memory: so many at once, of so many channels of one tap. */
+#define EQ_MMA_STAGES 4
+#define EQ_MMA_DEPTH 32
+/* What a row of a tile is to the tensor-core kernel, in bytes: image, class pixel, first unit. */
+#define EQ_MMA_ROW_BYTES 16
+/* Channels and rows whose change is summed together, whatever the tile. */
+#define EQ_CHANGE_CHANNELS 32
+#define EQ_CHANGE_ROWS 32
+/* Tiles of the weight gradient: post by pre channels. */
+#define EQ_GRAD_THREADS 128
+#define EQ_GRAD_SIMT_POST 64
+#define EQ_GRAD_SIMT_PRE 32
+#define EQ_GRAD_WIDE 128
+#define EQ_GRAD_NARROW 32
+
 /* What a sweep does with the pre-activations that it has accumulated. */
 #define EQ_FORM_RAW 0    /* write them, fp32 */
 #define EQ_FORM_STATES 1 /* update each component on its own: the free state, or two nudged states */
@@ -54,7 +77,7 @@ typedef struct EqTarget {
     const float *drive;  /* [image][y][x][channel] or null: constant part, of both states or of the mean of a pair */
     const float *addend; /* [component][image][y][x][channel] or null: what comes through max pooling */
     const float *nudge;  /* [component][image][channel] or null: what the output's pre-activation loses (cost.cu) */
-    const void *origin;  /* pair: the free state s0 */
+    const void *free_state; /* pair: s0 */
     void *sides[2];      /* the state; an update reads one side and writes the other */
     float *raw;          /* raw: where the pre-activations go */
     uint64_t component_stride;
@@ -67,10 +90,13 @@ typedef struct EqTarget {
     float low, high;
 } EqTarget;
 
+/* A block's piece of a target. Its change is summed by pixel block and strip of EQ_CHANGE_CHANNELS channels: one slot each, in
+ * an order that depends on the layers alone, not on how large tiles are or who works on them. */
 typedef struct EqTile {
     uint32_t target;
     uint32_t first_pixel; /* among images x class pixels */
     uint32_t first_channel;
+    uint32_t change; /* slot of its first strip */
 } EqTile;
 
 /* Progress of a phase, kept on the device so that a phase is one submission. */
@@ -82,7 +108,7 @@ typedef struct EqPhase {
     uint32_t padding;
 } EqPhase;
 
-/* Squared norms of a tile's change and of its state after it. */
+/* Squared norms of a strip's change and of its state after it. */
 typedef struct EqChange {
     double delta, norm;
 } EqChange;
@@ -96,14 +122,14 @@ typedef struct EqRelaxArgs {
     const EqPhase *phase;
     EqChange *changes;
     uint32_t images;
-    uint32_t form;
+    uint32_t form; /* chooses the kernel; kernels know their own */
     uint32_t within_phase; /* 1: do nothing once the phase is done */
     uint32_t padding;
 } EqRelaxArgs;
 
 /* beta dC/ds_L at the present output state. */
 typedef struct EqNudgeArgs {
-    const void *origin;   /* pair: the output of s0 */
+    const void *free_state; /* pair: the output of s0 */
     const void *sides[2]; /* the output's state */
     float *nudge;
     const int32_t *labels;
@@ -147,7 +173,7 @@ typedef struct EqPoolArgs {
 
 /* Elementwise passes over a layer's state, `count` units per component. */
 typedef struct EqStateArgs {
-    const void *origin; /* s0 */
+    const void *free_state; /* s0 */
     const void *first;  /* q, or the first state */
     const void *second; /* d, or the second state */
     void *out_first;

@@ -52,10 +52,10 @@ __device__ __forceinline__ uint32_t end_of_split(const EqBatchNormArgs& args, ui
 template <class T>
 __device__ __forceinline__ T sum_of_lanes(T value) {
     auto* values = reinterpret_cast<T*>(shared_arena());
-    if (!EQ_MUTATION(13)) __syncthreads();
+    if (!broken(NO_BARRIER_BEFORE_LANES_MEET)) __syncthreads();
     values[threadIdx.x] = value;
     for (unsigned half = LANES / 2; half > 0; half /= 2) {
-        if (!EQ_MUTATION(14)) __syncthreads();
+        if (!broken(NO_BARRIER_WHILE_LANES_MEET)) __syncthreads();
         if (threadIdx.x < half * COLUMNS) values[threadIdx.x] += values[threadIdx.x + half * COLUMNS];
     }
     return values[threadIdx.x];
@@ -69,11 +69,11 @@ __device__ __forceinline__ void moments(const EqBatchNormArgs& args) {
     const uint32_t end = end_of_split(args, part.split);
     const bool present = part.channel < args.channels;
     const float* z = part.edge.convolved + part.channel;
-    float origin = 0, sum = 0, squares = 0;
+    float first_value = 0, sum = 0, squares = 0;
     if (present) {
-        origin = z[static_cast<size_t>(first) * args.channels];
+        first_value = z[static_cast<size_t>(first) * args.channels];
         for (uint32_t row = first + part.lane; row < end; row += LANES) {
-            const float away = z[static_cast<size_t>(row) * args.channels] - origin;
+            const float away = z[static_cast<size_t>(row) * args.channels] - first_value;
             sum += away;
             squares += away * away;
         }
@@ -83,7 +83,7 @@ __device__ __forceinline__ void moments(const EqBatchNormArgs& args) {
     if (!present || part.lane != 0) return;
     const float count = static_cast<float>(end - first);
     float* out = part.edge.partials + static_cast<size_t>(part.split) * 2 * args.channels + part.channel;
-    out[0] = origin + sum / count;
+    out[0] = first_value + sum / count;
     out[args.channels] = fmaxf(squares - sum * sum / count, 0.0f);
 }
 
@@ -118,7 +118,8 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         variance = running_variance;
     } else {
         // The running variance is that of the population: one less in the denominator.
-        const double unbiased = deviations / (rows(args) - (EQ_MUTATION(17) ? 0.0 : 1.0));
+        const double freedom = broken(RUNNING_VARIANCE_BIASED) ? 0.0 : 1.0;
+        const double unbiased = deviations / (rows(args) - freedom);
         running_mean = static_cast<float>((1.0 - args.momentum) * running_mean + args.momentum * mean);
         running_variance = static_cast<float>((1.0 - args.momentum) * running_variance + args.momentum * unbiased);
     }
@@ -200,7 +201,8 @@ __device__ __forceinline__ void gradient_of(const EqBatchNormArgs& args, uint32_
     for (int v = 0; v < V; ++v) g[v] = 0;
     if (y / pool >= height || x / pool >= width) return; // the odd last row or column is in no window
     const size_t unit = ((static_cast<size_t>(image) * height + y / pool) * width + x / pool) * args.channels + channel;
-    const int position = y % pool * 2 + x % pool + EQ_MUTATION(15);
+    int position = y % pool * 2 + x % pool;
+    if (broken(GRADIENT_GOES_TO_NEXT_OF_WINDOW)) ++position;
     const S* state = static_cast<const S*>(args.state) + unit;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
@@ -274,7 +276,8 @@ __device__ __forceinline__ void difference(const EqBatchNormArgs& args) {
 #pragma unroll
         for (int v = 0; v < PER_THREAD; ++v) {
             const float centred = (z[v] - mean[v]) * inverse[v];
-            out[v] = bounded(scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v] * !EQ_MUTATION(16))), S());
+            if (broken(NORMALISATION_PASSES_ON_VARIANCE)) product[v] = 0;
+            out[v] = bounded(scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v])), S());
         }
         store(static_cast<S*>(edge.difference) + here, out);
     }

@@ -35,7 +35,7 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
     const size_t component = static_cast<size_t>(args.images) * args.channels;
     const S* first = static_cast<const S*>(args.phase->iterations & 1 ? args.sides[1] : args.sides[0]) + row;
     const S* second = first + component;
-    const S* origin = static_cast<const S*>(args.origin) + row;
+    const S* free_state = static_cast<const S*>(args.free_state) + row;
     for (int c = threadIdx.x; c < static_cast<int>(args.channels); c += THREADS) {
         float losses[2] = {0, 0}; // the padding of channels stays zero
         if (c < classes && args.form == EQ_FORM_STATES) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
             losses[1] = args.strengths[1] *
                         gradient(args.cost, c, classes, label, [&](int i) { return value_of(second[i]); });
         } else if (c < classes) {
-            const auto mean_state = [&](int i) { return value_of(origin[i]) + value_of(first[i]); };
+            const auto mean_state = [&](int i) { return value_of(free_state[i]) + value_of(first[i]); };
             float mean, half;
             if (args.cost == EQ_COST_MSE) { // linear: no difference has to be formed
                 mean = gradient(args.cost, c, classes, label, mean_state);
@@ -55,10 +55,12 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
                 const float minus = gradient(args.cost, c, classes, label,
                                              [&](int i) { return mean_state(i) - value_of(second[i]); });
                 mean = 0.5f * (plus + minus);
-                half = EQ_MUTATION(21) ? 0.0f : 0.5f * (plus - minus);
+                half = 0.5f * (plus - minus);
+                if (broken(HALF_OF_CROSS_ENTROPY_LOST)) half = 0.0f;
             }
             losses[0] = args.strengths[0] * mean + args.strengths[1] * half;
-            losses[1] = (EQ_MUTATION(20) ? -args.strengths[1] : args.strengths[1]) * mean + args.strengths[0] * half;
+            const float half_strength = broken(NUDGING_HAS_WRONG_SIGN) ? -args.strengths[1] : args.strengths[1];
+            losses[1] = half_strength * mean + args.strengths[0] * half;
         }
         args.nudge[row + c] = losses[0];
         args.nudge[component + row + c] = losses[1];
@@ -68,7 +70,7 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
 // Of a feed-forward network: where its backward pass begins.
 template <class S>
 __device__ __forceinline__ void loss_gradient(const EqLossArgs& args) {
-    const int classes = args.classes, label = args.labels[blockIdx.x] + EQ_MUTATION(19);
+    const int classes = args.classes, label = args.labels[blockIdx.x] + (broken(LOSS_OF_NEXT_CLASS) ? 1 : 0);
     const float* logits = args.logits + static_cast<size_t>(blockIdx.x) * args.channels;
     S* out = static_cast<S*>(args.difference) + static_cast<size_t>(blockIdx.x) * args.channels;
     for (int c = 2 * threadIdx.x; c < static_cast<int>(args.channels); c += 2 * THREADS) {

@@ -28,12 +28,7 @@ __device__ __forceinline__ unsigned char* shared_arena() {
 #include "ptx.cuh"
 #endif
 
-// Deliberate defects, compiled in by the emulation only (tests/mutations.rs): each must be noticed.
-#ifdef EQPROP_EMULATION
-#define EQ_MUTATION(n) (emulation::mutation() == (n))
-#else
-#define EQ_MUTATION(n) false
-#endif
+#include "defects.cuh"
 
 constexpr int WARP = 32;
 

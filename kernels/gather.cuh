@@ -24,20 +24,22 @@ __device__ __forceinline__ ClassPixel class_pixel(const EqTarget& target, uint32
     return {static_cast<int>(image), image < images ? i : ABSENT, j};
 }
 
-// First unit of a class pixel in the layer's own layout.
-__device__ __forceinline__ size_t layer_unit(const EqTarget& target, const ClassPixel& at) {
-    const int y = target.origin_y * !EQ_MUTATION(24) + at.i * target.step_y;
-    const int x = target.origin_x + at.j * target.step_x;
-    return (static_cast<size_t>(at.image * target.height + y) * target.width + x) * target.channels;
+// First unit of a class pixel in the layer's own layout; -1 for an absent one. The host checks that a component of a state has
+// less than 2^31 units.
+__device__ __forceinline__ int layer_unit(const EqTarget& target, const ClassPixel& at) {
+    if (!at.present()) return -1;
+    const int first_y = broken(CLASSES_BEGIN_IN_FIRST_ROW) ? 0 : target.origin_y;
+    const int y = first_y + at.i * target.step_y, x = target.origin_x + at.j * target.step_x;
+    return ((at.image * target.height + y) * target.width + x) * static_cast<int>(target.channels);
 }
 
-// First unit of the source pixel that a tap reads for a class pixel; -1 in the zero padding. The host checks that a
-// component of a state has less than 2^31 units.
+// First unit of the source pixel that a tap reads for a class pixel; -1 in the zero padding.
 __device__ __forceinline__ int source_unit(const EqSource& source, const EqTap& tap, const ClassPixel& at) {
-    const int y = at.i * tap.step_y + tap.offset_y + EQ_MUTATION(1);
-    const int x = at.j * tap.step_x + tap.offset_x;
+    int y = at.i * tap.step_y + tap.offset_y, x = at.j * tap.step_x + tap.offset_x;
+    if (broken(TAP_READS_NEXT_ROW)) ++y;
+    const int first = broken(LEFT_BORDER_OFF_BY_ONE) ? -1 : 0;
     const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(source.height) &&
-                        static_cast<unsigned>(x + EQ_MUTATION(2)) < static_cast<unsigned>(source.width);
+                        static_cast<unsigned>(x - first) < static_cast<unsigned>(source.width);
     if (!inside) return -1;
     return ((at.image * source.height + y) * source.width + x) * static_cast<int>(source.channels);
 }

@@ -39,12 +39,14 @@ EQ_KERNEL(bias_grad_f16, gradient::THREADS, EqBiasArgs) { gradient::bias<Fp16>(a
 // gradient = scale * sum of the splits, and the sum of its squares per block of parameters.
 EQ_KERNEL(gather_gradient, gradient::THREADS, EqGatherArgs) {
     const EqGatherBlock block = args.blocks[blockIdx.x];
+    uint32_t splits = block.splits;
+    if (broken(LAST_SPLIT_FORGOTTEN) && splits > 1) --splits;
     double squares = 0;
     for (int i = 0; i < gradient::PER_THREAD; ++i) {
         const uint32_t element = i * gradient::THREADS + threadIdx.x;
         float sum = 0;
         if (element < block.count)
-            for (uint32_t split = 0; split + (EQ_MUTATION(23) && block.splits > 1) < block.splits; ++split)
+            for (uint32_t split = 0; split < splits; ++split)
                 sum += args.workspace[block.from + split * block.stride + element];
         const float value = args.scale * sum;
         args.gradient[static_cast<size_t>(blockIdx.x) * EQ_PARAMETER_BLOCK + element] = value;

@@ -10,9 +10,9 @@ namespace mma {
 
 constexpr int PIECE = 8; // fp16 values in 16 bytes
 constexpr int STEP = 16; // K of one mma
-constexpr int DEPTH = 32; // K that a stage holds
+constexpr int DEPTH = EQ_MMA_DEPTH; // K that a stage holds
 constexpr int PIECES = DEPTH / PIECE;
-constexpr int STAGES = 4; // slices under way or in use
+constexpr int STAGES = EQ_MMA_STAGES; // slices under way or in use
 
 static_assert(EQ_CHANNEL_MULTIPLE == PIECE, "channels are padded to whole pieces");
 

@@ -11,6 +11,10 @@ namespace outcome {
 constexpr int THREADS = 256;
 constexpr int TOP = 5;
 
+__device__ __forceinline__ float drive_of(const EqEnergyLayer& layer, uint64_t unit) {
+    return broken(ENERGY_LACKS_DRIVE) ? 0.0f : layer.drive[unit];
+}
+
 template <class S>
 __device__ __forceinline__ void measure(const EqOutcomeArgs& args) {
     double sum = 0;
@@ -18,7 +22,7 @@ __device__ __forceinline__ void measure(const EqOutcomeArgs& args) {
         const EqEnergyLayer layer = args.layers[l];
         const uint64_t first = blockIdx.x * layer.units;
         for (uint64_t u = first + threadIdx.x; u < first + layer.units; u += THREADS)
-            sum += value_of(static_cast<const S*>(layer.state)[u]) * (layer.pre_activation[u] + layer.drive[u] * !EQ_MUTATION(22));
+            sum += value_of(static_cast<const S*>(layer.state)[u]) * (layer.pre_activation[u] + drive_of(layer, u));
     }
     auto* sums = reinterpret_cast<double*>(shared_arena());
     sums[threadIdx.x] = sum;

@@ -26,7 +26,7 @@ EQ_KERNEL(advance_phase, advance::THREADS, EqAdvanceArgs) {
             sums[threadIdx.x].delta += sums[threadIdx.x + half].delta;
             sums[threadIdx.x].norm += sums[threadIdx.x + half].norm;
         }
-        if (!EQ_MUTATION(12)) __syncthreads();
+        if (!broken(NO_BARRIER_IN_SUM_OF_CHANGE)) __syncthreads();
     }
     if (threadIdx.x != 0) return;
     const EqChange sum = sums[0];

@@ -144,10 +144,10 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     }
     const float q = value_of(post[unit.pooled]), d = value_of(post[per_pooled + unit.pooled]);
     const bool relative = args.post_free != nullptr;
-    const float origin = relative ? value_of(static_cast<const S*>(args.post_free)[unit.pooled]) : 0.0f;
+    const float free_value = relative ? value_of(static_cast<const S*>(args.post_free)[unit.pooled]) : 0.0f;
     const int low = args.argmax[unit.pooled], high = args.argmax[per_pooled + unit.pooled];
-    const int free_best = relative && !EQ_MUTATION(11) ? args.argmax_free[unit.pooled] : high;
-    const float mean = origin + q;
+    const int free_best = relative && !broken(UNPOOLING_FORGETS_FREE_MAXIMUM) ? args.argmax_free[unit.pooled] : high;
+    const float mean = free_value + q;
 #pragma unroll
     for (int i = 0; i < WINDOW; ++i) {
         float to_mean = 0, to_half = 0;
@@ -156,11 +156,11 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
                 to_mean = high == free_best ? q : mean;
                 to_half = d;
             } else if (i == free_best) {
-                to_mean = -origin;
+                to_mean = -free_value;
             }
         } else {
             const float plus = i == high ? 0.5f * (mean + d) : 0.0f, minus = i == low ? 0.5f * (mean - d) : 0.0f;
-            to_mean = plus + minus - (i == free_best ? origin : 0.0f);
+            to_mean = plus + minus - (i == free_best ? free_value : 0.0f);
             to_half = plus - minus;
         }
         unpooled[unit.full[i]] = as_state<S>(to_mean);

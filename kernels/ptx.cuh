@@ -72,6 +72,15 @@ __device__ __forceinline__ void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;" :: "n"(Pending) : "memory");
 }
 
+// A load that the compiler may move across stores: of what nobody writes during the kernel.
+template <class T>
+__device__ __forceinline__ T read_only(const T* from) {
+    return __ldg(from);
+}
+
+// a b + c, rounded once: written out where the compiler shall not choose what to contract.
+__device__ __forceinline__ float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+
 template <class T>
 __device__ __forceinline__ T shuffle_down(T value, int delta) {
     return __shfl_down_sync(0xffffffffu, value, delta);

@@ -15,15 +15,16 @@
 
 namespace simt {
 
-constexpr int THREADS = 128;
-constexpr int ROWS = 64;
-constexpr int COLUMNS = 32;
+constexpr int THREADS = EQ_RELAX_THREADS;
+constexpr int ROWS = EQ_SIMT_ROWS;
+constexpr int COLUMNS = EQ_SIMT_COLUMNS;
 constexpr int DEPTH = 16;
 constexpr int PER_THREAD = 4; // rows and columns of a thread's square
 constexpr int ROW_THREADS = ROWS / PER_THREAD;
 constexpr int PAD = 4;
 
 static_assert(THREADS == ROW_THREADS * (COLUMNS / PER_THREAD), "one square per thread");
+static_assert(COLUMNS == EQ_CHANGE_CHANNELS, "a tile is one strip of the change");
 static_assert(ROWS * DEPTH == THREADS * 8, "a thread fetches 8 channels of one row of a");
 static_assert(COLUMNS * DEPTH == THREADS * 4, "a thread fetches 4 elements of b");
 
@@ -33,12 +34,64 @@ struct Shared {
     EqChange changes[THREADS / WARP];
 };
 
-template <int COMPONENTS>
+// Finishes PER_THREAD neighbouring channels of one pixel; p holds the accumulated taps.
+template <int FORM, int COMPONENTS>
+__device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& target, const ClassPixel& at, int channel,
+                                       float (&p)[COMPONENTS][PER_THREAD], Change& change) {
+    constexpr int V = PER_THREAD;
+    if (!at.present() || channel >= static_cast<int>(target.channels)) return;
+    const size_t unit = static_cast<size_t>(layer_unit(target, at)) + channel;
+    const auto add = [&](int k, const float* from, float scale) {
+        float extra[V];
+        load(extra, from);
+#pragma unroll
+        for (int v = 0; v < V; ++v) p[k][v] = fused(scale, extra[v], p[k][v]);
+    };
+#pragma unroll
+    for (int k = 0; k < COMPONENTS; ++k) {
+        if (target.bias && has_constant<FORM>(k)) add(k, target.bias + channel, 1.0f);
+        if (target.drive && has_constant<FORM>(k)) add(k, target.drive + unit, 1.0f);
+        if (target.addend) add(k, target.addend + k * target.component_stride + unit, 1.0f);
+        if (target.nudge)
+            add(k, target.nudge + (static_cast<size_t>(k) * args.images + at.image) * target.channels + channel, -1.0f);
+        if (FORM == EQ_FORM_RAW) store(target.raw + k * target.component_stride + unit, p[k]);
+    }
+    if constexpr (FORM != EQ_FORM_RAW) {
+        const Update update(target, *args.phase);
+        const float* before = old_side<float>(target, *args.phase) + unit;
+        float old[COMPONENTS][V], fresh[COMPONENTS][V], free_state[V];
+#pragma unroll
+        for (int k = 0; k < COMPONENTS; ++k) load(old[k], before + k * target.component_stride);
+        if constexpr (FORM == EQ_FORM_PAIR) load(free_state, static_cast<const float*>(target.free_state) + unit);
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+            const bool live = channel + v < static_cast<int>(target.live_channels);
+            if constexpr (FORM == EQ_FORM_PAIR) {
+                float q = old[0][v], d = old[1][v];
+                update.pair(q, d, p[0][v], p[1][v], free_state[v]);
+                fresh[0][v] = live ? q : 0.0f;
+                fresh[1][v] = live ? d : 0.0f;
+                change.add(old[1][v], fresh[1][v]);
+            } else {
+#pragma unroll
+                for (int k = 0; k < COMPONENTS; ++k) {
+                    fresh[k][v] = live ? update.state(old[k][v], p[k][v]) : 0.0f;
+                    change.add(old[k][v], fresh[k][v]);
+                }
+            }
+        }
+        float* after = new_side<float>(target, *args.phase) + unit;
+#pragma unroll
+        for (int k = 0; k < COMPONENTS; ++k) store(after + k * target.component_stride, fresh[k]);
+    }
+}
+
+template <int FORM, int COMPONENTS>
 __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     if (phase_is_over(args.phase, args.within_phase)) return;
     constexpr int PIXELS = ROWS / COMPONENTS;
     const EqTile tile = args.tiles[blockIdx.x];
-    const EqTarget& target = args.targets[tile.target];
+    const EqTarget target = args.targets[tile.target]; // a copy: no store makes the compiler load it again
     Shared& shared = *reinterpret_cast<Shared*>(shared_arena());
     const int thread = threadIdx.x;
 
@@ -85,7 +138,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
                 shared.b[depth + 2][column] = four.z;
                 shared.b[depth + 3][column] = four.w;
             }
-            if (!EQ_MUTATION(4)) __syncthreads();
+            if (!broken(NO_BARRIER_BEFORE_SLICE_IS_USED)) __syncthreads();
 #pragma unroll
             for (int k = 0; k < DEPTH; ++k) {
                 float b[PER_THREAD];
@@ -97,7 +150,7 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
                     for (int j = 0; j < PER_THREAD; ++j) sum[i][j] += a * b[j];
                 }
             }
-            if (!EQ_MUTATION(5)) __syncthreads();
+            if (!broken(NO_BARRIER_AFTER_SLICE_IS_USED)) __syncthreads();
         }
     }
 
@@ -111,12 +164,24 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         for (int k = 0; k < COMPONENTS; ++k)
 #pragma unroll
             for (int j = 0; j < PER_THREAD; ++j) p[k][j] = sum[k * OWN_PIXELS + i][j];
-        finish<float>(args, target, at, tile.first_channel + PER_THREAD * tx, p, change);
+        finish<FORM, COMPONENTS>(args, target, at, tile.first_channel + PER_THREAD * tx, p, change);
     }
-    if (args.form != EQ_FORM_RAW) report_change(args.changes, change, shared.changes);
+    if constexpr (FORM != EQ_FORM_RAW) {
+        const EqChange total = warp_sum(change);
+        if (thread % WARP == 0) shared.changes[thread / WARP] = total;
+        __syncthreads();
+        if (thread == 0) args.changes[tile.change] = ordered_sum(shared.changes, THREADS / WARP, 1);
+    }
 }
 
 } // namespace simt
 
-EQ_KERNEL_RESIDENT(relax_simt_1, simt::THREADS, 8, EqRelaxArgs) { simt::relax<1>(args); }
-EQ_KERNEL_RESIDENT(relax_simt_2, simt::THREADS, 8, EqRelaxArgs) { simt::relax<2>(args); }
+// Registers for eight blocks on a multiprocessor.
+#define EQ_RELAX_SIMT(name, FORM, COMPONENTS) \
+    EQ_KERNEL_RESIDENT(relax_simt_##name, simt::THREADS, 8, EqRelaxArgs) { simt::relax<FORM, COMPONENTS>(args); }
+
+EQ_RELAX_SIMT(raw_1, EQ_FORM_RAW, 1)
+EQ_RELAX_SIMT(raw_2, EQ_FORM_RAW, 2)
+EQ_RELAX_SIMT(states_1, EQ_FORM_STATES, 1)
+EQ_RELAX_SIMT(states_2, EQ_FORM_STATES, 2)
+EQ_RELAX_SIMT(pair, EQ_FORM_PAIR, 2)

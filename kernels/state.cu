@@ -14,10 +14,10 @@ __device__ __forceinline__ bool pair_of(const EqStateArgs& args, uint64_t i, flo
     load(first, static_cast<const S*>(args.first) + i);
     load(second, static_cast<const S*>(args.second) + i);
     if (args.pair) {
-        float origin[2];
-        load(origin, static_cast<const S*>(args.origin) + i);
+        float free_state[2];
+        load(free_state, static_cast<const S*>(args.free_state) + i);
         for (int v = 0; v < 2; ++v) {
-            mean[v] = origin[v] + first[v];
+            mean[v] = free_state[v] + first[v];
             half[v] = second[v];
         }
     } else {

@@ -56,6 +56,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
             const uint32_t first = step % steps_per_product * DEPTH;
             const Fp16* pres = static_cast<const Fp16*>(edge.pre) + product * edge.pre_stride;
             const Fp16* posts = static_cast<const Fp16*>(edge.post) + (1 - product) * edge.post_stride;
+            const uint32_t end = tile.pixels + (broken(GRADIENT_READS_PIXEL_TOO_MANY) ? 1 : 0);
             SharedAddress a = arena + stage * T::STAGE_BYTES;
             SharedAddress b = a + T::A_BYTES;
 #pragma unroll
@@ -77,7 +78,7 @@ __device__ __forceinline__ void weight_grad(const EqGradArgs& args) {
                 const uint32_t image = pixel / post_pixels, within = pixel % post_pixels;
                 const int y = static_cast<int>(within / edge.post_width) * edge.stride_y + tile.offset_y;
                 const int x = static_cast<int>(within % edge.post_width) * edge.stride_x + tile.offset_x;
-                const bool present = first + row < tile.pixels + EQ_MUTATION(8) && channel < edge.pre_channels && y >= 0 &&
+                const bool present = first + row < end && channel < edge.pre_channels && y >= 0 &&
                                      y < edge.pre_height && x >= 0 && x < edge.pre_width;
                 const size_t at = (static_cast<size_t>(image) * edge.pre_height + y) * edge.pre_width + x;
                 cp_async_16(b + mma::flat_offset<T::PRE>(row, piece),

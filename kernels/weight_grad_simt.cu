@@ -47,7 +47,8 @@ EQ_KERNEL(weight_grad_simt, grad_simt::THREADS, EqGradArgs) {
             const uint32_t pixel = tile.first_pixel + k0 + depth;
             const uint32_t image = pixel / post_pixels, within = pixel % post_pixels;
             const int y = static_cast<int>(within / edge.post_width) * edge.stride_y + tile.offset_y;
-            const int x = static_cast<int>(within % edge.post_width) * edge.stride_x + tile.offset_x + EQ_MUTATION(9);
+            int x = static_cast<int>(within % edge.post_width) * edge.stride_x + tile.offset_x;
+            if (broken(GRADIENT_TAP_OFF_BY_ONE)) ++x;
             const bool live = k0 + depth < tile.pixels;
             const bool inside = live && y >= 0 && y < edge.pre_height && x >= 0 && x < edge.pre_width;
             for (int v = 0; v < 8; v += 4) {
@@ -80,7 +81,7 @@ EQ_KERNEL(weight_grad_simt, grad_simt::THREADS, EqGradArgs) {
 #pragma unroll
     for (int i = 0; i < PER_THREAD; ++i) {
         const uint32_t row = tile.first_post + PER_THREAD * ty + i, column = tile.first_pre + PER_THREAD * tx;
-        if ((row < edge.post_channels || EQ_MUTATION(10)) && column < edge.pre_channels)
+        if ((row < edge.post_channels || broken(GRADIENT_STORES_PADDING)) && column < edge.pre_channels)
             store(args.workspace + tile.out + static_cast<size_t>(row) * edge.pre_channels + column, sum[i]);
     }
 }

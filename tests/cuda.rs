@@ -42,6 +42,19 @@ fn main() {
         }),
         driver("golden_files_pass", golden_files_through_the_driver),
         driver("phases_are_replayed_graphs", phases_are_replayed_graphs),
+        driver(
+            "a_training_step_allocates_and_records_nothing",
+            steady_training_steps,
+        ),
+        driver(
+            "two_blocks_of_a_large_kernel_fit_a_multiprocessor",
+            two_blocks_fit,
+        ),
+        driver("a_failed_recording_leaves_nothing_behind", failed_recording),
+        driver(
+            "a_failed_opening_releases_context_and_module",
+            failed_opening,
+        ),
         driver("a_run_resumes_after_the_gpu_was_lost", a_lost_gpu),
         driver("out_of_memory_is_one_clear_error", out_of_memory),
         driver(
@@ -159,7 +172,7 @@ fn golden_files_through_the_driver() -> Outcome {
     Ok(())
 }
 
-/// A training run of a moment, on the first images of the data inside the program.
+/// A training run of a moment, on the first images of the data inside the program; `more` is pairs of option and value.
 fn training<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec![
         "train",
@@ -189,7 +202,12 @@ fn training<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         "--output",
         folder,
     ];
-    arguments.extend(more);
+    for option in more.chunks(2) {
+        match arguments.iter().position(|argument| *argument == option[0]) {
+            Some(at) => arguments[at + 1] = option[1],
+            None => arguments.extend(option),
+        }
+    }
     arguments
 }
 
@@ -219,6 +237,103 @@ fn phases_are_replayed_graphs() -> Outcome {
         calls(&log, "cuGraphExecDestroy") == graphs,
         &format!("graphs were not released:\n{log}"),
     )
+}
+
+/// What five training steps ask of the driver beyond what three do is two times the copies of a batch and of its results:
+/// no memory, no table, no recording. The network has max pooling between hidden layers, whose tables are the most.
+fn steady_training_steps() -> Outcome {
+    let mut logs = Vec::new();
+    for images in ["12", "20"] {
+        let folder = fresh("steady")?;
+        let arguments = training(&folder, &["--limit-train", images, "--save-every", "1000"]);
+        let (output, log) = with_driver("steady", &arguments, &[]);
+        ensure(output.status.success(), &text(&output))?;
+        logs.push(log);
+    }
+    let more = |function: &str| calls(&logs[1], function) - calls(&logs[0], function);
+    for function in [
+        "cuMemAlloc_v2",
+        "cuMemFree_v2",
+        "cuMemHostAlloc",
+        "cuStreamBeginCapture_v2",
+        "cuGraphInstantiateWithFlags",
+        "cuFuncSetAttribute",
+        "cuModuleGetFunction",
+    ] {
+        ensure(
+            more(function) == 0,
+            &format!("{function}: {} more in two steps", more(function)),
+        )?;
+    }
+    // Labels, images in fp32 and as operands, the start of two phases, and the learning rates.
+    ensure(
+        more("cuMemcpyHtoDAsync_v2") == 2 * 6,
+        &format!("{} uploads", more("cuMemcpyHtoDAsync_v2")),
+    )?;
+    // Waiting is for results alone.
+    ensure(
+        more("cuStreamSynchronize") == more("cuMemcpyDtoHAsync_v2"),
+        &format!(
+            "waited {} times for {} results",
+            more("cuStreamSynchronize"),
+            more("cuMemcpyDtoHAsync_v2")
+        ),
+    )
+}
+
+fn two_blocks_fit() -> Outcome {
+    let folder = fresh("carveout")?;
+    let few = [
+        "--channels",
+        "72,8,8,8",
+        "--limit-train",
+        "4",
+        "--num-iterations-inference",
+        "2",
+        "--num-iterations-training",
+        "2",
+    ];
+    // One multiprocessor, so that even a small network has tiles enough to be divided into large ones.
+    let environment = [("EQPROP_DRIVER_MULTIPROCESSORS", "1")];
+    let (output, log) = with_driver("carveout", &training(&folder, &few), &environment);
+    ensure(output.status.success(), &text(&output))?;
+    ensure(
+        calls(&log, "cuFuncSetAttribute") > 0 && calls(&log, "lonely") == 0,
+        &format!("launches without room for a second block, or no large kernel:\n{log}"),
+    )
+}
+
+/// A launch fails while a phase is recorded; the recording's graph, the capture and all else are released.
+fn failed_recording() -> Outcome {
+    let folder = fresh("recording")?;
+    let (output, log) = with_driver("recording-count", &training(&folder, &[]), &[]);
+    ensure(output.status.success(), &text(&output))?;
+    ensure(log.contains("leaked 0"), &log)?;
+    let folder = fresh("recording")?;
+    // The first capture begins after one iteration: the driver refuses what is launched from there on.
+    let (output, log) = with_driver(
+        "recording",
+        &training(&folder, &[]),
+        &[("EQPROP_DRIVER_FAILS", "cuLaunchKernel:capture:1")],
+    );
+    ensure(output.status.code() == Some(1), &text(&output))?;
+    ensure(
+        calls(&log, "cuStreamEndCapture") == 1
+            && calls(&log, "cuGraphDestroy") == 1
+            && log.contains("leaked 0"),
+        &log,
+    )
+}
+
+fn failed_opening() -> Outcome {
+    for failure in ["cuModuleLoadData:1:209", "cuStreamCreate:1:2"] {
+        let folder = fresh("opening")?;
+        let environment = [("EQPROP_DRIVER_FAILS", failure)];
+        let (output, log) = with_driver("opening", &training(&folder, &[]), &environment);
+        ensure(output.status.code() == Some(1), &text(&output))?;
+        ensure(log.contains("leaked 0"), &format!("{failure}:\n{log}"))?;
+    }
+    Ok(())
 }
 
 fn a_lost_gpu() -> Outcome {

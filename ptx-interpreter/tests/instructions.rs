@@ -1,5 +1,10 @@
 //! Every form of instruction, with results that the PTX manual's definitions give.
 
+#![allow(
+    clippy::type_complexity,
+    reason = "a row of a table of cases is its type"
+)]
+
 use ptx_interpreter::{Memory, Module, Options, Sums};
 
 const HEAD: &str = ".version 9.0\n.target sm_80\n.address_size 64\n";

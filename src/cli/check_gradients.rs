@@ -1,6 +1,9 @@
 //! `eqprop-cuda check-gradients`
 
+use super::figure::{FigureArgs, make};
+use super::say;
 use super::{load_data, loader, use_threads};
+use crate::config::{Algorithm, Config, Settings, UsageError};
 use crate::device::{Device, Precision};
 use crate::diagnose::{
     Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
@@ -8,9 +11,7 @@ use crate::diagnose::{
 };
 use crate::phase::Variant;
 use crate::plot;
-use crate::run::{
-    Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, replace_file, say,
-};
+use crate::run::{Checkpoint, RunFolder, replace_file};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 pub struct CheckGradientsArgs {
     /// A checkpoint, or the folder of a run (its best checkpoint)
     checkpoint: Option<PathBuf>,
-    /// Nudging strengths to try [default: 0.001,0.003,0.01,0.03,0.1,0.3 and the run's]
+    /// Nudging strengths to try [default: 1e-6,1e-5,1e-4,0.001,0.01,0.03,0.1,0.3 and the run's]
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, allow_hyphen_values = true, value_name = "LIST")]
     betas: Option<Vec<f64>>,
     /// Iterations of the free and of the nudged phases to try, such as 20+10,40+20,converged [default: half of the run's, the
@@ -43,6 +44,8 @@ pub struct CheckGradientsArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    figure: FigureArgs,
 }
 
 const DEFAULT_PRESET: &str = "quickstart";
@@ -76,7 +79,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         device => device.default_precision(),
     });
     let mut backend = device.backend(network, precision)?;
-    backend.set_parameters(&run.learned.parameters)?;
+    backend.set_parameters(&run.model.parameters)?;
     let data = load_data(config)?;
     let batch = loader(config, data.train, false).epoch(0, 0).next();
     let batch = batch.context("the dataset has no training images")?;
@@ -88,13 +91,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     ));
 
     let order = (config.mode, config.omega);
-    let truth = true_gradient(
-        network,
-        &run.learned.parameters,
-        &batch,
-        config.lossfn,
-        order,
-    )?;
+    let truth = true_gradient(network, &run.model.parameters, &batch, config.lossfn, order)?;
     describe(&truth);
 
     let iterations = args.iterations.clone().unwrap_or_else(|| usual(config));
@@ -127,9 +124,12 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let mine: Vec<&Estimate> = (estimates.iter())
         .filter(|e| e.variant == config.variant)
         .collect();
+    if let Some(note) = kink(&estimates) {
+        say(note);
+    }
     by_tensor(&run, &truth, &mine);
     if let Some(folder) = &args.output {
-        save(folder, &name, &run, &estimates, &mine)?;
+        save(&args.figure, folder, &name, &run, (&estimates, &mine))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -181,7 +181,7 @@ fn with_batch(mut run: Checkpoint, args: &CheckGradientsArgs) -> Checkpoint {
 }
 
 fn usual_betas(config: &Config) -> Vec<f64> {
-    let mut betas = vec![0.001, 0.003, 0.01, 0.03, 0.1, 0.3, config.beta];
+    let mut betas = vec![1e-6, 1e-5, 1e-4, 0.001, 0.01, 0.03, 0.1, 0.3, config.beta];
     betas.sort_by(f64::total_cmp);
     betas.dedup();
     betas
@@ -204,6 +204,31 @@ fn usual(config: &Config) -> Vec<Iterations> {
         },
         Iterations::Converged,
     ]
+}
+
+/// The centred estimate is the best for a small beta, whose square its error grows with, unless a unit meets the end of its
+/// clip between the two nudged states. If that still happens at the smallest beta that was tried, it looks worse than it is.
+fn kink(estimates: &[Estimate]) -> Option<String> {
+    let smallest = estimates
+        .iter()
+        .map(|e| e.beta)
+        .fold(f64::INFINITY, f64::min);
+    let error = |variant| {
+        let mut converged = estimates
+            .iter()
+            .filter(|e| e.iterations == Iterations::Converged);
+        let found = converged.find(|e| e.beta == smallest && e.variant == variant);
+        found.map(|e| e.all.one_minus_cosine)
+    };
+    let (centred, positive) = (error(Variant::Centered)?, error(Variant::Positive)?);
+    // Rounding decides below this.
+    const RESOLVED: f64 = 1e-12;
+    (centred > positive && centred > RESOLVED).then(|| {
+        format!(
+            "note: at beta {smallest} the centred estimate is still no better than the positive one: some unit reaches an end of \
+             its clip within that nudging, or a pooling window changes its choice; smaller --betas lie below that kink"
+        )
+    })
 }
 
 fn describe(truth: &True) {
@@ -257,31 +282,23 @@ fn by_tensor(run: &Checkpoint, truth: &True, estimates: &[&Estimate]) {
 }
 
 fn save(
+    options: &FigureArgs,
     folder: &Path,
     name: &str,
     run: &Checkpoint,
-    estimates: &[Estimate],
-    mine: &[&Estimate],
+    (estimates, mine): (&[Estimate], &[&Estimate]),
 ) -> Result<()> {
-    let all = plot::gradient_errors(&format!("Gradient estimates: {name}"), estimates)?;
+    let (beta, style) = (run.config.beta, options.style());
+    let title = format!("Gradient estimates: {name}");
+    let all = plot::gradient_errors(&title, estimates, beta, &style)?;
     let title = format!("Gradient estimates by tensor: {name}");
-    let tensors = plot::gradient_errors_by_tensor(&title, &run.network, mine)?;
-    std::fs::create_dir_all(folder).with_context(|| {
-        format!(
-            "cannot make the folder {}; choose another with --output",
-            folder.display()
-        )
-    })?;
-    let mut paths = all.save(folder, "gradients")?.to_vec();
-    paths.extend(tensors.save(folder, "gradients_by_tensor")?);
+    let tensors = plot::gradient_errors_by_tensor(&title, &run.network, mine, beta, &style)?;
+    options.save(&all, folder, "gradients")?;
+    options.save(&tensors, folder, "gradients_by_tensor")?;
+    make(folder)?;
     let csv = folder.join("gradients.csv");
-    replace_file(
-        &csv,
-        estimates_csv(&run.network.parameter_names(), estimates).as_bytes(),
-    )?;
-    paths.push(csv);
-    for path in paths {
-        say(path.display());
-    }
+    let names = run.network.parameter_names();
+    replace_file(&csv, estimates_csv(&names, estimates).as_bytes())?;
+    say(csv.display());
     Ok(())
 }

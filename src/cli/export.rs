@@ -1,6 +1,7 @@
 //! `eqprop-cuda export`
 
-use crate::run::{Checkpoint, RunFolder, atomic, say};
+use super::say;
+use crate::run::{Checkpoint, RunFolder, atomic};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use safetensors::tensor::{Dtype, TensorView};
@@ -26,9 +27,18 @@ pub fn run(args: ExportArgs) -> Result<ExitCode> {
         "{} is there already; move it away or choose another name",
         args.output.display()
     );
-    let (names, statistics) = run.names()?;
-    let parameters = names.iter().zip(run.learned.parameters.tensors());
-    let statistics = statistics.iter().zip(&run.learned.statistics);
+    let names = run.names()?;
+    let parameters = names.parameters.iter().zip(run.model.parameters.tensors());
+    let statistics = names.statistics.iter().zip(&run.model.statistics);
+    // A float32 may be out of range where the double was not.
+    let all = parameters.clone().chain(statistics.clone());
+    for (name, tensor) in all {
+        ensure!(
+            tensor.iter().all(|&v| (v as f32).is_finite()),
+            "{name} holds a value that is not finite in float32: this network has diverged, and is not written; export an \
+             earlier checkpoint"
+        );
+    }
     let tensors: Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> = (parameters.chain(statistics))
         .map(|(name, tensor)| {
             let shape = tensor.shape().to_vec();

@@ -1,9 +1,11 @@
 //! `eqprop-cuda import`
 
+use super::say;
+use crate::config::settings::is_network_file;
+use crate::config::{Algorithm, Config, Settings, UsageError};
 use crate::feedforward::FeedForward;
-use crate::network::{ActivationKind, Learned, ParameterSet};
-use crate::run::settings::is_network_file;
-use crate::run::{Algorithm, Checkpoint, Config, RunFolder, Settings, UsageError, say};
+use crate::network::{ActivationKind, ModelState, ParameterSet};
+use crate::run::{Checkpoint, RunFolder};
 use crate::torch::{self, Tensors};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -52,7 +54,7 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &settings)?;
     let mut run = Checkpoint::fresh(config, network)?;
-    run.learned = match (tensors, run.config.feed_forward(&run.network)?) {
+    run.model = match (tensors, run.config.feed_forward(&run.network)?) {
         (Tensors::List(tensors), None) => hopfield(tensors, &run, &name),
         (Tensors::Named(tensors), Some(model)) => feed_forward(tensors, &model, &name),
         (Tensors::List(_), Some(_)) => bail!(
@@ -69,9 +71,9 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
             run.config.network, run.config.dataset
         )
     })?;
-    let (names, statistics) = run.names()?;
-    let parameters = names.iter().zip(run.learned.parameters.tensors());
-    let statistics = statistics.iter().zip(&run.learned.statistics);
+    let names = run.names()?;
+    let parameters = names.parameters.iter().zip(run.model.parameters.tensors());
+    let statistics = names.statistics.iter().zip(&run.model.statistics);
     for (tensor, values) in parameters.chain(statistics) {
         ensure!(
             values.iter().all(|v| v.is_finite()),
@@ -93,12 +95,12 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
         folder.path().display(),
         run.network.name(),
         run.config.dataset,
-        run.learned.parameters.tensors().len()
+        run.model.parameters.tensors().len()
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<Learned> {
+fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<ModelState> {
     ensure!(
         run.config.activation != ActivationKind::ReluClip || is_network_file(&run.config.network),
         UsageError(format!(
@@ -106,7 +108,7 @@ fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<L
              describe the network with them in a .toml file and give it with --network"
         ))
     );
-    Ok(Learned {
+    Ok(ModelState {
         parameters: ParameterSet::from_tensors(&run.network, tensors)?,
         statistics: Vec::new(),
     })
@@ -117,7 +119,7 @@ fn feed_forward(
     tensors: Vec<(String, ArrayD<f64>)>,
     model: &FeedForward,
     file: &str,
-) -> Result<Learned> {
+) -> Result<ModelState> {
     let mut tensors: HashMap<String, ArrayD<f64>> = tensors.into_iter().collect();
     let mut take = |names: &[String]| -> Result<Vec<ArrayD<f64>>> {
         let take = |name: &String| {

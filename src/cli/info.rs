@@ -1,7 +1,9 @@
 //! `eqprop-cuda info`
 
+use super::{say, start_threads};
+use crate::config::{Config, Settings};
 use crate::cuda;
-use crate::run::{Config, Settings, say};
+use crate::learn;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ pub struct InfoArgs {
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn run(args: InfoArgs) -> Result<ExitCode> {
+    start_threads(None)?;
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &args.settings)?;
     say(format_args!("eqprop-cuda {}", env!("CARGO_PKG_VERSION")));
@@ -58,10 +61,8 @@ pub fn run(args: InfoArgs) -> Result<ExitCode> {
         ("fp32", cuda::Precision::Fp32),
     ] {
         let (images, optimizer) = (config.batch_size, config.optimizer_config());
-        let bytes = match config.feed_forward(&network)? {
-            None => cuda::memory_need(&network, precision, images, optimizer)?,
-            Some(model) => cuda::feed_forward_memory_need(&model, precision, images, optimizer)?,
-        };
+        let learning = learn::of(config.algorithm);
+        let bytes = learning.memory_need(&network, precision, images, optimizer)?;
         say(format_args!(
             "GPU memory to train this with batches of {} in {name}: {:.0} MiB",
             config.batch_size,

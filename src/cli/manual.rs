@@ -1,6 +1,8 @@
 //! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
 
-use crate::run::{atomic, say};
+use super::say;
+use crate::output::Stdout;
+use crate::run::atomic;
 use anyhow::{Context, Result};
 use clap::Args;
 use clap_complete::Shell;
@@ -26,8 +28,7 @@ pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
     );
     // clap_complete 4.6.11 writes the program's hyphen in two ways into its bash script, whose options are then never found.
     let script = String::from_utf8(script)?.replace("eqprop__subcmd__cuda", "eqprop__cuda");
-    // A reader that has gone away needs no more.
-    let _ = std::io::stdout().write_all(script.as_bytes());
+    Stdout.write_all(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

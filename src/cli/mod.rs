@@ -8,15 +8,25 @@ mod check_gradients;
 mod compare;
 mod eval;
 mod export;
+mod figure;
 mod import;
 mod info;
+mod list;
 mod manual;
 mod plot;
+mod progress;
+mod report;
+mod runs;
+mod statistics;
+mod table;
 mod train;
 
-use crate::data::{Loader, LoaderOptions, Splits};
+use crate::config::{Config, UsageError};
+use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::output::{self, complain, say};
 use crate::parity::{self, ParityArgs};
-use crate::run::{Config, UsageError};
+use crate::run::interrupt;
+use crate::shown::shown_line;
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -36,7 +46,9 @@ enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Parity(ParityArgs),
+    List(list::ListArgs),
     Compare(compare::CompareArgs),
+    Report(report::ReportArgs),
     Plot(plot::PlotArgs),
     CheckGradients(Box<check_gradients::CheckGradientsArgs>),
     Info(Box<info::InfoArgs>),
@@ -54,10 +66,19 @@ pub fn main() -> ExitCode {
     // A panic is a mistake in this program; whoever meets it gets a line to report, not a backtrace.
     std::panic::set_hook(Box::new(|panic| {
         let text = one_line(&panic.to_string());
-        eprintln!("error: internal error, please report it: {text}");
+        complain(format_args!(
+            "error: internal error, please report it: {text}"
+        ));
     }));
     ignore_file_size_signal();
-    std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE))
+    let code = std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE));
+    match output::failure() {
+        Some(error) if code == ExitCode::SUCCESS => {
+            complain(format_args!("error: cannot write to stdout: {error}"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => code,
+    }
 }
 
 /// A limit on the size of files (`ulimit -f`) then is an error of the write, as a full disk is, not the end of the process.
@@ -77,7 +98,9 @@ fn dispatch() -> ExitCode {
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(args),
+        Command::List(args) => list::run(&args),
         Command::Compare(args) => compare::run(args),
+        Command::Report(args) => report::run(&args),
         Command::Plot(args) => plot::run(args),
         Command::CheckGradients(args) => check_gradients::run(*args),
         Command::Info(args) => info::run(*args),
@@ -85,13 +108,17 @@ fn dispatch() -> ExitCode {
         Command::Export(args) => export::run(args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
-        Command::Parity(args) => parity::run(&args).map(|passed| match passed {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::from(EXIT_FAILURE),
-        }),
+        Command::Parity(args) => {
+            start_threads(None)
+                .and_then(|()| parity::run(&args))
+                .map(|passed| match passed {
+                    true => ExitCode::SUCCESS,
+                    false => ExitCode::from(EXIT_FAILURE),
+                })
+        }
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {}", one_line(&format!("{error:#}")));
+        complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
         ExitCode::from(if error.is::<UsageError>() {
             EXIT_USAGE
         } else {
@@ -129,8 +156,7 @@ fn accept_snake_case(command: clap::Command) -> clap::Command {
 fn explain_usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that has gone away needs no help.
-            let _ = error.print();
+            output::keep(error.print());
             ExitCode::SUCCESS
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -144,7 +170,10 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
                 .split("\nFor more information")
                 .next()
                 .unwrap_or_default();
-            eprintln!("{} (--help lists the options)", one_line(text));
+            complain(format_args!(
+                "{} (--help lists the options)",
+                one_line(text)
+            ));
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -152,23 +181,33 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
 
 fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    shown_line(&lines.collect::<Vec<_>>().join(" "))
 }
 
 /// Sizes the pool of threads that the CPU backend computes on.
 fn use_threads(config: &Config) -> Result<()> {
-    match config.threads {
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .context("--threads: cannot start the threads"),
-        None => Ok(()),
-    }
+    start_threads(config.threads)
+}
+
+/// The same, and as many threads as cores where no number is given. Left to itself the pool would start at its first use, and
+/// panic where the system allows no threads.
+fn start_threads(threads: Option<usize>) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    let started = pool.build_global();
+    started.with_context(|| match threads {
+        Some(threads) => format!("--threads {threads}: the system does not start that many"),
+        None => "the system does not start a thread for each core; raise its limit (ulimit -u), or give --threads a small number"
+            .to_string(),
+    })
 }
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = crate::data::load(config.dataset, &config.source())?;
+    let mut splits = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load()?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }
@@ -194,6 +233,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
+        shard: Shard::WHOLE,
     };
     Loader::new(Arc::new(dataset), options)
 }

@@ -1,19 +1,23 @@
 //! `eqprop-cuda plot`
 
+use super::figure::{FigureArgs, make};
+use super::runs::{self, Run, name_of};
+use super::say;
 use super::{load_data, loader, use_threads};
+use crate::config::settings::count;
+use crate::config::{Algorithm, Settings, UsageError};
 use crate::cpu;
 use crate::data::Batch;
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
 use crate::phase::Relaxation;
-use crate::plot::{self, MOST_RUNS, RunCurve};
-use crate::run::settings::count;
-use crate::run::{Algorithm, Checkpoint, RunFolder, Settings, UsageError, replace_file, say};
+use crate::plot::{self, Curve, MOST_CURVES};
+use crate::run::{Checkpoint, RunFolder, replace_file};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Draw learning curves, weight distributions and the relaxation of runs, as PNG and SVG
+/// Draw learning curves, weight distributions and the relaxation of runs, as PNG, SVG and PDF
 ///
 /// The relaxation is that of the first test images, computed on the CPU; a table of the iterations at which it reaches
 /// tolerances is printed too.
@@ -28,6 +32,9 @@ pub struct PlotArgs {
     /// Only these figures
     #[arg(long, value_delimiter = ',', value_name = "FIGURES")]
     only: Vec<Figures>,
+    /// Draw the learning curves of runs that differ only in the seed as their mean, with a band from the least to the largest
+    #[arg(long)]
+    bands: bool,
     /// Iterations of the relaxation that are shown [default: twice those of the run]
     #[arg(long, value_name = "FREE+NUDGED", help_heading = "Relaxation")]
     iterations: Option<Iterations>,
@@ -52,6 +59,8 @@ pub struct PlotArgs {
     /// Threads of the CPU
     #[arg(long, value_name = "N", value_parser = count, allow_hyphen_values = true, help_heading = "Relaxation")]
     threads: Option<usize>,
+    #[command(flatten)]
+    figure: FigureArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -66,8 +75,8 @@ enum Figures {
 
 const DEFAULT_IMAGES: usize = 32;
 
-/// A run that was named on the command line.
-struct Run {
+/// A run, or a checkpoint, that was named on the command line.
+struct Named {
     name: String,
     folder: PathBuf,
     checkpoint: PathBuf,
@@ -81,21 +90,11 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
         (None, [run]) => run.folder.join("plots"),
         (None, _) => "plots".into(),
     };
-    let save = |figure: plot::Figure, name: &str| -> Result<()> {
-        std::fs::create_dir_all(&output).with_context(|| {
-            format!(
-                "cannot make the folder {}; choose another with --output",
-                output.display()
-            )
-        })?;
-        for path in figure.save(&output, name)? {
-            say(path.display());
-        }
-        Ok(())
-    };
+    let style = args.figure.style();
+    let save = |figure: plot::Figure, name: &str| args.figure.save(&figure, &output, name);
     if wants(Figures::Curves) {
-        let curves: Result<Vec<_>> = runs.iter().map(learning_curve).collect();
-        save(plot::learning_curves(&curves?)?, "learning_curve")?;
+        let curves = learning_curves(&runs, args.bands)?;
+        save(plot::learning_curves(&curves, &style)?, "learning_curve")?;
     }
     let mut threads_chosen = false;
     for run in &runs {
@@ -113,8 +112,9 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
             let title = format!("Parameters of {} after epoch {epoch}", run.name);
             let figure = plot::weights(
                 &title,
-                &checkpoint.titles()?,
-                &checkpoint.learned.parameters,
+                &checkpoint.names()?.titles,
+                &checkpoint.model.parameters,
+                &style,
             )?;
             save(figure, &named("weights"))?;
         }
@@ -139,7 +139,11 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
                 mode.get_name(),
                 config.omega
             );
-            save(plot::relaxation(&title, &study)?, &named("relaxation"))?;
+            save(
+                plot::relaxation(&title, &study, &style)?,
+                &named("relaxation"),
+            )?;
+            make(&output)?;
             let path = output.join(format!("{}.csv", named("relaxation")));
             replace_file(&path, study.csv().as_bytes())?;
             say(path.display());
@@ -153,15 +157,8 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn find_runs(paths: &[PathBuf]) -> Result<Vec<Run>> {
-    ensure!(
-        paths.len() <= MOST_RUNS,
-        UsageError(format!(
-            "{} runs in one picture cannot be told apart; name at most {MOST_RUNS}",
-            paths.len()
-        ))
-    );
-    let mut runs: Vec<Run> = Vec::new();
+fn find_runs(paths: &[PathBuf]) -> Result<Vec<Named>> {
+    let mut runs: Vec<Named> = Vec::new();
     for path in paths {
         let mut run = find_run(path)?;
         ensure!(
@@ -176,7 +173,7 @@ fn find_runs(paths: &[PathBuf]) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-fn find_run(path: &Path) -> Result<Run> {
+fn find_run(path: &Path) -> Result<Named> {
     let checkpoint = RunFolder::best_of(path);
     let folder = if path.is_dir() {
         RunFolder::check_is_one(path)?;
@@ -184,29 +181,47 @@ fn find_run(path: &Path) -> Result<Run> {
     } else {
         RunFolder::find(path)?.0
     };
-    // `.` has no name of its own, and a path can be written in many ways.
+    // A path can be written in many ways.
     let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let name = absolute(&folder)
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned());
-    Ok(Run {
-        name: name.unwrap_or_else(|| folder.display().to_string()),
+    Ok(Named {
+        name: name_of(&folder),
         folder,
         checkpoint: absolute(&checkpoint),
     })
 }
 
-fn learning_curve(run: &Run) -> Result<RunCurve> {
-    let records = RunFolder::records(&run.folder)?;
+/// The curves of the runs, each with what tells it from the others; with `bands`, those of other seeds together.
+fn learning_curves(named: &[Named], bands: bool) -> Result<Vec<Curve>> {
+    let read = |named: &Named| {
+        let run = Run::read(&named.folder)?;
+        ensure!(
+            !run.records.is_empty(),
+            "{} has no learning curve yet: its first epoch is not over; wait, or ask with --only for other figures",
+            named.folder.display()
+        );
+        Ok(Run {
+            name: named.name.clone(),
+            ..run
+        })
+    };
+    let all = named.iter().map(read).collect::<Result<Vec<Run>>>()?;
+    let groups = match bands {
+        true => runs::groups(all),
+        false => all.into_iter().map(|run| vec![run]).collect(),
+    };
     ensure!(
-        !records.is_empty(),
-        "{} has no learning curve yet: its first epoch is not over; wait, or ask with --only for other figures",
-        run.folder.display()
+        groups.len() <= MOST_CURVES,
+        UsageError(format!(
+            "{} curves in one picture cannot be told apart; name at most {MOST_CURVES} runs{}",
+            groups.len(),
+            if bands {
+                " that differ in more than the seed"
+            } else {
+                ", or draw seeds together with --bands"
+            }
+        ))
     );
-    Ok(RunCurve {
-        name: run.name.clone(),
-        records,
-    })
+    Ok(runs::curves(groups))
 }
 
 /// Relaxes the first test images as the run would, for more iterations.
@@ -252,7 +267,7 @@ fn relax(
     let study = study_relaxation(
         &run.network,
         args.precision,
-        &run.learned.parameters,
+        &run.model.parameters,
         &batch,
         (
             &longer(config.free_relaxation(), free),
@@ -264,7 +279,7 @@ fn relax(
     Ok((study, batch.len()))
 }
 
-fn first_batch(config: &crate::run::Config) -> Result<Batch> {
+fn first_batch(config: &crate::config::Config) -> Result<Batch> {
     let data = load_data(config)?;
     let batch = loader(config, data.test, false).epoch(0, 0).next();
     batch.context("the dataset has no test images")

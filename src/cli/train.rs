@@ -1,10 +1,11 @@
 //! `eqprop-cuda train`
 
+use super::progress::Printer;
+use super::say;
 use super::{load_data, loader, use_threads};
-use crate::run::{
-    Checkpoint, Config, Ending, Learner, RunFolder, Settings, Trainer, UsageError, interrupt,
-    presets, say,
-};
+use crate::config::{Config, Settings, UsageError, presets};
+use crate::learn;
+use crate::run::{Checkpoint, Ending, Environment, RunFolder, Trainer, interrupt};
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -82,31 +83,34 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
 
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
+    interrupt::install()?;
+    // Before any download: the device may be missing.
+    let mut rule = learn::of(run.config.algorithm).rule(&run.config, &run.network)?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
-    let mut learner = Learner::new(&run.config, &run.network)?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
         run.network.name(),
         run.config.dataset,
         data.train.len(),
         data.test.len(),
-        run.learned
+        run.model
             .parameters
             .tensors()
             .iter()
             .map(|t| t.len())
             .sum::<usize>(),
-        learner.describe()
+        rule.describe()
     ));
     // Nothing is written before everything else is known to work.
     let folder = match place {
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
+    let environment = Environment::now(rule.describe(), &data);
     let path = folder.path().to_path_buf();
     let epochs = run.position.epoch;
-    let names = Names::new(&run.network, run.names()?.0);
+    let names = Names::new(&run.network, run.names()?.parameters);
     let tracking = match Tracking::begin(&run.config, names, &path, epochs, client) {
         Ok(tracking) => tracking,
         Err(error) => {
@@ -114,6 +118,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
             return Err(error);
         }
     };
+    folder.save_environment(&environment)?;
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;
@@ -127,9 +132,9 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         loader(&run.config, data.train, true),
         loader(&run.config, data.test, false),
     );
-    interrupt::install()?;
-    let trainer =
-        Trainer::new(run, &mut learner, loaders, folder, &interrupt::requested)?.tracked(tracking);
+    let mut observer = (tracking, Printer::default());
+    let interrupted = &interrupt::requested;
+    let trainer = Trainer::new(run, &mut *rule, loaders, folder, &mut observer, interrupted)?;
     Ok(match trainer.run()? {
         Ending::Finished(best) => {
             let best = best.map_or(String::new(), |best| {

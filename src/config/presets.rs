@@ -148,7 +148,7 @@ pub fn summary() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Config, Settings};
+    use crate::config::{Config, Settings};
 
     #[test]
     fn every_preset_resolves() {

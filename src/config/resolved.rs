@@ -10,7 +10,7 @@ use crate::feedforward::{FeedForward, recipe};
 use crate::network::presets::{PAPER_CHANNELS, PRESETS, PresetOptions};
 use crate::network::{ActivationKind, Mode, Network, NetworkDescription};
 use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
-use crate::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Variant};
+use crate::phase::{CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Variant};
 use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -286,6 +286,7 @@ impl Config {
             beta: self.beta,
             variant: self.variant,
             form: self.nudged_phase,
+            output: OutputCondition::Nudged,
         }
     }
 

@@ -23,9 +23,11 @@ mod tables;
 
 pub use feedforward::CudaFeedForward;
 pub use machine::device::{Buffer, Device, KernelSpec, peak_bytes};
-pub use machine::driver::{Gpu, GpuInfo, driver_version, kernel_architectures, list_gpus};
+pub use machine::driver::{Gpu, GpuInfo, driver_version, list_gpus};
 #[cfg(feature = "emulation")]
 pub use machine::emulated;
+pub use machine::error::CudaError;
+pub use machine::image::architectures as kernel_architectures;
 #[cfg(feature = "interpreter")]
 pub use machine::interpreted;
 pub use machine::{abi, kernels};
@@ -35,7 +37,9 @@ pub use precision::Precision;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
-use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use anyhow::Result;
 use machine::device::CountingDevice;
 use ndarray::Array4;
@@ -102,6 +106,7 @@ pub fn memory_need(
         beta: 1.0,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     // Twice, because the second batch keeps the first one's state.
     for _ in 0..2 {

@@ -1,20 +1,21 @@
 //! Labelled images in memory.
 
+use super::Image;
 use super::augment::pad_zero;
-use super::{DatasetName, Image};
 
-/// Height and width of every image that leaves this module, in pixels.
+/// Height and width of the images that the published networks take, in pixels.
 pub const SIDE: usize = 32;
 
-/// Labelled images in memory, 32 x 32 pixels of 8 bits.
+/// Labelled images in memory, of 8 bits a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
-    pub name: DatasetName,
-    /// `(N, C, 32, 32)`.
+    /// `(N, C, H, W)`.
     pub images: Vec<u8>,
     /// N labels, each below `classes`.
     pub labels: Vec<u8>,
     pub channels: usize,
+    pub height: usize,
+    pub width: usize,
     pub classes: usize,
 }
 
@@ -23,6 +24,16 @@ pub struct Dataset {
 pub struct Splits {
     pub train: Dataset,
     pub test: Dataset,
+}
+
+impl Splits {
+    /// The same images with `pad` black pixels on each side.
+    pub(super) fn padded(self, pad: usize) -> Self {
+        Self {
+            train: self.train.padded(pad),
+            test: self.test.padded(pad),
+        }
+    }
 }
 
 impl Dataset {
@@ -37,10 +48,10 @@ impl Dataset {
 
     /// Bytes per image.
     pub(super) fn stride(&self) -> usize {
-        self.channels * SIDE * SIDE
+        self.channels * self.height * self.width
     }
 
-    /// The bytes of example `i`, `(C, 32, 32)`.
+    /// The bytes of example `i`, `(C, H, W)`.
     ///
     /// # Panics
     /// If there are not that many examples.
@@ -55,8 +66,8 @@ impl Dataset {
     pub fn image(&self, i: usize) -> Image {
         Image {
             channels: self.channels,
-            height: SIDE,
-            width: SIDE,
+            height: self.height,
+            width: self.width,
             data: self.bytes(i).to_vec(),
         }
     }
@@ -69,30 +80,18 @@ impl Dataset {
         self
     }
 
-    /// A dataset from grey 28 x 28 images, which are padded to 32 x 32 with black.
-    pub(super) fn from_28(name: DatasetName, pixels: &[u8], labels: Vec<u8>) -> Self {
-        const SMALL: usize = 28;
-        let mut images = Vec::with_capacity(labels.len() * SIDE * SIDE);
-        for data in pixels.chunks_exact(SMALL * SMALL) {
-            let small = Image {
-                channels: 1,
-                height: SMALL,
-                width: SMALL,
-                data: data.to_vec(),
-            };
-            images.extend(pad_zero(&small, (SIDE - SMALL) / 2).data);
+    fn padded(self, pad: usize) -> Self {
+        if pad == 0 {
+            return self;
         }
-        Self::new(name, images, labels)
-    }
-
-    /// A dataset from images that have their final size.
-    pub(super) fn new(name: DatasetName, images: Vec<u8>, labels: Vec<u8>) -> Self {
+        let images = (0..self.len())
+            .flat_map(|i| pad_zero(&self.image(i), pad).data)
+            .collect();
         Self {
-            name,
             images,
-            labels,
-            channels: name.channels(),
-            classes: name.classes(),
+            height: self.height + 2 * pad,
+            width: self.width + 2 * pad,
+            ..self
         }
     }
 }

@@ -12,12 +12,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 use md5::{Digest, Md5};
 
 use super::DataError;
+use crate::shown::shown;
 
 /// A server that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Downloads `url` to `path`, whose folder is created if needed, and checks its MD5 sum (lower-case hexadecimal).
-pub(super) fn fetch(url: &str, md5: &str, path: &Path) -> Result<(), DataError> {
+/// More than any dataset's file has: a server that sends more, announced or not, is given up before the disk is full.
+pub(super) const LARGEST: u64 = 2 << 30;
+/// Leftovers of downloads that were killed are removed after so long; a younger one may be another process's.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// Downloads `url` to `path`, whose folder is created if needed, and checks its MD5 sum (lower-case hexadecimal). It ends early, with
+/// an error, when `stop` says so.
+pub(super) fn fetch(
+    url: &str,
+    md5: &str,
+    largest: u64,
+    stop: fn() -> bool,
+    path: &Path,
+) -> Result<(), DataError> {
     let failed = |reason: String| DataError::Download {
         url: url.to_owned(),
         reason,
@@ -34,12 +47,17 @@ pub(super) fn fetch(url: &str, md5: &str, path: &Path) -> Result<(), DataError> 
         // Some servers "compress" a .gz file once more in transit; we want the file itself.
         .header("Accept-Encoding", "identity")
         .call()
-        .map_err(|e| failed(e.to_string()))?;
+        .map_err(|e| failed(shown(e.to_string())))?;
     let body = response.into_body();
     let length = body.content_length();
+    let too_large = |bytes| failed(format!("it is larger than {largest} bytes: {bytes}"));
+    if let Some(length) = length.filter(|&length| length > largest) {
+        return Err(too_large(format!("{length} are announced")));
+    }
 
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(DataError::io(folder))?;
+    remove_stale(folder);
     let mut partial = temporary(folder).map_err(DataError::io(folder))?;
     let bar = progress(length, path);
     let mut reader = body.into_reader();
@@ -47,17 +65,23 @@ pub(super) fn fetch(url: &str, md5: &str, path: &Path) -> Result<(), DataError> 
     let mut received = 0u64;
     let mut buffer = vec![0; 1 << 16];
     loop {
+        if stop() {
+            return Err(failed(format!("interrupted after {received} bytes")));
+        }
         let n = match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) => return Err(failed(format!("after {received} bytes: {e}"))),
         };
+        received += n as u64;
+        if received > largest {
+            return Err(too_large("the transfer was given up".into()));
+        }
         sum.update(&buffer[..n]);
         partial
             .write_all(&buffer[..n])
             .map_err(DataError::io(path))?;
-        received += n as u64;
         bar.set_position(received);
     }
     bar.finish_and_clear();
@@ -108,6 +132,21 @@ fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
         builder.permissions(fs::Permissions::from_mode(0o644));
     }
     builder.tempfile_in(folder)
+}
+
+/// Removes what killed downloads left in `folder`. What cannot be removed stays: it is in nobody's way.
+fn remove_stale(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with(".download-") && name.ends_with(".part");
+        let age = (entry.metadata().ok())
+            .filter(|data| data.is_file())
+            .and_then(|data| data.modified().ok()?.elapsed().ok());
+        if ours && age.is_some_and(|age| age > STALE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// A bar on the terminal, or nothing when the output goes elsewhere.

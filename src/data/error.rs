@@ -3,22 +3,28 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::DatasetName;
-
 /// Why a dataset could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
+    #[error("unknown dataset `{name}`: expected one of {known}")]
+    UnknownDataset { name: String, known: String },
+
     #[error(
-        "unknown dataset `{name}`: expected FashionMNIST, CIFAR10, CIFAR100 or FashionMNIST-mini"
+        "{dataset} has images of {have} pixels, but {want} are asked for: choose a network with such an input"
     )]
-    UnknownDataset { name: String },
+    Size {
+        dataset: &'static str,
+        /// Height x width, and the padded ones.
+        have: String,
+        want: String,
+    },
 
     #[error(
         "{dataset} was not found and downloading is off (offline): put {files} into {folder}, or name the folder that holds \
          them with --data-dir"
     )]
     NotFound {
-        dataset: DatasetName,
+        dataset: &'static str,
         files: String,
         folder: PathBuf,
     },
@@ -27,14 +33,14 @@ pub enum DataError {
         "{dataset} was not found and there is no folder to download it into: set HOME or EQPROP_DATA, or name a folder with \
          --data-dir"
     )]
-    NoFolder { dataset: DatasetName },
+    NoFolder { dataset: &'static str },
 
     #[error(
         "{folder} holds only a part of {dataset}: {missing} is missing, and the files that are there are not the published \
          ones, so it cannot be downloaded to match; put it beside them"
     )]
     Incomplete {
-        dataset: DatasetName,
+        dataset: &'static str,
         folder: PathBuf,
         missing: String,
     },
@@ -94,11 +100,12 @@ pub enum DataError {
 
     #[error(
         "{path}: example {index} has label {label}, expected 0 to {last} for {dataset}; replace the file",
-        last = .dataset.classes() - 1
+        last = .classes - 1
     )]
     Label {
         path: PathBuf,
-        dataset: DatasetName,
+        dataset: &'static str,
+        classes: usize,
         index: usize,
         label: u8,
     },

@@ -4,6 +4,7 @@
 //! consumer takes one from each queue in turn. So batches arrive in order without a reordering buffer, memory is bounded, and
 //! since every random number belongs to (seed, epoch, example), the number of threads cannot change a result.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -14,12 +15,38 @@ use ndarray::Array4;
 use super::augment::Augmentation;
 use super::normalize::write_normalized;
 use super::rng::{Draw, Purpose};
-use super::{Dataset, Normalization, SIDE};
+use super::{Dataset, Normalization};
+
+/// Which rows of each global batch a rank computes on: the ranks' rows, one after the other, are the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// This rank, from 0.
+    pub rank: usize,
+    /// Number of ranks.
+    pub world: usize,
+}
+
+impl Shard {
+    /// The only rank.
+    pub const WHOLE: Self = Self { rank: 0, world: 1 };
+
+    /// This rank's rows of a batch of `rows`: as many as others have or one less, none if there are more ranks than rows.
+    pub fn rows(self, rows: usize) -> Range<usize> {
+        let start = |rank: usize| rank * (rows / self.world) + rank.min(rows % self.world);
+        start(self.rank)..start(self.rank + 1)
+    }
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self::WHOLE
+    }
+}
 
 /// How a dataset is cut into batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderOptions {
-    /// Examples per batch; the last batch of an epoch has what is left.
+    /// Examples per batch of all ranks together; the last batch of an epoch has what is left.
     pub batch_size: usize,
     /// A new random order in each epoch, rather than the order of the dataset.
     pub shuffle: bool,
@@ -32,12 +59,14 @@ pub struct LoaderOptions {
     pub threads: usize,
     /// About how many finished batches may wait; 0 counts as 1. Does not change the batches.
     pub prefetch: usize,
+    /// The rows of each batch that are made. The images in them are the same for any number of ranks.
+    pub shard: Shard,
 }
 
 /// Some examples, ready for the network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `(N, C, 32, 32)`, normalised.
+    /// `(N, C, H, W)`, normalised; N is 0 for a rank without rows.
     pub images: Array4<f32>,
     /// N labels.
     pub labels: Vec<usize>,
@@ -71,9 +100,11 @@ struct Shared {
 
 impl Loader {
     /// # Panics
-    /// If the batch size is 0, or the normalisation has another number of channels than the dataset.
+    /// If the batch size is 0, the rank is not below the number of ranks, or the normalisation has another number of channels than the dataset.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Self {
         assert!(options.batch_size > 0, "the batch size must be at least 1");
+        let Shard { rank, world } = options.shard;
+        assert!(rank < world, "rank {rank} of {world}");
         assert_eq!(
             options.normalization.channels(),
             dataset.channels,
@@ -158,8 +189,15 @@ impl Job {
         } = &*self.shared;
         let start = index * options.batch_size;
         let end = (start + options.batch_size).min(self.order.len());
-        let examples = &self.order[start..end];
-        let mut images = Array4::zeros((examples.len(), dataset.channels, SIDE, SIDE));
+        let rows = options.shard.rows(end - start);
+        let examples = &self.order[start..end][rows];
+        let Dataset {
+            channels,
+            height,
+            width,
+            ..
+        } = **dataset;
+        let mut images = Array4::zeros((examples.len(), channels, height, width));
         for (mut out, &example) in images.outer_iter_mut().zip(examples) {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
@@ -195,7 +233,7 @@ struct Worker {
 
 impl Worker {
     /// Starts a thread that makes every `stride`-th batch of `range`, of which `waiting` may wait.
-    fn start(job: &Arc<Job>, range: std::ops::Range<usize>, stride: usize, waiting: usize) -> Self {
+    fn start(job: &Arc<Job>, range: Range<usize>, stride: usize, waiting: usize) -> Self {
         let (deliver, queue) = sync_channel(waiting);
         let job = Arc::clone(job);
         let thread = thread::Builder::new()

@@ -1,7 +1,7 @@
 //! Datasets, augmentation and loading.
 //!
 //! A picture's way to the network: [`load`] finds or downloads the files of a [`DatasetName`] and reads them into two
-//! [`Dataset`]s of 8-bit images, 32 x 32; a [`Loader`] shuffles one of them, applies the
+//! [`Dataset`]s of 8-bit images; a [`Loader`] shuffles one of them, applies the
 //! [`Augmentation`] on threads of its own, normalises, and hands out [`Batch`]es in a
 //! fixed order. The recipe of each dataset (what the published experiments do to it) is a method of its name:
 //! [`DatasetName::augmentation`] and [`DatasetName::normalization`].
@@ -11,29 +11,39 @@
 pub mod augment;
 pub mod loader;
 
-mod cifar;
 mod dataset;
 mod download;
 mod error;
-mod idx;
+mod formats;
 mod image;
-mod mini;
-mod name;
 mod normalize;
-mod read;
 mod rng;
+mod sets;
 mod source;
 
 pub use augment::Augmentation;
 pub use dataset::{Dataset, SIDE, Splits};
 pub use error::DataError;
+pub use formats::{Contents, Format, cifar};
 pub use image::Image;
-pub use loader::{Batch, Loader, LoaderOptions};
-pub use name::DatasetName;
+pub use loader::{Batch, Loader, LoaderOptions, Shard};
 pub use normalize::{Normalization, normalize};
+pub use sets::{DatasetName, Set};
 pub use source::{Manifest, Plan, RemoteFile, Source};
 
 /// Finds, or else downloads, the dataset `name` and reads it.
 pub fn load(name: DatasetName, source: &Source) -> Result<Splits, DataError> {
     Plan::published(name, source).load()
+}
+
+/// [`load`] for a network whose input has `(height, width)` pixels.
+///
+/// # Errors
+/// Also when the dataset has no images of this size, even padded.
+pub fn load_at(
+    name: DatasetName,
+    source: &Source,
+    size: (usize, usize),
+) -> Result<Splits, DataError> {
+    Plan::published(name, source).load_at(size)
 }

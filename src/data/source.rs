@@ -1,9 +1,8 @@
 //! Where the files of a dataset come from.
 //!
 //! Three places are searched, in this order: the folder that the user names (`--data-dir`), the cache folder (`$EQPROP_DATA`, else
-//! `$XDG_CACHE_HOME/eqprop-cuda`, else `~/.cache/eqprop-cuda`), and the system's `/usr/share/datasets`. In each, Fashion-MNIST
-//! may lie in `FashionMNIST/raw/`, in `fashion-mnist/` or directly (the four idx files, with or without `.gz`), and CIFAR as
-//! its archive or unpacked. If none has it, it is downloaded into the first of the first two.
+//! `$XDG_CACHE_HOME/eqprop-cuda`, else `~/.cache/eqprop-cuda`), and the system's `/usr/share/datasets`. Where in each a dataset
+//! may lie is said in its file in `sets/`. If none has it, it is downloaded into the first of the first two.
 //!
 //! Files that are found are judged by their content, not by their checksum, so that anyone may bring data of the same
 //! format; what is downloaded must match its checksum.
@@ -11,13 +10,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use super::cifar::{self, Layout};
-use super::download::{fetch, md5_of};
-use super::{DataError, DatasetName, Splits, idx, mini};
-
-const FASHION_FOLDERS: [&str; 3] = ["FashionMNIST/raw", "fashion-mnist", ""];
-const FASHION_URL: &str = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com";
-const CIFAR_URL: &str = "https://www.cs.toronto.edu/~kriz";
+use super::download::{LARGEST, fetch, md5_of};
+use super::formats::cifar::Layout;
+use super::formats::{Format, idx};
+use super::{DataError, DatasetName, Splits};
 
 /// What the user says about where data comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,64 +40,28 @@ pub struct Manifest {
     pub dataset: DatasetName,
     /// The address of a file is `base/name`.
     pub base: String,
-    /// Fashion-MNIST: training images, training labels, test images, test labels. CIFAR: the archive.
+    /// Loose files: training images, training labels, test images, test labels. Otherwise the archive.
     pub files: Vec<RemoteFile>,
 }
 
 impl Manifest {
     /// The published files.
     pub fn published(dataset: DatasetName) -> Self {
-        let (base, files): (_, &[(&str, &str)]) = match dataset {
-            DatasetName::FashionMnist => (
-                FASHION_URL,
-                &[
-                    (
-                        "train-images-idx3-ubyte.gz",
-                        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-                    ),
-                    (
-                        "train-labels-idx1-ubyte.gz",
-                        "25c81989df183df01b3e8a0aad5dffbe",
-                    ),
-                    (
-                        "t10k-images-idx3-ubyte.gz",
-                        "bef4ecab320f06d8554ea6380940ec79",
-                    ),
-                    (
-                        "t10k-labels-idx1-ubyte.gz",
-                        "bb300cfdad3c16e7a12a480ee83cd310",
-                    ),
-                ],
-            ),
-            DatasetName::Cifar10 => (
-                CIFAR_URL,
-                &[("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")],
-            ),
-            DatasetName::Cifar100 => (
-                CIFAR_URL,
-                &[(
-                    "cifar-100-binary.tar.gz",
-                    "03b5dce01913d631647c71ecec9e9cb8",
-                )],
-            ),
-            DatasetName::FashionMnistMini => ("", &[]),
+        let set = dataset.set();
+        let file = |&(name, md5): &(&str, &str)| RemoteFile {
+            name: name.to_owned(),
+            md5: md5.to_owned(),
         };
         Self {
             dataset,
-            base: base.to_owned(),
-            files: files
-                .iter()
-                .map(|(name, md5)| RemoteFile {
-                    name: (*name).to_owned(),
-                    md5: (*md5).to_owned(),
-                })
-                .collect(),
+            base: set.base.to_owned(),
+            files: set.files.iter().map(file).collect(),
         }
     }
 }
 
 /// Everything that decides where a dataset is looked for and fetched from, spelled out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     pub manifest: Manifest,
     /// The folder that the user names.
@@ -114,6 +74,10 @@ pub struct Plan {
     pub offline: bool,
     /// Replaces the address in the manifest.
     pub mirror: Option<String>,
+    /// A file of more bytes is not downloaded.
+    pub largest: u64,
+    /// Asked between pieces of a download, which ends cleanly when the answer is yes: whether Ctrl-C was pressed, say.
+    pub stop: fn() -> bool,
 }
 
 impl Plan {
@@ -129,25 +93,76 @@ impl Plan {
                 .mirror
                 .clone()
                 .or_else(|| env::var("EQPROP_MIRROR").ok().filter(|m| !m.is_empty())),
+            largest: LARGEST,
+            stop: || false,
         }
     }
 
-    /// Finds or downloads the files, and reads them.
+    /// Finds or downloads the files, and reads them. Small images are padded, as the published networks take them.
     pub fn load(&self) -> Result<Splits, DataError> {
-        let name = self.manifest.dataset;
-        if name == DatasetName::FashionMnistMini {
-            return mini::load();
+        let pad = self.manifest.dataset.set().pad;
+        Ok(self.read()?.padded(pad))
+    }
+
+    /// [`load`](Self::load) for a network whose input has `(height, width)` pixels: those of the files, or the padded ones.
+    pub fn load_at(&self, size: (usize, usize)) -> Result<Splits, DataError> {
+        let set = self.manifest.dataset.set();
+        let at = |side: usize| (side, side);
+        let padded = set.side + 2 * set.pad;
+        if size == at(padded) {
+            self.load()
+        } else if size == at(set.side) {
+            self.read()
+        } else {
+            let mut have = format!("{0} x {0}", set.side);
+            if set.pad > 0 {
+                have += &format!(" or, padded, {padded} x {padded}");
+            }
+            let want = format!("{} x {}", size.0, size.1);
+            let dataset = set.name;
+            Err(DataError::Size {
+                dataset,
+                have,
+                want,
+            })
+        }
+    }
+
+    /// The images as they are in the files.
+    fn read(&self) -> Result<Splits, DataError> {
+        let contents = self.manifest.dataset.contents();
+        if let Format::Embedded([images, labels, test_images, test_labels]) = self.format() {
+            return Ok(Splits {
+                train: idx::read_embedded(&contents, images, labels)?,
+                test: idx::read_embedded(&contents, test_images, test_labels)?,
+            });
         }
         for root in self.roots() {
-            let found = match cifar::layout(name) {
-                Some(layout) => self.find_cifar(root, layout)?,
-                None => self.find_fashion(root)?,
-            };
-            if let Some(splits) = found {
+            if let Some(splits) = self.find(root)? {
                 return Ok(splits);
             }
         }
         self.download()
+    }
+
+    fn format(&self) -> &'static Format {
+        &self.manifest.dataset.set().format
+    }
+
+    /// Reads the dataset if it is in `root`.
+    fn find(&self, root: &Path) -> Result<Option<Splits>, DataError> {
+        match self.format() {
+            Format::Embedded(_) => Ok(None),
+            Format::Idx { folders } => self.find_idx(root, folders),
+            Format::Cifar(layouts) => {
+                for layout in *layouts {
+                    if let Some(splits) = self.find_cifar(root, layout)? {
+                        return Ok(Some(splits));
+                    }
+                }
+                Ok(None)
+            }
+        }
     }
 
     fn roots(&self) -> impl Iterator<Item = &PathBuf> {
@@ -159,26 +174,29 @@ impl Plan {
     }
 
     fn find_cifar(&self, root: &Path, layout: &Layout) -> Result<Option<Splits>, DataError> {
-        if let Some(archive) = self.names().map(|n| root.join(n)).find(|p| p.is_file()) {
-            return layout.read_archive(&archive).map(Some);
+        let contents = self.manifest.dataset.contents();
+        let archive = root.join(layout.archive);
+        if archive.is_file() {
+            return layout.read_archive(&contents, &archive).map(Some);
         }
         let missing = |folder: &Path| layout.members().find(|m| !folder.join(m).is_file());
         let unpacked = root.join(layout.folder);
         if unpacked.is_dir() {
             return match missing(&unpacked) {
-                None => layout.read_folder(&unpacked).map(Some),
+                None => layout.read_folder(&contents, &unpacked).map(Some),
                 Some(missing) => Err(self.incomplete(&unpacked, missing)),
             };
         }
         match missing(root) {
-            None => layout.read_folder(root).map(Some),
+            None => layout.read_folder(&contents, root).map(Some),
             Some(_) => Ok(None),
         }
     }
 
-    fn find_fashion(&self, root: &Path) -> Result<Option<Splits>, DataError> {
-        for folder in FASHION_FOLDERS.map(|f| root.join(f)) {
-            let found: Vec<_> = self.names().map(|n| find_idx(&folder, n)).collect();
+    fn find_idx(&self, root: &Path, folders: &[&str]) -> Result<Option<Splits>, DataError> {
+        let contents = self.manifest.dataset.contents();
+        for folder in folders.iter().map(|f| root.join(f)) {
+            let found: Vec<_> = self.names().map(|n| idx_file(&folder, n)).collect();
             if let [
                 Some(images),
                 Some(labels),
@@ -187,8 +205,8 @@ impl Plan {
             ] = &found[..]
             {
                 return Ok(Some(Splits {
-                    train: idx::read_pair(self.manifest.dataset, images, labels)?,
-                    test: idx::read_pair(self.manifest.dataset, test_images, test_labels)?,
+                    train: idx::read_pair(&contents, images, labels)?,
+                    test: idx::read_pair(&contents, test_images, test_labels)?,
                 }));
             }
             self.check_part(&folder, &found)?;
@@ -214,7 +232,7 @@ impl Plan {
 
     fn incomplete(&self, folder: &Path, missing: &str) -> DataError {
         DataError::Incomplete {
-            dataset: self.manifest.dataset,
+            dataset: self.manifest.dataset.as_str(),
             folder: folder.to_owned(),
             missing: missing.to_owned(),
         }
@@ -222,14 +240,13 @@ impl Plan {
 
     /// Fetches what is missing in the folder for downloads, then reads it.
     fn download(&self) -> Result<Splits, DataError> {
-        let dataset = self.manifest.dataset;
+        let dataset = self.manifest.dataset.as_str();
         let Some(root) = self.data_dir.as_ref().or(self.cache.as_ref()) else {
             return Err(DataError::NoFolder { dataset });
         };
-        let layout = cifar::layout(dataset);
-        let folder = match layout {
-            Some(_) => root.clone(),
-            None => root.join(FASHION_FOLDERS[0]),
+        let folder = match self.format() {
+            Format::Idx { folders } => root.join(folders[0]),
+            Format::Cifar(_) | Format::Embedded(_) => root.clone(),
         };
         let missing: Vec<_> = self
             .manifest
@@ -248,13 +265,15 @@ impl Plan {
         let base = self.mirror.as_deref().unwrap_or(&self.manifest.base);
         for file in missing {
             let url = format!("{}/{}", base.trim_end_matches('/'), file.name);
-            fetch(&url, &file.md5, &folder.join(&file.name))?;
+            fetch(
+                &url,
+                &file.md5,
+                self.largest,
+                self.stop,
+                &folder.join(&file.name),
+            )?;
         }
-        let found = match layout {
-            Some(layout) => self.find_cifar(root, layout)?,
-            None => self.find_fashion(root)?,
-        };
-        found.ok_or(DataError::NotFound {
+        self.find(root)?.ok_or(DataError::NotFound {
             dataset,
             files: self.names().collect::<Vec<_>>().join(", "),
             folder,
@@ -263,7 +282,7 @@ impl Plan {
 }
 
 /// The idx file `name` in `folder`, compressed or not.
-fn find_idx(folder: &Path, name: &str) -> Option<PathBuf> {
+fn idx_file(folder: &Path, name: &str) -> Option<PathBuf> {
     [name, name.trim_end_matches(".gz")]
         .map(|n| folder.join(n))
         .into_iter()

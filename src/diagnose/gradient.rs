@@ -22,13 +22,14 @@
 //! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
 //! resolution. `tests/phase/true_gradient.rs` compares with finite differences of the cost.
 
+use crate::config::UsageError;
 use crate::cpu::{self, Precision};
 use crate::data::Batch;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{
-    Backend, CostFunction, Mode, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
+    Start, Variant,
 };
-use crate::run::UsageError;
 use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;
@@ -126,6 +127,7 @@ pub fn true_gradient(
         beta: INFINITESIMAL,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     let mut backend = cpu::backend(network, Precision::Fp64);
     backend.set_parameters(parameters)?;
@@ -208,6 +210,7 @@ pub fn compare_gradients(
                     beta,
                     variant,
                     form,
+                    output: OutputCondition::Nudged,
                 };
                 backend.nudged_phases(&nudging, study.cost, &nudged)?;
                 backend.estimate_gradient()?;

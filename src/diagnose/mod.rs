@@ -11,5 +11,5 @@ pub use gradient::{
     Agreement, Estimate, GradientStudy, Iterations, True, agreement, compare_gradients,
     true_gradient,
 };
-pub use relaxation::{RelaxationStudy, TOLERANCES, first_below, study_relaxation};
+pub use relaxation::{LONGER, RelaxationStudy, TOLERANCES, first_below, study_relaxation};
 pub use table::{cells, estimates_csv, tensor_table};

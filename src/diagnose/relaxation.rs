@@ -14,9 +14,16 @@ pub struct RelaxationStudy {
     pub free: PhaseTrace,
     /// from the last state of the free phase
     pub nudged: NudgedTrace,
+    /// energies of the layers, as in [`Snapshot::energies`](crate::cpu::Snapshot), where the free and both nudged phases end
+    /// when they go on for [`LONGER`] times as many iterations
+    pub limits: [Vec<f64>; 3],
     /// iterations that the run gives the free and the nudged phases
     pub used: (usize, usize),
 }
+
+/// How much longer than shown a phase is followed for its limit: measured from the last value shown, every curve would
+/// bend down at its end, converged or not.
+pub const LONGER: usize = 3;
 
 /// Relaxes a batch from zero and then both nudged phases; all iterations of `free` and `nudged` are run, whatever their
 /// tolerance.
@@ -29,22 +36,48 @@ pub fn study_relaxation(
     (nudging, cost): (&Nudging, CostFunction),
     used: (usize, usize),
 ) -> Result<RelaxationStudy> {
-    let whole = |relaxation: &Relaxation| Relaxation {
+    let followed = |relaxation: &Relaxation| Relaxation {
+        iterations: LONGER * relaxation.iterations,
         tolerance: None,
         ..*relaxation
     };
     let mut backend = tracing_backend(network, precision);
     backend.set_parameters(parameters)?;
     backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    let longer = backend.trace_free_phase(&followed(free));
+    // The nudged phases go on from what is shown.
+    backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    backend.free_phase(&Relaxation {
+        tolerance: None,
+        ..*free
+    })?;
+    let nudged_longer = backend.trace_nudged_phases(nudging, cost, &followed(nudged))?;
     let layers = network
         .free_layers()
         .map(|l| network.layers()[l].name.clone());
+    let (free, free_limit) = shown(longer, free.iterations);
+    let (first, first_limit) = shown(nudged_longer.first, nudged.iterations);
+    let (second, second_limit) = shown(nudged_longer.second, nudged.iterations);
+    let mut difference = nudged_longer.difference;
+    difference.truncate(nudged.iterations);
     Ok(RelaxationStudy {
         layers: layers.collect(),
-        free: backend.trace_free_phase(&whole(free)),
-        nudged: backend.trace_nudged_phases(nudging, cost, &whole(nudged))?,
+        free,
+        nudged: NudgedTrace {
+            first,
+            second,
+            difference,
+        },
+        limits: [free_limit, first_limit, second_limit],
         used,
     })
+}
+
+/// The first `iterations` of a phase, and the layers' energies at its end.
+fn shown(mut phase: PhaseTrace, iterations: usize) -> (PhaseTrace, Vec<f64>) {
+    let limit = phase.snapshots.last().map(|s| s.energies.clone());
+    phase.snapshots.truncate(iterations);
+    (phase, limit.unwrap_or_default())
 }
 
 /// The tolerances of the table.

@@ -1,8 +1,8 @@
 //! The interface between training by backpropagation and the machine that computes.
 
-use crate::network::{Learned, ParameterSet};
+use crate::network::{ModelState, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, GradientReport};
+use crate::phase::BatchOutcome;
 use anyhow::Result;
 use ndarray::{Array2, Array4};
 
@@ -16,16 +16,16 @@ pub enum Mode {
 }
 
 /// A machine that computes a feed-forward network. Calls come in this order for a training batch:
-/// [`forward`](Self::forward), [`backward`](Self::backward), [`step`](Self::step). Tensors cross this interface in f64.
+/// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step). Tensors cross this interface in f64.
 pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
     fn describe(&self) -> String;
 
     /// Parameters and running statistics, in the order of the names of [`FeedForward`](super::FeedForward).
-    fn state(&self) -> Result<Learned>;
-    fn set_state(&mut self, state: &Learned) -> Result<()>;
+    fn state(&self) -> Result<ModelState>;
+    fn set_state(&mut self, state: &ModelState) -> Result<()>;
 
-    /// Prepares the optimizer with a fresh state. The gradient is not clipped.
+    /// Prepares the optimizer with a fresh state.
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;
     fn optimizer_state(&self) -> Result<OptimizerState>;
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
@@ -43,10 +43,13 @@ pub trait Backend {
     fn logits(&self) -> Result<Array2<f64>>;
 
     /// The gradient of the batch's mean loss, after a forward pass in [`Mode::Train`].
-    fn backward(&mut self) -> Result<GradientReport>;
+    fn backward(&mut self) -> Result<()>;
+
+    /// The global L2 norm of that gradient over all tensors.
+    fn gradient_norm(&mut self) -> Result<f64>;
 
     fn gradient(&self) -> Result<ParameterSet<f64>>;
 
-    /// Applies the optimizer with one learning rate per parameter tensor.
+    /// Applies the optimizer with one learning rate per parameter tensor. The gradient is not clipped.
     fn step(&mut self, learning_rates: &[f64]) -> Result<()>;
 }

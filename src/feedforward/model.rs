@@ -2,7 +2,7 @@
 
 use crate::network::presets::{self, PresetOptions};
 use crate::network::{
-    ActivationKind, Learned, LinearMap, Network, NetworkError, ParameterSet, Pooling,
+    ActivationKind, LinearMap, ModelState, Network, NetworkError, ParameterSet, Pooling,
 };
 use ndarray::{ArrayD, IxDyn};
 use rand::{Rng, RngExt, SeedableRng};
@@ -204,8 +204,8 @@ impl FeedForward {
     }
 
     /// Everything zero.
-    pub fn zeros(&self) -> Learned {
-        Learned {
+    pub fn zeros(&self) -> ModelState {
+        ModelState {
             parameters: ParameterSet::new(Vec::new(), zeros(&self.shapes)),
             statistics: zeros(&self.statistic_shapes),
         }
@@ -213,7 +213,7 @@ impl FeedForward {
 
     /// A fresh network. `resnet13` has PyTorch's initial values, uniform in `+-1/sqrt(fan_in)`; the convolutions of `vgg5`
     /// are normal with variance `2 / (C_post k^2)`.
-    pub fn initialise(&self, seed: u64) -> Learned {
+    pub fn initialise(&self, seed: u64) -> ModelState {
         let mut learned = self.zeros();
         let tensors = learned.parameters.tensors_mut();
         for (e, part) in self.parts.iter().enumerate() {
@@ -255,7 +255,7 @@ impl FeedForward {
         &self,
         parameters: Vec<ArrayD<f64>>,
         statistics: Vec<ArrayD<f64>>,
-    ) -> Result<Learned, NetworkError> {
+    ) -> Result<ModelState, NetworkError> {
         let check = |names: &[String], shapes: &[Vec<usize>], tensors: &[ArrayD<f64>]| {
             if tensors.len() != names.len() {
                 return Err(NetworkError(format!(
@@ -278,7 +278,7 @@ impl FeedForward {
         };
         check(&self.names, &self.shapes, &parameters)?;
         check(&self.statistic_names, &self.statistic_shapes, &statistics)?;
-        Ok(Learned {
+        Ok(ModelState {
             parameters: ParameterSet::new(Vec::new(), parameters),
             statistics,
         })

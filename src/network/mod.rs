@@ -29,4 +29,4 @@ pub use error::NetworkError;
 pub use graph::Network;
 pub use layer::{Layer, Shape};
 pub use order::Mode;
-pub use parameters::{Learned, ParameterSet};
+pub use parameters::{ModelState, ParameterSet};

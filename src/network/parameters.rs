@@ -17,7 +17,7 @@ pub struct ParameterSet<T> {
 
 /// What a network has learnt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Learned {
+pub struct ModelState {
     /// of a feed-forward network in the order of its names, all of them weights of the set
     pub parameters: ParameterSet<f64>,
     /// running statistics of batch normalisation; none in a Hopfield network

@@ -1,6 +1,5 @@
 //! SGD with Nesterov momentum, Adam and AdamW, as PyTorch defines them, with one learning rate per tensor.
 
-use super::clip_scale;
 use crate::network::ParameterSet;
 use ndarray::{ArrayD, Zip};
 use num_traits::Float;
@@ -47,27 +46,17 @@ pub struct OptimizerState {
 /// Applies an [`OptimizerConfig`] to parameters of type `T`.
 pub struct Optimizer<T> {
     config: OptimizerConfig,
-    clips: bool,
     steps: u64,
     moments: Vec<ParameterSet<T>>,
 }
 
 impl<T: Float + Send + Sync> Optimizer<T> {
-    /// Clips the global norm of each gradient to 1, as equilibrium propagation is trained.
+    /// With no memory of earlier steps.
     pub fn new(config: OptimizerConfig) -> Self {
         Self {
             config,
-            clips: true,
             steps: 0,
             moments: Vec::new(),
-        }
-    }
-
-    /// Takes gradients as they are, as backpropagation is trained.
-    pub fn unclipped(config: OptimizerConfig) -> Self {
-        Self {
-            clips: false,
-            ..Self::new(config)
         }
     }
 
@@ -89,20 +78,17 @@ impl<T: Float + Send + Sync> Optimizer<T> {
         self.moments = state.moments.iter().map(import).collect();
     }
 
-    /// One update: clips the gradient's global norm to 1 (see [`Self::unclipped`]), then moves every tensor by its own learning rate. `updated` is
-    /// called after each tensor with its index, while it is still in the cache.
+    /// One update: moves every tensor by its own learning rate along the gradient times `scale`, the factor of
+    /// [`clip_scale`](super::clip_scale) or 1. `updated` is called after each tensor with its index, while it is still in the cache.
     pub fn step(
         &mut self,
         parameters: &mut ParameterSet<T>,
         gradient: &ParameterSet<T>,
+        scale: f64,
         learning_rates: &[f64],
         mut updated: impl FnMut(&ParameterSet<T>, usize),
     ) {
         assert_eq!(parameters.tensors().len(), learning_rates.len());
-        let scale = match self.clips {
-            true => clip_scale(gradient.norm()),
-            false => 1.0,
-        };
         let buffers = self.config.moments();
         if self.moments.len() != buffers {
             self.moments = vec![gradient.zeros_like(); buffers];

@@ -6,7 +6,7 @@ use super::report::{Report, Row, global};
 use super::tolerance::{FeedForwardTolerances, Scale};
 use crate::device::{Device, Precision};
 use crate::feedforward::{Backend, FeedForward, Mode};
-use crate::network::{Learned, NetworkError};
+use crate::network::{ModelState, NetworkError};
 use crate::optim::OptimizerConfig;
 use anyhow::Result;
 use ndarray::ArrayD;
@@ -76,7 +76,7 @@ fn optimizer(golden: &Golden) -> Result<OptimizerConfig, GoldenError> {
 }
 
 /// `init.*`. Shapes are checked before anything of the network's size is allocated.
-fn state(golden: &Golden, model: &FeedForward) -> Result<Learned, GoldenError> {
+fn state(golden: &Golden, model: &FeedForward) -> Result<ModelState, GoldenError> {
     let read = |names: &[String], shapes: &[Vec<usize>]| {
         let tensor = |(name, expected): (&String, &Vec<usize>)| {
             let name = format!("init.{name}");

@@ -25,7 +25,7 @@ pub struct ParityArgs {
 /// Prints a report per file and a summary to stdout. `false` when anything failed; a file that cannot be replayed
 /// counts as a failure and does not stop the others.
 pub fn run(args: &ParityArgs) -> Result<bool> {
-    run_to(args, &mut std::io::stdout().lock())
+    run_to(args, &mut crate::output::Stdout)
 }
 
 /// [`run`] with a choice of where to print.

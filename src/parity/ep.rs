@@ -12,8 +12,10 @@ use super::report::{Report, Row, SMALL_TENSOR, global};
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
 use crate::network::{Mode, ParameterSet};
-use crate::optim::clip_scale;
-use crate::phase::{Backend, NudgedPhase, Nudging, Relaxation, Start, Variant, Which};
+use crate::optim::{MAX_NORM, clip_scale};
+use crate::phase::{
+    Backend, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start, Variant,
+};
 use anyhow::Result;
 use clap::ValueEnum;
 use ndarray::ArrayD;
@@ -89,7 +91,7 @@ impl Replay<'_> {
         for &k in states.union(&energies) {
             self.relax_freely(self.setup.mode, k)?;
             if states.contains(&k) {
-                self.compare_states(&format!("free.k{k}"), Which::Free)?;
+                self.compare_states(&format!("free.k{k}"), PhaseState::Free)?;
             }
             if energies.contains(&k) {
                 let outcome = self.backend.outcome(self.setup.cost)?;
@@ -125,7 +127,7 @@ impl Replay<'_> {
             };
             for k in self.numbers(&format!("mode.{word}.k")) {
                 self.relax_freely(mode, k)?;
-                self.compare_states(&format!("mode.{word}.k{k}"), Which::Free)?;
+                self.compare_states(&format!("mode.{word}.k{k}"), PhaseState::Free)?;
             }
         }
         Ok(())
@@ -136,7 +138,7 @@ impl Replay<'_> {
         let variant = self.setup.variant;
         let forms = self.tolerances.forms;
         let (gradient, norm) = self.estimate(variant, forms[0])?;
-        for (name, which) in [("first", Which::First), ("second", Which::Second)] {
+        for (name, which) in [("first", PhaseState::First), ("second", PhaseState::Second)] {
             if self.any(&format!("{name}.layer.")) {
                 self.compare_states(name, which)?;
             }
@@ -149,7 +151,7 @@ impl Replay<'_> {
             self.compare_scalar("grad.norm", "grad.norm", norm, tolerance)?;
         }
         if self.any("grad.clipped.") {
-            let clipped = scaled(&gradient, clip_scale(norm));
+            let clipped = scaled(&gradient, clip_scale(norm, MAX_NORM));
             let parts = self.differences("grad.clipped", &clipped)?;
             let (scale, tolerance) = (self.tolerances.gradient_scale, self.tolerances.gradient);
             self.report
@@ -167,9 +169,6 @@ impl Replay<'_> {
     /// `variant.V.grad.raw.P`: another estimate from the same free state
     fn variants(&mut self) -> Result<()> {
         let words = self.words("variant.");
-        if self.setup.promises_variants && words.is_empty() {
-            (self.report).problem("the metadata promises variants, but the file holds none");
-        }
         for word in words {
             let Ok(variant) = Variant::from_str(&word, false) else {
                 continue; // reported as unknown tensors
@@ -196,14 +195,16 @@ impl Replay<'_> {
             beta: self.setup.beta,
             variant,
             form,
+            output: OutputCondition::Nudged,
         };
         let relaxation = plain(self.setup.mode, self.setup.nudged_iterations);
         (self.backend).nudged_phases(&nudging, self.setup.cost, &relaxation)?;
-        let report = self.backend.estimate_gradient()?;
-        Ok((self.backend.gradient()?, report.norm))
+        self.backend.estimate_gradient()?;
+        let norm = self.backend.gradient_norm()?;
+        Ok((self.backend.gradient()?, norm))
     }
 
-    fn compare_states(&mut self, prefix: &str, which: Which) -> Result<()> {
+    fn compare_states(&mut self, prefix: &str, which: PhaseState) -> Result<()> {
         let states = self.backend.states(which)?;
         let mut parts = Vec::new();
         for (l, state) in (1..).zip(&states) {
@@ -261,7 +262,7 @@ impl Replay<'_> {
         let angle = match form {
             NudgedPhase::Direct => t.angle,
             NudgedPhase::SumDifference if self.setup.is_precision => t.angle_trained,
-            NudgedPhase::SumDifference => t.angle_sum_difference,
+            NudgedPhase::SumDifference | NudgedPhase::Linear => t.angle_sum_difference,
         };
         self.report
             .tensors(&label, &parts, t.gradient_scale, tolerance);
@@ -316,6 +317,7 @@ fn labelled(name: &str, form: NudgedPhase) -> String {
     match form {
         NudgedPhase::Direct => name.to_string(),
         NudgedPhase::SumDifference => format!("{name}, sum-difference"),
+        NudgedPhase::Linear => format!("{name}, linear response"),
     }
 }
 

@@ -4,12 +4,13 @@
 //! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `backprop.rs`, `schedule.rs` and
 //! `augment.rs` recompute one kind each, `compare.rs` measures the differences, `tolerance.rs` says which are small enough and
 //! why, and `report.rs` prints the verdict. Nothing is passed over: whatever a file holds beyond what was
-//! recomputed is reported and counts as a failure.
+//! recomputed, or should hold and does not (`complete.rs`), is reported and counts as a failure.
 
 mod augment;
 mod backprop;
 mod command;
 mod compare;
+mod complete;
 mod ep;
 mod golden;
 mod report;
@@ -47,6 +48,9 @@ pub fn replay(
             ));
             return Ok(report);
         }
+    }
+    for name in complete::missing(golden, &kind)? {
+        report.problem(&format!("tensor {name:?} is missing: it was not checked"));
     }
     for name in golden.unused_tensors() {
         report.problem(&format!("unknown tensor {name:?}: not checked"));

@@ -18,7 +18,7 @@ pub enum Start {
 
 /// One of the three states that a training batch passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum PhaseState {
     Free,
     /// the end of the first nudged phase (-beta when centred)
     First,
@@ -49,19 +49,13 @@ pub struct BatchOutcome {
     pub in_top5: Vec<bool>,
 }
 
-/// How a gradient estimate went.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct GradientReport {
-    /// global L2 norm over all tensors, before clipping
-    pub norm: f64,
-}
-
 /// A machine that relaxes phases, estimates gradients and updates parameters.
 ///
 /// The unit of work is a phase, not a tensor operation, so that each backend may fuse as it likes. Calls come
 /// in this order for a training batch: [`load_batch`](Self::load_batch), [`free_phase`](Self::free_phase),
 /// [`outcome`](Self::outcome), [`nudged_phases`](Self::nudged_phases),
-/// [`estimate_gradient`](Self::estimate_gradient), [`step`](Self::step); evaluation stops after `outcome`.
+/// [`estimate_gradient`](Self::estimate_gradient), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step);
+/// evaluation stops after `outcome`.
 /// Tensors cross this interface in f64, which holds every precision that a backend may use.
 pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
@@ -96,17 +90,22 @@ pub trait Backend {
         relaxation: &Relaxation,
     ) -> Result<PhaseReport>;
 
-    /// Estimates the gradient from the states of the nudged phases, averaged over the batch.
-    fn estimate_gradient(&mut self) -> Result<GradientReport>;
+    /// Estimates the gradient from the states of the nudged phases, averaged over the batch. Between this and
+    /// [`gradient_norm`](Self::gradient_norm) lies the place where several machines would add up their estimates.
+    fn estimate_gradient(&mut self) -> Result<()>;
+
+    /// The global L2 norm of the last gradient estimate over all tensors, before clipping.
+    fn gradient_norm(&mut self) -> Result<f64>;
 
     /// The last gradient estimate, before clipping.
     fn gradient(&self) -> Result<ParameterSet<f64>>;
 
-    /// Clips the gradient's global norm and applies the optimizer with one learning rate per tensor.
-    fn step(&mut self, learning_rates: &[f64]) -> Result<()>;
+    /// Applies the optimizer with one learning rate per tensor, to the gradient scaled down to the global norm `max_norm`
+    /// where it is longer.
+    fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()>;
 
     /// A state of the present batch, one tensor per layer `1..=L`: `(N, C, H, W)`, the output `(N, classes)`.
-    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>>;
+    fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>>;
 
     /// The state that the next training batch would start from, as [`states`](Self::states) gives it; `None`
     /// when it would start from zero.
@@ -139,6 +138,11 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
 /// A layer's state as it comes through [`Backend::set_kept_state`], checked, in the shape `(N, C, H, W)`.
 pub fn as_images(l: usize, shape: Shape, state: &ArrayD<f64>) -> Result<CowArray<'_, f64, Ix4>> {
     let images = state.shape().first().copied().unwrap_or(0);
+    ensure!(
+        images > 0,
+        "the state of layer {l} is empty (shape {:?}); expected {shape} units of at least one example",
+        state.shape()
+    );
     ensure!(
         state.len() == images * shape.units(),
         "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",

@@ -16,9 +16,7 @@ mod backend;
 mod cost;
 mod statistics;
 
-pub use backend::{
-    Backend, BatchOutcome, GradientReport, PhaseReport, Start, Which, as_images, check_batch,
-};
+pub use backend::{Backend, BatchOutcome, PhaseReport, PhaseState, Start, as_images, check_batch};
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
 
@@ -45,6 +43,37 @@ pub enum NudgedPhase {
     Direct,
     /// their mean (from the free state) and half their difference, which loses nothing to cancellation
     SumDifference,
+    /// no pair, but the one linear response of the free state to an infinitesimal nudging: `d <- mask (sum Op(d) - dC/ds_L)`,
+    /// where the mask keeps the units strictly inside their bounds
+    #[value(skip)]
+    Linear,
+}
+
+/// What the cost does to the output while a phase relaxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputCondition {
+    /// it is free, and its pre-activation loses `beta dC/ds_L`
+    Nudged,
+    /// it is held at `s_L - beta dC/ds_L` of the free state
+    Clamped,
+}
+
+/// Why a backend does not relax what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PhaseError {
+    /// the pair would be one state twice
+    #[error("beta is 0: the two nudged phases would be the same")]
+    NoNudging,
+    /// a kind of phase that the backend has no sweeps for
+    #[error(
+        "the backend {backend} does not relax {what}; it relaxes nudged pairs, direct or sum-difference"
+    )]
+    Unsupported {
+        /// what a log calls the backend
+        backend: String,
+        /// the kind of phase
+        what: &'static str,
+    },
 }
 
 /// How long and in which order a phase relaxes.
@@ -65,9 +94,32 @@ pub struct Nudging {
     pub beta: f64,
     pub variant: Variant,
     pub form: NudgedPhase,
+    pub output: OutputCondition,
 }
 
 impl Nudging {
+    /// [`Self::strengths`] for a backend that relaxes nudged pairs and nothing else.
+    ///
+    /// # Errors
+    /// When the phases are of another kind, or when both would be nudged alike.
+    pub fn of_pair(&self, backend: &str) -> Result<(f64, f64), PhaseError> {
+        let unsupported = |what| PhaseError::Unsupported {
+            backend: backend.to_string(),
+            what,
+        };
+        if self.output == OutputCondition::Clamped {
+            return Err(unsupported("phases with a clamped output"));
+        }
+        if self.form == NudgedPhase::Linear {
+            return Err(unsupported("a linear response"));
+        }
+        let (first, second) = self.strengths();
+        if first == second {
+            return Err(PhaseError::NoNudging);
+        }
+        Ok((first, second))
+    }
+
     /// Nudging of the first and of the second phase.
     pub fn strengths(&self) -> (f64, f64) {
         match self.variant {

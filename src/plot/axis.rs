@@ -24,10 +24,20 @@ pub struct Axis {
     minor: Vec<f64>,
     /// of a linear axis' labels
     decimals: usize,
+    /// A linear axis' labels are in units of this power of ten, which its name says.
+    exponent: i32,
+    /// label of the lowest end, where everything lies that a logarithm has no place for
+    bottom: Option<String>,
+    /// Labels are this number less the value: an accuracy beside an error.
+    complement: Option<f64>,
 }
 
 /// Labelled ticks that an axis has at most.
 const MOST_TICKS: f64 = 6.0;
+/// A linear axis' numbers from here to its inverse are written out.
+const LEAST_STEP: f64 = 1e-4;
+/// Up to so many decades have labels between the powers of ten too.
+const FEW_DECADES: f64 = 2.0;
 
 impl Axis {
     /// From 0 upwards, to a round number.
@@ -61,37 +71,118 @@ impl Axis {
         let slack = 1e-9 * step;
         let first = ((range.start - slack) / step).ceil() as i64;
         let last = ((range.end + slack) / step).floor() as i64;
+        let written_out = (LEAST_STEP..1.0 / LEAST_STEP).contains(&(step * (1.0 + 1e-9)));
+        let exponent = match written_out {
+            true => 0,
+            false => range.start.abs().max(range.end.abs()).log10().floor() as i32,
+        };
+        let shown = step / 10f64.powi(exponent);
         Self {
-            name: name.to_string(),
+            name: match exponent {
+                0 => name.to_string(),
+                _ => format!("{name} ({})", power_of_ten(exponent)),
+            },
             scale: Scale::Linear,
             ticks: (first..=last).map(|k| k as f64 * step).collect(),
             minor: Vec::new(),
-            decimals: (-step.log10() - 1e-9).ceil().max(0.0) as usize,
+            decimals: (-shown.log10() - 1e-9).ceil().max(0.0) as usize,
+            exponent,
+            bottom: None,
+            complement: None,
             range,
         }
     }
 
-    /// Logarithmic, over whole decades that hold all positive values; from `floor` if there are smaller ones.
+    /// Logarithmic, from the smallest to the largest positive value. Values below `floor`, and zeros, lie at the lowest
+    /// end, which then says so.
     pub fn log(name: &str, values: impl Iterator<Item = f64>, floor: f64) -> Self {
         let (mut low, mut high) = (f64::INFINITY, floor);
-        for value in finite(values).filter(|&v| v > 0.0) {
-            low = low.min(value);
+        let (mut zeros, mut small) = (false, false);
+        for value in finite(values).filter(|&v| v >= 0.0) {
+            match value {
+                0.0 => zeros = true,
+                v if v < floor => small = true,
+                v => low = low.min(v),
+            }
             high = high.max(value);
         }
-        // A value on a decade's border needs no further decade, however its logarithm is rounded.
-        let first = (low.min(high).max(floor).log10() + 1e-9).floor() as i32;
-        let last = ((high.log10() - 1e-9).ceil() as i32).max(first + 1);
-        let every = (f64::from(last - first) / MOST_TICKS).ceil() as i32;
-        let decades = (first..=last).map(|k| (k, 10f64.powi(k)));
-        let (labelled, plain): (Vec<_>, Vec<_>) = decades.partition(|(k, _)| k % every == 0);
+        let low = if low.is_finite() { low } else { high };
+        let (mut start, mut end) = (round_below(low), round_above(high));
+        if start >= end {
+            (start, end) = (round_below(start * 0.999), round_above(end * 1.001));
+        }
+        let bottom = match (small, zeros) {
+            (true, _) => Some(format!("<{}", power_of_ten(decade(floor)))),
+            (false, true) => Some("0".to_string()),
+            (false, false) => None,
+        };
+        if bottom.is_some() {
+            // A decade of its own, away from the smallest value that has a place.
+            start = 10f64.powi(decade(start) - 1);
+        }
+        let (first, last) = (decade(start), decade(end));
+        let decades = (end / start).log10();
+        let every = (decades / MOST_TICKS).ceil().max(1.0) as i32;
+        let factors: &[f64] = match decades <= FEW_DECADES {
+            true => &[1.0, 2.0, 5.0],
+            false => &[1.0],
+        };
+        let places =
+            (first..=last).flat_map(|k| factors.iter().map(move |f| (k, f * 10f64.powi(k))));
+        let inside = start * (1.0 - 1e-9)..=end * (1.0 + 1e-9);
+        let places = places.filter(|(_, v)| inside.contains(v));
+        let (mut ticks, mut minor) = (Vec::new(), Vec::new());
+        for (k, value) in places {
+            match k % every == 0 {
+                true => ticks.push(value),
+                false => minor.push(value),
+            }
+        }
+        if bottom.is_some() && ticks.first() != Some(&start) {
+            minor.retain(|&v| v != start);
+            ticks.insert(0, start);
+        }
         Self {
             name: name.to_string(),
             scale: Scale::Log,
-            range: 10f64.powi(first)..10f64.powi(last),
-            ticks: labelled.into_iter().map(|(_, v)| v).collect(),
-            minor: plain.into_iter().map(|(_, v)| v).collect(),
+            range: start..end,
+            ticks,
+            minor,
             decimals: 0,
+            exponent: 0,
+            bottom,
+            complement: None,
         }
+    }
+
+    /// The same axis with `whole` less the value as its labels, under another name.
+    pub fn complement(&self, name: &str, whole: f64) -> Self {
+        Self {
+            name: name.to_string(),
+            complement: Some(whole),
+            ..self.clone()
+        }
+    }
+
+    /// With at most so many labels.
+    pub fn with_labels(&self, most: usize) -> Self {
+        let every = self.ticks.len().div_ceil(most.max(1));
+        // Counted from zero, where there is one.
+        let zero = self.ticks.iter().position(|&v| v == 0.0).unwrap_or(0);
+        let mut axis = self.clone();
+        axis.ticks = Vec::new();
+        for (i, &tick) in self.ticks.iter().enumerate() {
+            match i.abs_diff(zero) % every.max(1) {
+                0 => axis.ticks.push(tick),
+                _ => axis.minor.push(tick),
+            }
+        }
+        axis
+    }
+
+    /// How its ticks are labelled.
+    pub fn labels(&self) -> Vec<String> {
+        self.ticks.iter().map(|v| self.format_ext(v)).collect()
     }
 
     pub fn range(&self) -> &Range<f64> {
@@ -100,7 +191,12 @@ impl Axis {
 
     /// Whether `value` has a place on the axis, perhaps at its border.
     pub fn shows(&self, value: f64) -> bool {
-        value.is_finite() && (self.scale == Scale::Linear || value > 0.0)
+        let least_of_log = if self.bottom.is_some() {
+            0.0
+        } else {
+            f64::MIN_POSITIVE
+        };
+        value.is_finite() && (self.scale == Scale::Linear || value >= least_of_log)
     }
 
     /// Without name and labels, for panels whose neighbour on the left has the same axis.
@@ -145,19 +241,68 @@ impl Ranged for Axis {
 
 impl ValueFormatter<f64> for Axis {
     fn format_ext(&self, value: &f64) -> String {
+        if let Some(bottom) = self.bottom.as_ref().filter(|_| *value <= self.range.start) {
+            return bottom.clone();
+        }
+        if let Some(whole) = self.complement {
+            let decimals = match self.scale {
+                Scale::Linear => self.decimals,
+                Scale::Log => (-value.log10() - 1e-9).ceil().max(0.0) as usize,
+            };
+            return fixed(whole - value, decimals);
+        }
         match self.scale {
-            Scale::Linear => {
-                let text = format!("{:.*}", self.decimals, value);
-                // A typographic minus is as wide as the digits; and zero has no sign.
-                if text.trim_start_matches(['-', '0', '.']).is_empty() {
-                    text.trim_start_matches('-').to_string()
-                } else {
-                    text.replace('-', "−")
-                }
-            }
-            Scale::Log => power_of_ten(value.log10().round() as i32),
+            Scale::Linear => fixed(value / 10f64.powi(self.exponent), self.decimals),
+            Scale::Log if self.range.end / self.range.start <= 100.0 => short(*value),
+            Scale::Log => power_of_ten(decade(*value)),
         }
     }
+}
+
+/// A typographic minus is as wide as the digits; and zero has no sign.
+fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    if text.trim_start_matches(['-', '0', '.']).is_empty() {
+        text.trim_start_matches('-').to_string()
+    } else {
+        text.replace('-', "−")
+    }
+}
+
+/// A power of ten, or 2 or 5 times one, written out where that is short.
+fn short(value: f64) -> String {
+    let exponent = decade(value);
+    let factor = (value / 10f64.powi(exponent)).round();
+    match (factor as i32, exponent) {
+        (_, -3..=3) => fixed(value, (-exponent).max(0) as usize),
+        (1, _) => power_of_ten(exponent),
+        (factor, _) => format!("{factor}·{}", power_of_ten(exponent)),
+    }
+}
+
+/// Exponent of the power of ten at or below a value, however its logarithm is rounded.
+fn decade(value: f64) -> i32 {
+    (value.log10() + 1e-9).floor() as i32
+}
+
+/// The largest of 1, 2, 5, 10, .. (and 0.5, 0.2, ..) that is not above `value`.
+fn round_below(value: f64) -> f64 {
+    let power = 10f64.powi(decade(value));
+    let factors = [5.0, 2.0, 1.0];
+    let factor = factors
+        .into_iter()
+        .find(|f| f * power <= value * (1.0 + 1e-9));
+    factor.unwrap_or(1.0) * power
+}
+
+/// The smallest of them that is not below it.
+fn round_above(value: f64) -> f64 {
+    let power = 10f64.powi(decade(value));
+    let factors = [1.0, 2.0, 5.0, 10.0];
+    let factor = factors
+        .into_iter()
+        .find(|f| f * power >= value * (1.0 - 1e-9));
+    factor.unwrap_or(10.0) * power
 }
 
 /// `10⁻³`
@@ -197,39 +342,79 @@ fn round_step(step: f64, least: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn labels(axis: &Axis) -> Vec<String> {
-        axis.ticks.iter().map(|v| axis.format_ext(v)).collect()
-    }
-
     #[test]
     fn ticks_are_round_and_few() {
         let errors = Axis::from_zero("", [3.1, 52.6].into_iter());
-        assert_eq!(labels(&errors), ["0", "10", "20", "30", "40", "50", "60"]);
+        assert_eq!(errors.labels(), ["0", "10", "20", "30", "40", "50", "60"]);
         let costs = Axis::from_zero("", [0.34].into_iter());
-        assert_eq!(labels(&costs), ["0.0", "0.1", "0.2", "0.3", "0.4"]);
-        assert_eq!(labels(&Axis::counts("", 8)), ["2", "4", "6", "8"]);
+        assert_eq!(costs.labels(), ["0.0", "0.1", "0.2", "0.3", "0.4"]);
+        assert_eq!(Axis::counts("", 8).labels(), ["2", "4", "6", "8"]);
         let weights = Axis::over("", -0.25..0.31);
         assert_eq!(
-            labels(&weights),
+            weights.labels(),
             ["−0.2", "−0.1", "0.0", "0.1", "0.2", "0.3"]
         );
     }
 
     #[test]
-    fn logarithmic_axes_hold_their_values_in_whole_decades() {
-        let axis = Axis::log("", [3e-7, 0.0, 0.02, f64::NAN].into_iter(), 1e-12);
-        assert_eq!(axis.range, 1e-7..0.1);
+    fn logarithmic_axes_hold_their_values_and_no_more() {
+        let axis = Axis::log("", [3e-7, 0.02, f64::NAN].into_iter(), 1e-12);
+        assert_eq!(axis.labels(), ["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²"]);
+        assert!((axis.range.start / 2e-7 - 1.0).abs() < 1e-9 && axis.range.end == 0.02);
+        assert!(!axis.shows(0.0) && !axis.shows(-1.0));
+        // A span of many decades has fewer labels.
+        let long = Axis::log("", [1e-14, 1.0].into_iter(), 1e-14);
+        assert_eq!(long.labels(), ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "1"]);
+        // Few decades have more.
+        let short = Axis::log("", [0.012, 0.4].into_iter(), 1e-9);
         assert_eq!(
-            labels(&axis),
-            ["10⁻⁷", "10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹"]
+            short.labels(),
+            ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
         );
-        assert_eq!(axis.place(1e-4), 0.5);
-        // A span of many decades has fewer labels; a value below the floor does not stretch it.
-        let long = Axis::log("", [1e-40, 1.0].into_iter(), 1e-14);
-        assert_eq!(labels(&long), ["10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "1"]);
+        // Equal values still have an axis.
+        let equal = Axis::log("", [0.1].into_iter(), 1e-9);
+        assert!(equal.range.start < 0.1 && equal.range.end > 0.1);
+    }
+
+    #[test]
+    fn zeros_have_a_place_of_their_own_on_a_logarithmic_axis() {
+        let zeros = Axis::log("", [0.0, 3e-3, 1.0].into_iter(), 1e-14);
+        assert!(zeros.shows(0.0));
+        assert_eq!(zeros.place(0.0), 0.0);
+        assert!(
+            zeros.place(3e-3) > 0.2,
+            "the smallest value is away from zero"
+        );
+        assert_eq!(zeros.labels()[0], "0");
+        let small = Axis::log("", [0.0, 1e-20, 1e-3, 1.0].into_iter(), 1e-14);
+        assert_eq!(small.labels()[0], "<10⁻¹⁴");
+        assert_eq!(small.place(1e-20), 0.0);
+    }
+
+    #[test]
+    fn tiny_and_huge_numbers_are_in_units_of_a_power_of_ten() {
+        let tiny = Axis::over("value", -3.2e-38..4.1e-38);
+        assert_eq!(tiny.name, "value (10⁻³⁸)");
+        assert_eq!(tiny.labels(), ["−2", "0", "2", "4"]);
+        let huge = Axis::over("value", 0.0..3e7);
         assert_eq!(
-            Axis::log("", [0.01, 0.1].into_iter(), 1e-9).range,
-            0.01..0.1
+            (huge.name.as_str(), huge.labels()[1].as_str()),
+            ("value (10⁷)", "0.5")
         );
+        assert_eq!(Axis::over("value", -0.001..0.001).name, "value");
+    }
+
+    #[test]
+    fn an_accuracy_is_what_an_error_leaves() {
+        let error = Axis::from_zero("error", [31.0].into_iter());
+        let accuracy = error.complement("accuracy", 100.0);
+        assert_eq!(error.labels(), ["0", "10", "20", "30", "40"]);
+        assert_eq!(accuracy.labels(), ["100", "90", "80", "70", "60"]);
+    }
+
+    #[test]
+    fn fewer_labels_are_evenly_spread() {
+        let axis = Axis::over("", -0.25..0.31).with_labels(3);
+        assert_eq!(axis.labels(), ["−0.2", "0.0", "0.2"]);
     }
 }

@@ -1,6 +1,7 @@
 //! A figure while it is drawn and when it is done.
 
 use super::palette::INK;
+use super::pdf;
 use crate::run::replace_file;
 use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
@@ -73,8 +74,26 @@ impl Figure {
         &self.svg
     }
 
-    /// The picture as PNG, pixel for pixel.
-    pub fn png(&self) -> Result<Vec<u8>> {
+    /// The picture as PNG of `dpi` pixels an inch; the lengths of the SVG are 96ths of an inch.
+    pub fn png(&self, dpi: f32) -> Result<Vec<u8>> {
+        let tree = self.tree()?;
+        let scale = dpi / CSS_DPI;
+        let size = tree.size().to_int_size().scale_by(scale);
+        let size = size.context("the figure is too small to render")?;
+        let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
+            .context("the figure is too large to render; choose a smaller --dpi")?;
+        let scale = tiny_skia::Transform::from_scale(scale, scale);
+        resvg::render(&tree, scale, &mut pixels.as_mut());
+        let bytes = pixels.encode_png().context("cannot encode a figure")?;
+        Ok(with_resolution(&bytes, dpi))
+    }
+
+    /// The picture as a page of its size.
+    pub fn pdf(&self) -> Result<Vec<u8>> {
+        pdf::page(&self.tree()?)
+    }
+
+    fn tree(&self) -> Result<usvg::Tree> {
         let mut fonts = usvg::fontdb::Database::new();
         fonts.load_font_data(dejavu::sans::regular().to_vec());
         fonts.load_font_data(dejavu::sans::bold().to_vec());
@@ -82,20 +101,78 @@ impl Figure {
             fontdb: Arc::new(fonts),
             ..usvg::Options::default()
         };
-        let tree = usvg::Tree::from_str(&self.svg, &options).context("cannot render a figure")?;
-        let size = tree.size().to_int_size();
-        let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
-            .context("the figure is too large to render")?;
-        resvg::render(&tree, tiny_skia::Transform::default(), &mut pixels.as_mut());
-        pixels.encode_png().context("cannot encode a figure")
+        usvg::Tree::from_str(&self.svg, &options).context("cannot render a figure")
     }
 
-    /// Writes `NAME.svg` and `NAME.png` into a folder.
-    pub fn save(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
-        let paths = ["svg", "png"].map(|end| folder.join(format!("{name}.{end}")));
-        let png = self.png()?;
-        replace_file(&paths[0], self.svg.as_bytes())?;
-        replace_file(&paths[1], &png)?;
-        Ok(paths)
+    /// Writes `NAME.svg` and so on into a folder, none of them when one cannot be made.
+    pub fn save(&self, folder: &Path, name: &str, output: &Output) -> Result<Vec<PathBuf>> {
+        let files = output.formats.iter().map(|format| {
+            let bytes = match format {
+                Format::Svg => self.svg.clone().into_bytes(),
+                Format::Png => self.png(output.dpi)?,
+                Format::Pdf => self.pdf()?,
+            };
+            Ok((folder.join(format!("{name}.{}", format.ending())), bytes))
+        });
+        let files = files.collect::<Result<Vec<_>>>()?;
+        for (path, bytes) in &files {
+            replace_file(path, bytes)?;
+        }
+        Ok(files.into_iter().map(|(path, _)| path).collect())
     }
+}
+
+/// Pixels of CSS, and so of SVG, an inch.
+const CSS_DPI: f32 = 96.0;
+
+/// File formats of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Svg,
+    Png,
+    Pdf,
+}
+
+impl Format {
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Svg => "svg",
+            Self::Png => "png",
+            Self::Pdf => "pdf",
+        }
+    }
+}
+
+/// The files that a figure becomes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub formats: Vec<Format>,
+    /// pixels of a PNG an inch
+    pub dpi: f32,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            formats: vec![Format::Svg, Format::Png],
+            dpi: CSS_DPI,
+        }
+    }
+}
+
+/// A PNG with a chunk `pHYs` (PNG specification, 11.3.4.3), from which programs that place it know its size on paper.
+fn with_resolution(png: &[u8], dpi: f32) -> Vec<u8> {
+    // After the signature (8 bytes) and the header's chunk (4 length, 4 name, 13 data, 4 checksum).
+    const HEADER_END: usize = 33;
+    let per_metre = (f64::from(dpi) / 0.0254).round() as u32;
+    let mut chunk = b"pHYs".to_vec();
+    chunk.extend(per_metre.to_be_bytes());
+    chunk.extend(per_metre.to_be_bytes());
+    chunk.push(1); // the unit is the metre
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&chunk);
+    let (start, rest) = png.split_at(HEADER_END);
+    let length = (chunk.len() as u32 - 4).to_be_bytes();
+    let checksum = checksum.sum().to_be_bytes();
+    [start, &length, &chunk, &checksum, rest].concat()
 }

@@ -2,7 +2,7 @@
 
 use super::axis::Axis;
 use super::canvas::Figure;
-use super::curves::with_heading;
+use super::figure::{Layout, Style};
 use super::palette::in_order;
 use super::panel::{Legend, Panel, Pen, Series};
 use crate::diagnose::{Estimate, Iterations};
@@ -10,19 +10,23 @@ use crate::network::Network;
 use crate::phase::Variant;
 use anyhow::Result;
 
-const WIDTH: i32 = 1200;
-const PANELS: (i32, i32) = (WIDTH, 700);
+const ROW: i32 = 350;
 /// Of the picture by tensor.
-const COLUMNS: usize = 4;
-const PANEL_HEIGHT: i32 = 190;
+const SMALL_ROW: i32 = 190;
 /// f64 has no digits below this.
 const FLOOR: f64 = 1e-16;
 
 /// What a panel shows of an estimate.
 type Measure = fn(&Estimate) -> f64;
 
-/// Angle and length against beta, a column of panels for each variant, a line for each number of iterations.
-pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
+/// Angle and length against beta, a column of panels for each variant, a line for each number of iterations. `beta` is the
+/// run's own.
+pub fn gradient_errors(
+    title: &str,
+    estimates: &[Estimate],
+    beta: f64,
+    style: &Style,
+) -> Result<Figure> {
     let lengths = distinct(estimates.iter().map(|e| e.iterations));
     let variants = distinct(estimates.iter().map(|e| e.variant));
     let quantities: [(&str, &str, Measure); 2] = [
@@ -33,7 +37,7 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
             (1.0 - e.all.norm_ratio).abs()
         }),
     ];
-    let x = beta_axis(estimates.iter());
+    let x = beta_axis(estimates.iter(), beta);
     let mut panels = Vec::new();
     for (name, axis, of) in quantities {
         let y = Axis::log(axis, estimates.iter().map(of), FLOOR);
@@ -43,19 +47,24 @@ pub fn gradient_errors(title: &str, estimates: &[Estimate]) -> Result<Figure> {
                 let points = estimates.iter().filter(mine).map(|e| (e.beta, of(e)));
                 Series::Line(pen(i, &lengths), points.collect())
             };
-            panels.push(Panel {
-                title: format!("{}: {name}", phases(variant)),
-                subtitle: String::new(),
-                x: x.clone(),
-                y: if c == 0 { y.clone() } else { y.unlabelled() },
-                series: lengths.iter().enumerate().map(line).collect(),
-            });
+            let mut series: Vec<_> = lengths.iter().enumerate().map(line).collect();
+            series.push(Series::Mark(beta));
+            panels.push(Panel::new(
+                format!("{}: {name}", phases(variant)),
+                x.clone(),
+                if c == 0 { y.clone() } else { y.unlabelled() },
+                series,
+            ));
         }
     }
-    with_heading(PANELS, title, &legend(&lengths), |area| {
-        let parts = area.split_evenly((quantities.len(), variants.len()));
-        panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
-    })
+    let layout = Layout {
+        title,
+        row: ROW,
+        columns: Some(variants.len()),
+        panels: &panels,
+        legend: legend(&lengths, beta),
+    };
+    layout.draw(style)
 }
 
 /// Angle against beta, a panel for each tensor, of estimates of one variant.
@@ -63,9 +72,11 @@ pub fn gradient_errors_by_tensor(
     title: &str,
     network: &Network,
     estimates: &[&Estimate],
+    beta: f64,
+    style: &Style,
 ) -> Result<Figure> {
     let lengths = distinct(estimates.iter().map(|e| e.iterations));
-    let x = beta_axis(estimates.iter().copied());
+    let x = beta_axis(estimates.iter().copied(), beta);
     let tensors = estimates.iter().flat_map(|e| &e.tensors);
     let y = Axis::log("1 − cosine", tensors.map(|a| a.one_minus_cosine), FLOOR);
     let panels = network.parameter_titles().into_iter().enumerate();
@@ -75,37 +86,37 @@ pub fn gradient_errors_by_tensor(
             let points = mine.map(|e| (e.beta, e.tensors[t].one_minus_cosine));
             Series::Line(pen(i, &lengths), points.collect())
         };
-        Panel {
-            title,
-            subtitle: String::new(),
-            x: x.clone(),
-            y: y.clone(),
-            series: lengths.iter().enumerate().map(line).collect(),
-        }
+        let mut series: Vec<_> = lengths.iter().enumerate().map(line).collect();
+        series.push(Series::Mark(beta));
+        Panel::new(title, x.clone(), y.clone(), series)
     });
     let panels: Vec<Panel> = panels.collect();
-    let rows = panels.len().div_ceil(COLUMNS);
-    let size = (WIDTH, PANEL_HEIGHT * rows as i32);
-    with_heading(size, title, &legend(&lengths), |area| {
-        let parts = area.split_evenly((rows, COLUMNS));
-        panels.iter().zip(&parts).try_for_each(|(p, a)| p.draw(a))
-    })
+    let layout = Layout {
+        title,
+        row: SMALL_ROW,
+        columns: None,
+        panels: &panels,
+        legend: legend(&lengths, beta),
+    };
+    layout.draw(style)
 }
 
-fn beta_axis<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Axis {
-    Axis::log("nudging strength β", estimates.map(|e| e.beta), 1e-12)
+/// Holds the run's beta too, whether it was tried or not.
+fn beta_axis<'a>(estimates: impl Iterator<Item = &'a Estimate>, beta: f64) -> Axis {
+    let betas = estimates.map(|e| e.beta).chain([beta]);
+    Axis::log("nudging strength β", betas, 1e-12)
 }
 
 /// From few iterations to many. The converged line often lies on the one before it, which shows between the dashes.
 fn pen(i: usize, lengths: &[Iterations]) -> Pen {
-    let colour = in_order(i, lengths.len());
+    let pen = in_order(i, lengths.len());
     match lengths[i] {
-        Iterations::Count { .. } => Pen::solid(colour),
-        Iterations::Converged => Pen::dashed(colour),
+        Iterations::Count { .. } => pen,
+        Iterations::Converged => Pen::dashed(pen.colour),
     }
 }
 
-fn legend(lengths: &[Iterations]) -> Legend {
+fn legend(lengths: &[Iterations], beta: f64) -> Legend {
     let entries = lengths.iter().enumerate().map(|(i, length)| {
         let name = match length {
             Iterations::Count { free, nudged } => format!("{free} + {nudged} iterations"),
@@ -113,7 +124,8 @@ fn legend(lengths: &[Iterations]) -> Legend {
         };
         (pen(i, lengths), name)
     });
-    Legend(entries.collect())
+    let mark = (Pen::mark(), format!("β of the run, {beta}"));
+    Legend(entries.chain([mark]).collect())
 }
 
 /// In the order of their first appearance.

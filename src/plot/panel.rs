@@ -5,7 +5,7 @@ use super::canvas::{Area, drawing_error, px, text};
 use super::palette::{GRID, INK};
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
-use plotters::element::{Circle, PathElement, Rectangle};
+use plotters::element::{Circle, PathElement, Polygon, Rectangle};
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, FontStyle, RGBColor, ShapeStyle};
@@ -17,11 +17,14 @@ const TICK: i32 = 11;
 const LINE_WIDTH: i32 = 2;
 /// Lines with at most this many points show each of them.
 const MOST_DOTS: usize = 30;
+const BAND_OPACITY: f64 = 0.2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dash {
     Solid,
     Dashed,
+    /// shorter dashes
+    Short,
     /// thin
     Dotted,
 }
@@ -52,7 +55,7 @@ impl Pen {
 
     fn stroke(&self) -> ShapeStyle {
         let width = match self.dash {
-            Dash::Solid | Dash::Dashed => LINE_WIDTH,
+            Dash::Solid | Dash::Dashed | Dash::Short => LINE_WIDTH,
             Dash::Dotted => 1,
         };
         self.colour.stroke_width(px(width) as u32)
@@ -63,6 +66,7 @@ impl Pen {
         match self.dash {
             Dash::Solid => None,
             Dash::Dashed => Some((px(6), px(4))),
+            Dash::Short => Some((px(3), px(2))),
             Dash::Dotted => Some((px(2), px(3))),
         }
     }
@@ -74,6 +78,10 @@ pub enum Series {
     Line(Pen, Vec<(f64, f64)>),
     /// bars from 0 to a height, each over an interval of the horizontal axis
     Bars(RGBColor, Vec<(f64, f64, f64)>),
+    /// single points
+    Dots(RGBColor, Vec<(f64, f64)>),
+    /// for each place of the horizontal axis, in order, an interval of the vertical one
+    Band(RGBColor, Vec<(f64, f64, f64)>),
     /// a dotted vertical line over the whole height
     Mark(f64),
 }
@@ -85,22 +93,35 @@ pub struct Panel {
     pub subtitle: String,
     pub x: Axis,
     pub y: Axis,
+    /// the vertical axis in other terms, on the right
+    pub right: Option<Axis>,
     pub series: Vec<Series>,
+}
+
+impl Panel {
+    pub fn new(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Self {
+        Self {
+            title: title.into(),
+            subtitle: String::new(),
+            x,
+            y,
+            right: None,
+            series,
+        }
+    }
 }
 
 impl Panel {
     pub fn draw(&self, area: &Area) -> Result<()> {
         let (width, _) = area.dim_in_pixel();
         let mut top = px(6);
-        for (line, style) in [
-            (&self.title, text(TITLE, FontStyle::Bold)),
-            (&self.subtitle, text(SUBTITLE, FontStyle::Normal)),
+        for (line, size, weight) in [
+            (&self.title, TITLE, FontStyle::Bold),
+            (&self.subtitle, SUBTITLE, FontStyle::Normal),
         ] {
             if !line.is_empty() {
-                let style = style.pos(Pos::new(HPos::Center, VPos::Center));
                 let middle = (width as i32 / 2, top + px(8));
-                area.draw_text(line, &style, middle)
-                    .map_err(drawing_error)?;
+                draw_fitting(area, line, (size, weight), middle)?;
                 top += px(16);
             }
         }
@@ -110,15 +131,29 @@ impl Panel {
         } else {
             (10, 52)
         };
+        let (right, right_space) = if self.right.is_some() {
+            (12, 44)
+        } else {
+            (14, 0)
+        };
+        // The name of a vertical axis has the panel's height.
+        let room = area.dim_in_pixel().1.saturating_sub(px(8) as u32);
+        let (y_name, name_size) = fitting(area, &self.y.name, (LABEL, FontStyle::Normal), room)?;
+        let x = self.with_room(
+            area,
+            width as i32 - px(left + y_space + right + right_space),
+        )?;
         let mut chart = ChartBuilder::on(area)
             .margin_top(top + px(4))
             .margin_left(px(left))
-            .margin_right(px(14))
+            .margin_right(px(right))
             .margin_bottom(px(4))
             .x_label_area_size(px(if self.x.name.is_empty() { 24 } else { 42 }))
             .y_label_area_size(px(y_space))
-            .build_cartesian_2d(self.x.clone(), self.y.clone())
-            .map_err(drawing_error)?;
+            .right_y_label_area_size(px(right_space))
+            .build_cartesian_2d(x.clone(), self.y.clone())
+            .map_err(drawing_error)?
+            .set_secondary_coord(x, self.right.clone().unwrap_or_else(|| self.y.clone()));
         let grid = GRID.stroke_width(px(1) as u32);
         chart
             .configure_mesh()
@@ -126,12 +161,23 @@ impl Panel {
             .bold_line_style(grid)
             .light_line_style(grid)
             .label_style(text(TICK, FontStyle::Normal))
-            .axis_desc_style(text(LABEL, FontStyle::Normal))
+            .axis_desc_style(text(name_size, FontStyle::Normal))
             .x_desc(self.x.name.as_str())
-            .y_desc(self.y.name.as_str())
+            .y_desc(y_name.as_str())
             .set_all_tick_mark_size(px(4))
             .draw()
             .map_err(drawing_error)?;
+        if let Some(right) = &self.right {
+            chart
+                .configure_secondary_axes()
+                .axis_style(INK.stroke_width(px(1) as u32))
+                .label_style(text(TICK, FontStyle::Normal))
+                .axis_desc_style(text(LABEL, FontStyle::Normal))
+                .y_desc(right.name.as_str())
+                .set_all_tick_mark_size(px(4))
+                .draw()
+                .map_err(drawing_error)?;
+        }
         for series in &self.series {
             match series {
                 Series::Line(pen, points) => {
@@ -158,11 +204,28 @@ impl Panel {
                 }
                 Series::Bars(colour, bars) => {
                     let bar = |&(from, to, height): &(f64, f64, f64)| {
-                        Rectangle::new([(from, 0.0), (to, height)], colour.filled())
+                        let bottom = self.y.range().start.max(0.0);
+                        Rectangle::new([(from, bottom), (to, height.max(bottom))], colour.filled())
                     };
                     chart
                         .draw_series(bars.iter().map(bar))
                         .map_err(drawing_error)?;
+                }
+                Series::Dots(colour, points) => {
+                    let dot = |&at: &(f64, f64)| Circle::new(at, px(3), colour.filled());
+                    chart
+                        .draw_series(points.iter().map(dot))
+                        .map_err(drawing_error)?;
+                }
+                Series::Band(colour, intervals) => {
+                    let lower = intervals.iter().map(|&(x, low, _)| (x, low));
+                    let upper = intervals.iter().rev().map(|&(x, _, high)| (x, high));
+                    let outline = lower.chain(upper).collect::<Vec<_>>();
+                    if self.visible(&outline).len() == 1 {
+                        chart
+                            .draw_series([Polygon::new(outline, colour.mix(BAND_OPACITY))])
+                            .map_err(drawing_error)?;
+                    }
                 }
                 Series::Mark(x) => {
                     let range = self.y.range();
@@ -176,6 +239,27 @@ impl Panel {
             }
         }
         Ok(())
+    }
+
+    /// The horizontal axis with no more labels than there is room for.
+    fn with_room(&self, area: &Area, width: i32) -> Result<Axis> {
+        let style = text(TICK, FontStyle::Normal);
+        let mut most = self.x.labels().len();
+        loop {
+            let axis = self.x.with_labels(most);
+            let labels = axis.labels();
+            let mut needed = 0;
+            for label in &labels {
+                let (width, _) = area
+                    .estimate_text_size(label, &style)
+                    .map_err(drawing_error)?;
+                needed = needed.max(width as i32 + px(8));
+            }
+            if most <= 2 || needed * labels.len() as i32 <= width {
+                return Ok(axis);
+            }
+            most -= 1;
+        }
     }
 
     /// The stretches of a line that the axes can show.
@@ -256,18 +340,46 @@ pub const HEADING: i32 = 34;
 /// The title of a whole figure, in the middle of `area`; a long one in smaller type.
 pub fn heading(area: &Area, title: &str) -> Result<()> {
     let (width, height) = area.dim_in_pixel();
-    let middle = Pos::new(HPos::Center, VPos::Center);
-    let mut size = 16;
-    let style = loop {
-        let style = text(size, FontStyle::Bold).pos(middle);
+    let middle = (width as i32 / 2, height as i32 / 2);
+    draw_fitting(area, title, (16, FontStyle::Bold), middle)
+}
+
+/// Smallest type.
+const LEAST_SIZE: i32 = 8;
+
+/// Text around `middle`, of a size and length that fit into the area's width.
+fn draw_fitting(
+    area: &Area,
+    line: &str,
+    (size, weight): (i32, FontStyle),
+    middle: (i32, i32),
+) -> Result<()> {
+    let width = area.dim_in_pixel().0.saturating_sub(px(4) as u32);
+    let (line, size) = fitting(area, line, (size, weight), width)?;
+    let style = text(size, weight).pos(Pos::new(HPos::Center, VPos::Center));
+    area.draw_text(&line, &style, middle).map_err(drawing_error)
+}
+
+/// A line and its size in smaller type where it is longer than `room`; if that does not help its end is cut off.
+fn fitting(
+    area: &Area,
+    line: &str,
+    (mut size, weight): (i32, FontStyle),
+    room: u32,
+) -> Result<(String, i32)> {
+    let mut line = line.to_string();
+    loop {
         let (needed, _) = area
-            .estimate_text_size(title, &style)
+            .estimate_text_size(&line, &text(size, weight))
             .map_err(drawing_error)?;
-        if needed < width || size == 8 {
-            break style;
+        if needed <= room || line.chars().count() < 3 {
+            return Ok((line, size));
         }
-        size -= 1;
-    };
-    area.draw_text(title, &style, (width as i32 / 2, height as i32 / 2))
-        .map_err(drawing_error)
+        if size > LEAST_SIZE {
+            size -= 1;
+        } else {
+            let kept = line.chars().count() - 2;
+            line = line.chars().take(kept).chain(['…']).collect();
+        }
+    }
 }

@@ -2,66 +2,64 @@
 
 use super::axis::Axis;
 use super::canvas::Figure;
-use super::curves::with_heading;
+use super::figure::{Layout, Style};
 use super::palette::{CATEGORIES, in_order};
 use super::panel::{Legend, Panel, Pen, Series};
 use crate::cpu::{PhaseTrace, Snapshot};
 use crate::diagnose::RelaxationStudy;
 use anyhow::Result;
 
-const PANELS: (i32, i32) = (1200, 1280);
+const ROW: i32 = 320;
 /// What rounding leaves in f64 is noise below this; the axes end here.
 const FLOOR: f64 = 1e-14;
 
 /// Four rows (energy, energy of each layer, change, residual of each layer) by three columns (free phase, both nudged phases).
-pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
+pub fn relaxation(title: &str, study: &RelaxationStudy, style: &Style) -> Result<Figure> {
     let layers = study.layers.len();
+    let [free, first, second] = &study.limits;
     let phases = [
-        (&study.free, study.used.0),
-        (&study.nudged.first, study.used.1),
-        (&study.nudged.second, study.used.1),
+        (&study.free, study.used.0, free),
+        (&study.nudged.first, study.used.1, first),
+        (&study.nudged.second, study.used.1, second),
     ];
     let state = Pen::solid(CATEGORIES[0]);
     let difference = Pen::dashed(CATEGORIES[1]);
-    let layer = |i: usize| Pen::solid(in_order(i, layers));
+    let layer = |i: usize| in_order(i, layers);
 
-    let energies: Vec<Vec<f64>> = phases.iter().map(|(phase, _)| excess(phase)).collect();
-    let energy = axis(
-        "½‖s‖² + E + βC above its last value",
-        energies.iter().flatten(),
-    );
+    let energies: Vec<Vec<f64>> = (phases.iter())
+        .map(|(phase, _, limit)| distance(phase, limit))
+        .collect();
+    let energy = axis("½‖s‖² + E + βC, from its limit", energies.iter().flatten());
     let by_layer: Vec<Vec<Vec<f64>>> = phases
         .iter()
-        .map(|(phase, _)| (0..layers).map(|l| distance_of_layer(phase, l)).collect())
+        .map(|(phase, _, limit)| {
+            let layers = 0..layers;
+            layers.map(|l| distance_of_layer(phase, limit, l)).collect()
+        })
         .collect();
     let energy_of_layer = axis(
-        "of a layer, from its last value",
+        "of a layer, from its limit",
         by_layer.iter().flatten().flatten(),
     );
-    let changes: Vec<Vec<f64>> = phases.iter().map(|(phase, _)| phase.changes()).collect();
+    let changes: Vec<Vec<f64>> = phases.iter().map(|(phase, ..)| phase.changes()).collect();
     let all = changes.iter().flatten().chain(&study.nudged.difference);
     let change = axis("relative change in an iteration", all);
-    let snapshots = phases.iter().flat_map(|(phase, _)| &phase.snapshots);
+    let snapshots = phases.iter().flat_map(|(phase, ..)| &phase.snapshots);
     let residual = axis(
         "residual ‖clip(p) − s‖ / ‖s‖",
         snapshots.flat_map(|s| &s.residuals),
     );
 
     let mut panels = Vec::new();
-    for (c, (phase, used)) in phases.iter().enumerate() {
+    for (c, (phase, used, _)) in phases.iter().enumerate() {
         let count = phase.snapshots.len();
         let x = Axis::counts("iteration", count);
         let panel = |title: String, y: &Axis, mut lines: Vec<Series>| {
             if *used < count {
                 lines.push(Series::Mark(*used as f64));
             }
-            Panel {
-                title,
-                subtitle: String::new(),
-                x: x.clone(),
-                y: if c == 0 { y.clone() } else { y.unlabelled() },
-                series: lines,
-            }
+            let y = if c == 0 { y.clone() } else { y.unlabelled() };
+            Panel::new(title, x.clone(), y, lines)
         };
         let name = phase_name(phase, c > 0);
         let energies = vec![Series::Line(state, by_iteration(&energies[c]))];
@@ -99,12 +97,16 @@ pub fn relaxation(title: &str, study: &RelaxationStudy) -> Result<Figure> {
             .enumerate()
             .map(|(l, name)| (layer(l), name.clone())),
     );
-    with_heading(PANELS, title, &Legend(legend), |area| {
-        let parts = area.split_evenly((4, 3));
-        panels
-            .iter()
-            .try_for_each(|(place, panel)| panel.draw(&parts[*place]))
-    })
+    panels.sort_by_key(|(place, _)| *place);
+    let panels: Vec<Panel> = panels.into_iter().map(|(_, panel)| panel).collect();
+    let layout = Layout {
+        title,
+        row: ROW,
+        columns: Some(phases.len()),
+        panels: &panels,
+        legend: Legend(legend),
+    };
+    layout.draw(style)
 }
 
 fn phase_name(phase: &PhaseTrace, nudged: bool) -> String {
@@ -124,15 +126,15 @@ fn by_iteration(values: &[f64]) -> Vec<(f64, f64)> {
     points.map(|(i, &v)| ((i + 1) as f64, v)).collect()
 }
 
-/// How far the energy still is above where it ends.
-fn excess(phase: &PhaseTrace) -> Vec<f64> {
-    let last = phase.snapshots.last().map_or(0.0, Snapshot::energy);
-    phase.snapshots.iter().map(|s| s.energy() - last).collect()
+/// How far the energy still is from where a longer phase ends.
+fn distance(phase: &PhaseTrace, limit: &[f64]) -> Vec<f64> {
+    let limit: f64 = limit.iter().sum();
+    let distance = |s: &Snapshot| (s.energy() - limit).abs();
+    phase.snapshots.iter().map(distance).collect()
 }
 
 /// How far a layer's part of the energy, which may rise too, is from where it ends.
-fn distance_of_layer(phase: &PhaseTrace, l: usize) -> Vec<f64> {
-    let last = phase.snapshots.last().map_or(0.0, |s| s.energies[l]);
-    let distance = |s: &Snapshot| (s.energies[l] - last).abs();
+fn distance_of_layer(phase: &PhaseTrace, limit: &[f64], l: usize) -> Vec<f64> {
+    let distance = |s: &Snapshot| (s.energies[l] - limit[l]).abs();
     phase.snapshots.iter().map(distance).collect()
 }

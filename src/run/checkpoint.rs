@@ -6,12 +6,12 @@
 //! an MD5 checksum over all of it. There is no random state to keep: every random draw of a run is a function of the
 //! seed, the epoch and the example's index.
 
+use super::atomic;
 use super::metrics::Tally;
-use super::settings::Algorithm;
-use super::{Config, atomic};
+use crate::config::Config;
 use crate::device::Precision;
-use crate::network::parameters::{ParameterSet, initialise};
-use crate::network::{Learned, Network, NetworkDescription};
+use crate::learn::{self, TensorNames};
+use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
@@ -55,7 +55,7 @@ pub struct Checkpoint {
     pub best: Option<Best>,
     /// training images per epoch, to notice a dataset that changed; `None` before the first
     pub examples: Option<usize>,
-    pub learned: Learned,
+    pub model: ModelState,
     pub optimizer: OptimizerState,
     /// one per layer above the input; `None` at the start of an epoch
     pub kept_state: Option<Vec<ArrayD<f64>>>,
@@ -82,15 +82,8 @@ struct State {
 impl Checkpoint {
     /// A run that has not begun.
     pub fn fresh(config: Config, network: Network) -> Result<Self> {
-        let learned = match config.feed_forward(&network)? {
-            None => Learned {
-                parameters: initialise(&network, config.seed),
-                statistics: Vec::new(),
-            },
-            Some(model) => model.initialise(config.seed),
-        };
         Ok(Self {
-            learned,
+            model: learn::of(config.algorithm).initial(&network, config.seed)?,
             config,
             network,
             position: Position::default(),
@@ -106,28 +99,17 @@ impl Checkpoint {
     pub fn learning_rates(&self) -> Vec<f64> {
         let rates = self.config.learning_rates(self.position.epoch);
         match rates[..] {
-            [rate] => vec![rate; self.learned.parameters.tensors().len()],
+            [rate] => vec![rate; self.model.parameters.tensors().len()],
             _ => rates,
         }
     }
 
-    /// What the trained tensors are called in pictures.
-    pub fn titles(&self) -> Result<Vec<String>> {
-        match self.config.algorithm {
-            Algorithm::Ep => Ok(self.network.parameter_titles()),
-            Algorithm::Backprop => Ok(self.names()?.0),
-        }
-    }
-
-    /// Names of the trained tensors, then those of the running statistics.
-    pub fn names(&self) -> Result<(Vec<String>, Vec<String>)> {
-        Ok(match self.config.feed_forward(&self.network)? {
-            None => (self.network.parameter_names(), Vec::new()),
-            Some(model) => (
-                model.parameter_names().to_vec(),
-                model.statistic_names().to_vec(),
-            ),
-        })
+    /// What the tensors are called.
+    ///
+    /// # Errors
+    /// When the algorithm does not train such a network.
+    pub fn names(&self) -> Result<TensorNames> {
+        Ok(learn::of(self.config.algorithm).names(&self.network)?)
     }
 
     /// Notes the size of the training set; an error when the run was started with another.
@@ -205,31 +187,21 @@ impl Checkpoint {
 
         let mut rng = ChaCha8Rng::seed_from_u64(state.config.seed);
         let network = state.network.build(state.config.activation, &mut rng)?;
-        let model = state.config.feed_forward(&network)?;
+        let learning = learn::of(state.config.algorithm);
+        let names = learning.names(&network)?;
         let read = |prefix: &str, names: &[String]| -> Result<Vec<ArrayD<f64>>> {
             let tensors = names
                 .iter()
                 .map(|name| tensor(&file, &format!("{prefix}{name}")));
             tensors.collect()
         };
-        let statistics = match &model {
-            None => Vec::new(),
-            Some(model) => read("", model.statistic_names())?,
-        };
-        let decode = |prefix: &str| -> Result<ParameterSet<f64>> {
-            Ok(match &model {
-                None => {
-                    let tensors = read(prefix, &network.parameter_names())?;
-                    ParameterSet::from_tensors(&network, tensors)?
-                }
-                Some(model) => {
-                    let tensors = read(prefix, model.parameter_names())?;
-                    model.state(tensors, statistics.clone())?.parameters
-                }
-            })
+        let statistics = read("", &names.statistics)?;
+        let decode = |prefix: &str| -> Result<ModelState> {
+            let parameters = read(prefix, &names.parameters)?;
+            Ok(learning.state(&network, parameters, statistics.clone())?)
         };
         let moments: Result<Vec<_>> = (0..state.optimizer_moments)
-            .map(|k| decode(&format!("optimizer.{k}.")))
+            .map(|k| Ok(decode(&format!("optimizer.{k}."))?.parameters))
             .collect();
         let layers = || {
             network
@@ -238,10 +210,7 @@ impl Checkpoint {
                 .collect()
         };
         Ok(Self {
-            learned: Learned {
-                parameters: decode("")?,
-                statistics: statistics.clone(),
-            },
+            model: decode("")?,
             optimizer: OptimizerState {
                 steps: state.optimizer_steps,
                 moments: moments?,
@@ -258,7 +227,11 @@ impl Checkpoint {
 
     fn encode_tensors(&self) -> Result<Vec<Tensor>> {
         let precision = self.config.precision;
-        let (names, statistics) = self.names()?;
+        let TensorNames {
+            parameters: names,
+            statistics,
+            ..
+        } = self.names()?;
         let encode = |(name, values): (&String, &ArrayD<f64>)| {
             Tensor::encode(name.clone(), values, precision)
         };
@@ -268,8 +241,8 @@ impl Checkpoint {
                 .map(|(name, values)| Tensor::encode(format!("{prefix}{name}"), values, precision))
                 .collect()
         };
-        let mut tensors = set(String::new(), &self.learned.parameters);
-        tensors.extend(statistics.iter().zip(&self.learned.statistics).map(encode));
+        let mut tensors = set(String::new(), &self.model.parameters);
+        tensors.extend(statistics.iter().zip(&self.model.statistics).map(encode));
         for (k, moment) in self.optimizer.moments.iter().enumerate() {
             tensors.extend(set(format!("optimizer.{k}."), moment));
         }

@@ -4,17 +4,19 @@
 //! |---|---|
 //! | `config.toml` | the resolved configuration, which `--config` reads again |
 //! | `network.toml` | the network, when it came from a file |
+//! | `environment.json` | what it was begun with: version, command line, host, device, checksums of the data ([`Environment`]) |
 //! | `metrics.jsonl` | one object per epoch ([`Record`]) |
 //! | `last.safetensors` | the run as it was last saved ([`Checkpoint`]) |
 //! | `best.safetensors` | the same after the epoch with the smallest test error |
-//! | `tensorboard/`, `wandb/`, `wandb-id` | what [`crate::track`] keeps, when it was asked for |
+//! | `tensorboard/`, `wandb/`, `wandb-id` | what the observers for TensorBoard and W&B keep, when it was asked for |
 //!
 //! Each is replaced as a whole. At the end of an epoch the last checkpoint comes last, so that whatever it says has been
 //! recorded; what a killed run recorded beyond it is dropped on resuming, and computed again to the same bits.
 
 use super::metrics::Record;
-use super::settings::is_network_file;
-use super::{Checkpoint, Config, atomic};
+use super::{Checkpoint, Environment, atomic};
+use crate::config::Config;
+use crate::config::settings::is_network_file;
 use crate::network::{Network, NetworkDescription};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::{self, File, TryLockError};
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 const CONFIG: &str = "config.toml";
 const NETWORK: &str = "network.toml";
+const ENVIRONMENT: &str = "environment.json";
 const METRICS: &str = "metrics.jsonl";
 const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
@@ -115,6 +118,32 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Whether a process trains in it just now, as far as the system tells without getting in its way: taking the lock to
+    /// see whether it is free could make a run fail that begins at that moment.
+    pub fn is_in_use(path: &Path) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let inode = fs::metadata(path).map(|data| data.ino());
+            let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+            // `1: FLOCK  ADVISORY  WRITE 4711 fe:01:1234 0 EOF`
+            let inodes = locks.lines().filter_map(|line| {
+                line.split_whitespace()
+                    .nth(5)?
+                    .rsplit(':')
+                    .next()?
+                    .parse()
+                    .ok()
+            });
+            inode.is_ok_and(|inode| inodes.into_iter().any(|locked: u64| locked == inode))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = path;
+            false
+        }
+    }
+
     /// What a run recorded: one entry per epoch that is over.
     pub fn records(path: &Path) -> Result<Vec<Record>> {
         let lines = metrics_lines(path)?;
@@ -159,6 +188,21 @@ impl RunFolder {
             config.network = NETWORK.to_string();
         }
         atomic::replace(&self.path.join(CONFIG), config.to_toml().as_bytes())
+    }
+
+    /// Writes `environment.json`; one that is there, of the run's beginning, stays.
+    pub fn save_environment(&self, environment: &Environment) -> Result<()> {
+        let path = self.path.join(ENVIRONMENT);
+        if path.exists() {
+            return Ok(());
+        }
+        atomic::replace(&path, serde_json::to_string_pretty(environment)?.as_bytes())
+    }
+
+    /// What a run was begun with; `None` when it does not say, or not in a way that can be read.
+    pub fn environment(path: &Path) -> Option<Environment> {
+        let text = fs::read_to_string(path.join(ENVIRONMENT)).ok()?;
+        serde_json::from_str(&text).ok()
     }
 
     pub fn add_record(&mut self, record: &Record) -> Result<()> {
@@ -217,7 +261,27 @@ fn metrics_lines(folder: &Path) -> Result<Vec<(Record, String)>> {
         })?;
         Ok((record, line.to_string()))
     };
-    text.lines().enumerate().map(read).collect()
+    let lines: Vec<(Record, String)> = text.lines().enumerate().map(read).collect::<Result<_>>()?;
+    check_epochs(lines.iter().map(|(record, _)| record.epoch))
+        .with_context(|| format!("{} cannot be used", file.display()))?;
+    Ok(lines)
+}
+
+/// Epochs follow each other: a line that is gone, or there twice, would shift all curves and means. The first may be a later
+/// one, where an older file was moved away.
+fn check_epochs(epochs: impl Iterator<Item = usize>) -> Result<()> {
+    let mut last: Option<usize> = None;
+    for (i, epoch) in epochs.enumerate() {
+        let expected = last.map_or(epoch.max(1), |last| last + 1);
+        ensure!(
+            epoch == expected,
+            "line {} is of epoch {epoch}, where epoch {expected} was expected: lines are missing, doubled or in another \
+             order; repair it or move the file away",
+            i + 1
+        );
+        last = Some(epoch);
+    }
+    Ok(())
 }
 
 fn free_name(config: &Config) -> Result<PathBuf> {

@@ -1,6 +1,6 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
-use super::{Lesson, Probe};
+use crate::learn::{BatchReport, Probe};
 use crate::phase::PhaseReport;
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +27,8 @@ pub struct Tally {
 
 impl Tally {
     /// Adds a batch, whose phases began with over-relaxation `omega`.
-    pub fn add(&mut self, lesson: &Lesson, labels: &[usize], omega: f64) {
-        let outcome = &lesson.outcome;
+    pub fn add(&mut self, report: &BatchReport, labels: &[usize], omega: f64) {
+        let outcome = &report.outcome;
         self.examples += labels.len();
         self.batches += 1;
         self.energy += outcome.energy.iter().sum::<f64>();
@@ -38,11 +38,11 @@ impl Tally {
             .filter(|(prediction, label)| prediction != label)
             .count();
         self.top5_wrong += outcome.in_top5.iter().filter(|&&inside| !inside).count();
-        if let Some(free) = &lesson.free {
+        if let Some(free) = &report.free {
             self.free_iterations += free.iterations;
             self.note_omega(free, omega);
         }
-        if let Some(nudged) = &lesson.nudged {
+        if let Some(nudged) = &report.nudged {
             self.nudged_iterations += nudged.iterations;
             self.note_omega(nudged, omega);
         }

@@ -1,29 +1,24 @@
 //! The training loop: epochs, metrics, checkpoints and resuming.
 //!
-//! [`Settings`] (what was asked for) -> [`Config`] (what that means) -> [`Checkpoint`] (a run at one moment) ->
-//! [`Trainer`] (which takes it through its epochs and keeps it in a [`RunFolder`]).
+//! A [`Config`](crate::config::Config) becomes a [`Checkpoint`] (a run at one moment), which a [`Trainer`] takes through its epochs and
+//! keeps in a [`RunFolder`]; an [`Observer`] is told of it.
 
 pub mod atomic;
 mod checkpoint;
+mod environment;
 mod evaluate;
 mod folder;
 pub mod interrupt;
 mod memory;
 mod metrics;
-mod probe;
-mod progress;
+mod observer;
 mod trainer;
 
-pub use crate::config::presets;
-pub use crate::config::settings;
-pub use crate::config::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
-pub use crate::config::{Config, UsageError};
-pub use crate::learn::{Learner, Lesson};
 pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
-pub use evaluate::{Diverged, Evaluation, evaluate};
+pub use environment::Environment;
+pub use evaluate::{Evaluation, evaluate};
 pub use folder::RunFolder;
 pub use metrics::{Measures, Record, Tally};
-pub use probe::Probe;
-pub use progress::say;
+pub use observer::Observer;
 pub use trainer::{Ending, Trainer};

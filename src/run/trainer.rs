@@ -4,16 +4,15 @@
 //! in the published program the test pass in between leaves a state of (nearly always) another batch size there, which
 //! means the same. So the end of an epoch has no state to keep.
 
-use super::Learner;
 use super::checkpoint::{Best, Checkpoint, Position};
-use super::evaluate::{Diverged, Evaluation, evaluate};
+use super::evaluate::{Evaluation, evaluate};
 use super::folder::RunFolder;
 use super::interrupt;
 use super::memory;
 use super::metrics::Record;
-use super::progress::{Progress, say};
+use super::observer::Observer;
 use crate::data::Loader;
-use crate::track::Tracking;
+use crate::learn::{Diverged, LearningRule};
 use anyhow::{Context, Result, anyhow};
 use std::time::{Duration, Instant};
 
@@ -29,48 +28,50 @@ pub enum Ending {
 }
 
 /// A training run under way. `run` is the checkpoint that it goes on from, and that it keeps up to date but for what
-/// only the learner knows (parameters, moments, states), which its `save` fetches.
+/// only the rule knows (parameters, moments, states), which its `save` fetches.
 pub struct Trainer<'a> {
     run: Checkpoint,
-    learner: &'a mut Learner,
+    rule: &'a mut dyn LearningRule,
     train: Loader,
     test: Loader,
     folder: RunFolder,
-    tracking: Tracking,
+    observer: &'a mut dyn Observer,
     interrupted: &'a dyn Fn() -> bool,
     saved: Instant,
 }
 
 impl<'a> Trainer<'a> {
-    /// Brings the learner to where `run` is.
+    /// Brings the rule to where `run` is.
+    ///
+    /// # Errors
+    /// When the rule's device cannot take the state.
     pub fn new(
         run: Checkpoint,
-        learner: &'a mut Learner,
+        rule: &'a mut dyn LearningRule,
         (train, test): (Loader, Loader),
         folder: RunFolder,
+        observer: &'a mut dyn Observer,
         interrupted: &'a dyn Fn() -> bool,
     ) -> Result<Self> {
-        learner.set_learned(&run.learned)?;
-        learner.set_optimizer(&run.config, &run.optimizer)?;
-        learner.set_kept_state(run.kept_state.clone())?;
+        rule.set_state(&run.model)?;
+        rule.set_optimizer(run.config.optimizer_config(), &run.optimizer)?;
+        rule.set_kept_state(run.kept_state.clone())?;
         Ok(Self {
             run,
-            learner,
+            rule,
             train,
             test,
             folder,
-            tracking: Tracking::default(),
+            observer,
             interrupted,
             saved: Instant::now(),
         })
     }
 
-    /// The same, handing its measures to `tracking` after each epoch.
-    pub fn tracked(self, tracking: Tracking) -> Self {
-        Self { tracking, ..self }
-    }
-
     /// Trains until the last epoch is over or until it is interrupted.
+    ///
+    /// # Errors
+    /// When numbers run away ([`Diverged`] is in the message), or when the device or the folder fails.
     pub fn run(mut self) -> Result<Ending> {
         // From here on the folder can be resumed from.
         self.save()?;
@@ -81,12 +82,12 @@ impl<'a> Trainer<'a> {
             let tested = if trained { self.test_epoch()? } else { None };
             let Some(tested) = tested else {
                 self.save()?;
-                self.tracking.finish(interrupt::EXIT_CODE);
+                self.observer.run_ends(interrupt::EXIT_CODE);
                 return Ok(Ending::Interrupted);
             };
             self.end_epoch(&tested)?;
         }
-        self.tracking.finish(0);
+        self.observer.run_ends(0);
         Ok(Ending::Finished(self.run.best))
     }
 
@@ -97,28 +98,29 @@ impl<'a> Trainer<'a> {
             batch: first,
         } = self.run.position;
         if first == 0 {
-            self.learner.set_kept_state(None)?;
+            self.rule.set_kept_state(None)?;
         }
         let mut tally = self.run.tally.take().unwrap_or_default();
         let title = format!("epoch {}/{}", epoch + 1, self.run.config.epochs);
-        let mut progress = Progress::start(title, self.train.examples(), tally.examples);
+        (self.observer).pass_begins(&title, self.train.examples(), tally.examples);
         let rates = self.run.learning_rates();
         let mut begun = Instant::now();
         for batch in self.train.epoch(epoch as u64, first) {
             if (self.interrupted)() {
+                self.observer.pass_ends();
                 self.run.tally = Some(tally);
                 return Ok(false);
             }
             let config = &self.run.config;
-            let lesson = self.learner.train(&batch, config, &rates).map_err(|e| {
+            let report = self.rule.train(&batch, &rates).map_err(|e| {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
-            tally.add(&lesson, &batch.labels, config.omega);
+            tally.add(&report, &batch.labels, config.omega);
             if batch.index == self.train.last_full_batch() {
-                tally.probe = Some(self.learner.probe()?);
+                tally.probe = Some(self.rule.probe()?);
             }
             self.run.position.batch = batch.index + 1;
-            progress.advance(batch.len(), tally.top1_error());
+            (self.observer).batch_is_over(batch.len(), tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
             begun = Instant::now();
             if self.is_time_to_save() {
@@ -127,6 +129,7 @@ impl<'a> Trainer<'a> {
                 begun = Instant::now();
             }
         }
+        self.observer.pass_ends();
         self.run.tally = Some(tally);
         Ok(true)
     }
@@ -134,10 +137,11 @@ impl<'a> Trainer<'a> {
     /// The test pass after an epoch; `None` when interrupted.
     fn test_epoch(&mut self) -> Result<Option<Evaluation>> {
         evaluate(
-            self.learner,
+            self.rule,
             &self.run.config,
             &self.run.network,
             &self.test,
+            self.observer,
             self.interrupted,
         )
         .map_err(|e| {
@@ -148,7 +152,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Records an epoch and prints its lines.
+    /// Records an epoch and saves.
     fn end_epoch(&mut self, tested: &Evaluation) -> Result<()> {
         let epoch = self.run.position.epoch + 1;
         let tally = self.run.tally.take().unwrap_or_default();
@@ -170,23 +174,13 @@ impl<'a> Trainer<'a> {
         }
         // The last checkpoint comes last: see `folder`.
         self.folder.add_record(&record)?;
-        self.tracking.log(&record);
+        self.observer.epoch_is_recorded(&record);
         self.collect()?;
         if improved {
             self.folder.save_best(&self.run)?;
         }
         self.write()?;
-        let title = format!("epoch {epoch}/{}", self.run.config.epochs);
-        say(format_args!(
-            "{title:<13} train   {}",
-            record.train.columns()
-        ));
-        let mark = if improved { "   best" } else { "" };
-        say(format_args!(
-            "{:<13} test    {}{mark}",
-            "",
-            record.test.columns()
-        ));
+        (self.observer).epoch_is_saved(&record, self.run.config.epochs, improved);
         Ok(())
     }
 
@@ -202,18 +196,18 @@ impl<'a> Trainer<'a> {
         self.write()
     }
 
-    /// Fetches what only the learner knows.
+    /// Fetches what only the rule knows.
     fn collect(&mut self) -> Result<()> {
-        self.run.learned = self.learner.learned()?;
-        let mut values = self.run.learned.parameters.tensors().iter().flatten();
+        self.run.model = self.rule.state()?;
+        let mut values = self.run.model.parameters.tensors().iter().flatten();
         if !values.all(|value| value.is_finite()) {
             let error = Diverged("a parameter is not finite".into()).into();
             return Err(self.explain(error, format!("epoch {}", self.run.position.epoch + 1)));
         }
-        self.run.optimizer = self.learner.optimizer_state()?;
+        self.run.optimizer = self.rule.optimizer_state()?;
         let within_epoch = (1..self.train.batches()).contains(&self.run.position.batch);
         self.run.kept_state = if within_epoch {
-            self.learner.kept_state()?
+            self.rule.kept_state()?
         } else {
             None
         };

@@ -49,8 +49,10 @@ struct Archive {
     root: String,
     /// bytes of the storages, read when they are needed
     storages: HashMap<Rc<str>, Vec<u8>>,
-    /// numbers that the tensors may have in all: tensors that share storages must not add up to more than the file is worth
+    /// bytes that the tensors may have in all: tensors that share storages must not add up to more than the file is worth
     left: u64,
+    /// bytes that may still be read: parts of the archive that share one block must not either
+    unread: u64,
 }
 
 impl Archive {
@@ -63,15 +65,22 @@ impl Archive {
             archive,
             storages: HashMap::new(),
             left: size,
+            unread: size,
         })
     }
 
     fn file(&mut self, name: &str) -> Result<Vec<u8>> {
         let name = format!("{}/{name}", self.root);
-        let mut file = (self.archive.by_name(&name))
+        let file = (self.archive.by_name(&name))
             .with_context(|| format!("its part {name} cannot be read"))?;
         let mut bytes = Vec::new();
-        (file.read_to_end(&mut bytes)).with_context(|| format!("its part {name} is damaged"))?;
+        // A checksum is compared at a part's end: one byte more than allowed is enough to see that it is too long.
+        (file
+            .take(self.unread.saturating_add(1))
+            .read_to_end(&mut bytes))
+        .with_context(|| format!("its part {name} is damaged"))?;
+        let left = self.unread.checked_sub(bytes.len() as u64);
+        self.unread = left.context("its parts overlap: together they are larger than the file")?;
         Ok(bytes)
     }
 
@@ -134,7 +143,7 @@ impl Archive {
             format!("a tensor of shape {shape:?} lies beyond its {available} stored numbers")
         })?;
         ensure!(count > 0, "a tensor of shape {shape:?} is empty");
-        let left = self.left.checked_sub(count as u64);
+        let left = self.left.checked_sub((count * format.bytes()) as u64);
         self.left = left.context("its tensors are larger than the file")?;
         Ok(ArrayD::from_shape_fn(IxDyn(shape), |index| {
             let at: usize = (0..shape.len())

@@ -10,7 +10,8 @@ pub mod series;
 pub mod tensorboard;
 pub mod wandb;
 
-use crate::run::{Config, Record, RunFolder};
+use crate::config::Config;
+use crate::run::{Observer, Record, RunFolder};
 use anyhow::Result;
 use series::Names;
 use std::path::Path;
@@ -77,9 +78,11 @@ impl Tracking {
         self.trackers.push((option, Box::new(tracker)));
         Ok(())
     }
+}
 
+impl Observer for Tracking {
     /// Hands an epoch's values to every tracker.
-    pub fn log(&mut self, record: &Record) {
+    fn epoch_is_recorded(&mut self, record: &Record) {
         if self.trackers.is_empty() {
             return;
         }
@@ -93,8 +96,7 @@ impl Tracking {
         });
     }
 
-    /// The session is over, with the exit status that the process will have.
-    pub fn finish(&mut self, exit_code: u8) {
+    fn run_ends(&mut self, exit_code: u8) {
         for (option, mut tracker) in self.trackers.drain(..) {
             if let Err(error) = tracker.finish(exit_code) {
                 warn(option, &error);
@@ -104,7 +106,7 @@ impl Tracking {
 }
 
 fn warn(option: &str, error: &anyhow::Error) {
-    eprintln!(
+    crate::output::complain(format_args!(
         "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
-    );
+    ));
 }

@@ -13,7 +13,8 @@
 //! has to say goes to stderr. Its environment variables keep their meaning: `WANDB_MODE=offline`, `WANDB_PROJECT` ..
 
 use super::Tracker;
-use crate::run::{Config, replace_file};
+use crate::config::Config;
+use crate::run::replace_file;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;

@@ -107,11 +107,13 @@ fn a_run_gets_all_three_figures_and_a_table() {
             "Learning curves of run",
             "Top-1 error",
             "images classified wrongly (%)",
-            "Cost",
+            "accuracy (%)",
+            "Cost: squared error ½‖s − y‖²",
             "mean cost per image",
             "epoch",
-            "run, test",
-            "run, training (augmented images)",
+            "run",
+            "test images",
+            "training images, augmented",
         ],
     );
     // Two panels, two lines, two epochs: each point is marked.
@@ -211,15 +213,7 @@ fn several_runs_share_a_picture_and_have_their_own() {
     .success();
     let plots = folder.path().join("plots");
     let curves = figure(&plots, "learning_curve");
-    assert_says(
-        &curves,
-        &[
-            "Learning curves",
-            "one, test",
-            "two, test",
-            "other/two, test",
-        ],
-    );
+    assert_says(&curves, &["Learning curves", "one", "two", "other/two"]);
     assert_eq!(curves.matches("<circle").count(), 3 * 2 * 2 * 2);
     // Each run has a colour of its own, in both panels.
     for colour in ["#0072B2", "#D55E00", "#009E73"] {
@@ -335,4 +329,132 @@ fn a_checkpoint_is_plotted_in_place_of_the_best() {
     assert_says(&last, &["Parameters of run after epoch 2"]);
     let files = fs::read_dir(folder.path().join("out")).unwrap().count();
     assert_eq!(files, 2, "only the two files of one figure were asked for");
+}
+
+#[test]
+fn legends_say_what_differs_and_costs_that_differ_have_axes_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    for (output, options) in [
+        ("a", "--seed 0"),
+        ("b", "--seed 1"),
+        ("c", "--lossfn CE --seed 1"),
+    ] {
+        succeed(path, &format!("train {TINY} {options} --output {output}"));
+    }
+    succeed(path, "plot a b c --only curves");
+    let curves = figure(&path.join("plots"), "learning_curve");
+    assert_says(
+        &curves,
+        &[
+            "a: MSE, seed 0",
+            "b: MSE, seed 1",
+            "c: CE, seed 1",
+            "Cost: squared error ½‖s − y‖²",
+            "Cost: cross-entropy",
+        ],
+    );
+    // Seeds together: two curves, the first with a band around each of its lines in both panels.
+    succeed(
+        path,
+        "plot a b c --only curves --bands --log --output bands --title Seeds",
+    );
+    let bands = figure(&path.join("bands"), "learning_curve");
+    assert_says(
+        &bands,
+        &["Seeds", "MSE (mean and range of 2 runs)", "c: CE"],
+    );
+    assert_eq!(bands.matches("<polygon").count(), 2 * 2);
+}
+
+#[test]
+fn figures_have_the_asked_format_size_and_resolution() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    train(path, "run");
+    let options = "--format pdf,png --size 7x4in --dpi 192 --title Figure";
+    succeed(path, &format!("plot run --only curves {options}"));
+    let plots = path.join("run/plots");
+    assert!(!plots.join("learning_curve.svg").exists());
+    let png = fs::read(plots.join("learning_curve.png")).unwrap();
+    let pixels = Pixmap::decode_png(&png).unwrap();
+    assert_eq!((pixels.width(), pixels.height()), (7 * 192, 4 * 192));
+    // Pixels a metre, and the checksum of that chunk, as the PNG decoder that checks it says.
+    let at = png.windows(4).position(|w| w == b"pHYs").unwrap();
+    assert_eq!(png[at + 4..at + 8], 7559u32.to_be_bytes());
+    // A page of 7 by 4 inches, in points.
+    let pdf = fs::read(plots.join("learning_curve.pdf")).unwrap();
+    assert!(pdf.starts_with(b"%PDF-"));
+    let page = b"/MediaBox [0 0 504 288]";
+    assert!(pdf.windows(page.len()).any(|w| w == page));
+    for (options, reason) in [
+        ("--size 60x40", "need"),
+        ("--size 7", "WIDTHxHEIGHT"),
+        ("--dpi 1e9", "24 to 2400"),
+        ("--format bmp", "bmp"),
+    ] {
+        let arguments = format!("plot run --only curves --output out {options}");
+        assert!(error(path, &arguments).contains(reason), "{options}");
+        assert!(!path.join("out").exists(), "{options}");
+    }
+}
+
+/// Biases that the batch normalisation after them makes useless decay, and end as subnormal numbers.
+#[test]
+fn few_values_are_shown_one_by_one_and_tiny_ones_are_zero() {
+    use eqprop_cuda::network::presets::{self, PresetOptions};
+    use eqprop_cuda::network::{ActivationKind, ParameterSet};
+    use eqprop_cuda::plot::{Style, weights};
+    use rand::SeedableRng;
+    let options = PresetOptions {
+        input_channels: 1,
+        classes: 10,
+        channels: [8, 8, 8, 8],
+        activation: ActivationKind::Relu6,
+        gains: None,
+    };
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    let network = presets::build("vgg5", &options, &mut rng).unwrap();
+    let mut parameters = ParameterSet::<f64>::zeros(&network);
+    parameters.tensors_mut()[0].fill(1e-39);
+    for (i, value) in parameters.tensors_mut()[1].iter_mut().enumerate() {
+        *value = 3e-12 * (i as f64 - 3.0);
+    }
+    let titles: Vec<String> = (0..parameters.tensors().len())
+        .map(|i| format!("tensor {i}"))
+        .collect();
+    let figure = weights("weights", &titles, &parameters, &Style::default()).unwrap();
+    let svg = figure.svg();
+    assert_says(svg, &["8, mean 0, std 0", "value (10⁻¹¹)", "index"]);
+    // No label is longer than a number needs to be.
+    let labels = svg.lines().filter(|line| line.starts_with("0.0000"));
+    assert_eq!(labels.collect::<Vec<_>>(), Vec::<&str>::new());
+    // Five bias tensors: 8 + 8 + 8 + 8 + 10 dots.
+    assert_eq!(svg.matches("<circle").count(), 42);
+}
+
+/// Measured from where a longer phase ends, what still moves at the last iteration is not drawn as if it had arrived.
+#[test]
+fn curves_do_not_bend_at_their_end() {
+    use eqprop_cuda::diagnose::LONGER;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    train(path, "run");
+    succeed(
+        path,
+        "plot run --offline --only relaxation --iterations 8+4 --output short",
+    );
+    let long = format!(
+        "plot run --offline --only relaxation --iterations {}+4 --output long",
+        8 * LONGER
+    );
+    succeed(path, &long);
+    let lines = |name: &str| {
+        let svg = fs::read_to_string(path.join(name).join("relaxation.svg")).unwrap();
+        svg.matches("<circle").count()
+    };
+    // 9 layers and the whole, energies and residuals, and the changes with their difference: none is missing at the end.
+    let dots = |free: usize, nudged: usize| (10 + 10) * (free + 2 * nudged) + 2 * nudged;
+    assert_eq!(lines("short"), dots(8, 4));
+    assert_eq!(lines("long"), dots(8 * LONGER, 4));
 }

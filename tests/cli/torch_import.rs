@@ -406,3 +406,48 @@ fn a_pickle_bomb_is_an_error() {
         "{error}"
     );
 }
+
+/// Entries of an archive whose contents are one and the same block of the file: each would be read as a part of its own.
+#[test]
+fn parts_that_share_a_block_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shared.pt");
+    let mut parts = parts("float32");
+    let (_, pickle) = parts
+        .iter()
+        .find(|(n, _)| n.ends_with("/data.pkl"))
+        .unwrap();
+    let pickle = pickle.clone();
+    let first = parts
+        .iter_mut()
+        .find(|(n, _)| n.ends_with("/data/0"))
+        .unwrap();
+    first.1.resize(100_000, 0);
+    with_pickle(&parts, &pickle, &path);
+    assert_eq!(torch::read(&path).unwrap(), Tensors::List(expected()));
+
+    let mut bytes = fs::read(&path).unwrap();
+    let starts: Vec<usize> = (0..bytes.len() - 46)
+        .filter(|&at| bytes[at..].starts_with(b"PK\x01\x02"))
+        .collect();
+    let name = |bytes: &[u8], at: usize| {
+        let length = u16::from_le_bytes([bytes[at + 28], bytes[at + 29]]) as usize;
+        String::from_utf8(bytes[at + 46..at + 46 + length].to_vec()).unwrap()
+    };
+    let data = |suffix: &str| -> Vec<usize> {
+        let starts = starts.iter().copied();
+        starts
+            .filter(|&at| name(&bytes, at).contains(suffix))
+            .collect()
+    };
+    let (source, all) = (data("/data/0")[0], data("/data/"));
+    for at in all {
+        // checksum and both sizes; where the block begins
+        for field in [16..28, 42..46] {
+            bytes.copy_within(source + field.start..source + field.end, at + field.start);
+        }
+    }
+    fs::write(&path, bytes).unwrap();
+    let error = error_of(&path);
+    assert!(error.contains("its parts overlap"), "{error}");
+}

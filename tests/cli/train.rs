@@ -275,5 +275,29 @@ fn help_and_version_are_printed() {
     ] {
         assert!(help.contains(word), "{word}");
     }
-    eqprop(folder.path(), "--version").assert().success();
+    let version = concat!("eqprop-cuda ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(succeed(folder.path(), "--version"), version);
+}
+
+/// Stacks that no memory holds: the system starts no thread.
+#[test]
+fn a_system_without_threads_is_an_error_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [
+        format!("train {TINY}"),
+        "info".to_string(),
+        "parity none".to_string(),
+    ] {
+        let mut program = eqprop(folder.path(), &command);
+        let output = program
+            .env("RUST_MIN_STACK", (1u64 << 60).to_string())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{command}");
+        assert!(
+            said.contains("thread") && !said.contains("internal error"),
+            "{command}: {said}"
+        );
+    }
 }

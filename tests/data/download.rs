@@ -269,3 +269,45 @@ fn published_manifests_have_a_sum_for_every_file() {
         assert!(manifest.base.starts_with("http"));
     }
 }
+
+#[test]
+fn a_server_that_sends_too_much_is_given_up() {
+    let (folder, files) = (tempdir().unwrap(), cifar_file());
+    let announced = Server::start(|_| response("200 OK", 3 << 20, &[0; 1000]));
+    let silent = Server::start(|_| [b"HTTP/1.0 200 OK\r\n\r\n".as_slice(), &[0; 3 << 20]].concat());
+    for server in [announced, silent] {
+        let plan = plan(Cifar10, folder.path(), &files, &server.url);
+        message(plan.load(), &["larger than 1048576 bytes", &server.url]);
+        assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
+    }
+}
+
+#[test]
+fn an_interrupted_download_leaves_nothing_behind() {
+    let (folder, files) = (tempdir().unwrap(), cifar_file());
+    let server = Server::files(files.clone());
+    let plan = Plan {
+        stop: || true,
+        ..plan(Cifar10, folder.path(), &files, &server.url)
+    };
+    message(plan.load(), &["interrupted", &server.url]);
+    assert_eq!(files_in(folder.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_a_killed_download_left_is_removed_when_it_is_old() {
+    let (folder, files) = (tempdir().unwrap(), cifar_file());
+    let server = Server::files(files.clone());
+    let old = folder.path().join(".download-Ab12.part");
+    let young = folder.path().join(".download-Cd34.part");
+    for path in [&old, &young] {
+        fs::write(path, "half").unwrap();
+    }
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    let file = fs::File::options().write(true).open(&old).unwrap();
+    file.set_modified(long_ago).unwrap();
+    plan(Cifar10, folder.path(), &files, &server.url)
+        .load()
+        .unwrap();
+    assert!(!old.exists() && young.exists());
+}

@@ -1,13 +1,13 @@
 //! Datasets are found in the usual places, read correctly, and bad files get an error that names them.
 
 use std::fs;
-use std::path::Path;
+use std::io::Write;
 
 use crate::support::data::*;
 use eqprop_cuda::data::{DataError, DatasetName, Plan, Source, Splits, load};
 use tempfile::{TempDir, tempdir};
 
-use DatasetName::{Cifar10, Cifar100, FashionMnist, FashionMnistMini};
+use DatasetName::{Cifar10, Cifar100, FashionMnist, FashionMnistMini, Kmnist, Mnist};
 
 /// A folder with the synthetic Fashion-MNIST, in which one file is replaced.
 fn fashion_with(name: &str, data: Vec<u8>) -> (TempDir, Result<Splits, DataError>) {
@@ -250,12 +250,76 @@ fn something_else_under_the_name_is_recognised() {
     message(result, &[TRAIN_IMAGES, "28 x 28", "32 x 28"]);
 }
 
+/// Both headers claim it, and zeros compress so well that the file could even hold it.
 #[test]
 fn an_absurd_count_does_not_fill_the_memory() {
-    let mut data = idx_images(7);
-    data[4..8].copy_from_slice(&[0xff; 4]);
-    let (_folder, result) = fashion_with(TRAIN_IMAGES, gzip(&data));
-    message(result, &[TRAIN_IMAGES, "truncated"]);
+    let mut images = idx_images(7);
+    images[4..8].copy_from_slice(&[0xff; 4]);
+    let (_folder, result) = fashion_with(TRAIN_IMAGES, gzip(&images));
+    message(result, &[TRAIN_IMAGES, "corrupt", "4294967295"]);
+    let mut labels = idx_labels(7);
+    labels[4..8].copy_from_slice(&[0xff; 4]);
+    let (_folder, result) = fashion_with(TRAIN_LABELS, gzip(&labels));
+    message(result, &[TRAIN_LABELS, "corrupt", "4294967295"]);
+}
+
+/// A header of a tar entry: `kind` is its type, `size` what it claims.
+fn tar_header(name: &[u8], kind: u8, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name);
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_size(size);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+/// The reader keeps no long name and no extended header: 64 MB of them take no memory, and have no effect.
+#[cfg(target_os = "linux")]
+#[test]
+fn long_names_and_extended_headers_of_an_archive_take_no_memory() {
+    fn peak() -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+    const SIZE: usize = 256 << 20;
+    for kind in [b'L', b'K', b'x', b'g'] {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join(CIFAR10_ARCHIVE);
+        let file = fs::File::create(&path).unwrap();
+        let mut out = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        out.write_all(&tar_header(b"long", kind, SIZE as u64))
+            .unwrap();
+        let block = vec![b'a'; 1 << 20];
+        for _ in 0..SIZE >> 20 {
+            out.write_all(&block).unwrap();
+        }
+        out.write_all(&tar(&cifar10_members())).unwrap();
+        out.finish().unwrap();
+        let before = peak();
+        check_cifar10(&only(Cifar10, folder.path()).load().unwrap());
+        let grown = peak() - before;
+        assert!(
+            grown < SIZE >> 11,
+            "{grown} kB for entries of kind {}",
+            kind as char
+        );
+    }
+}
+
+#[test]
+fn what_an_archive_says_is_cut_and_escaped() {
+    let archive = [tar_header(b"evil\x1b[31m\x07name", b'0', 0), vec![0; 1024]].concat();
+    let (_folder, result) = cifar_with(Cifar10, CIFAR10_ARCHIVE, gzip(&archive));
+    let text = message(result, &["\\u{1b}[31m\\u{7}name"]);
+    assert!(!text.contains('\x1b'));
+    let name = "x".repeat(200_000) + "\u{202e}";
+    let error = name.parse::<DatasetName>().unwrap_err().to_string();
+    assert!(
+        error.len() < 600 && error.contains("200003 bytes"),
+        "{}",
+        error.len()
+    );
 }
 
 #[test]
@@ -388,28 +452,48 @@ fn a_part_of_someones_own_files_is_not_mixed_with_others() {
 }
 
 #[test]
-fn the_systems_fashion_mnist_is_the_published_one_if_installed() {
-    let plan = Plan {
-        data_dir: None,
-        system: vec!["/usr/share/datasets".into()],
-        ..only(FashionMnist, Path::new("/nonexistent"))
-    };
-    if !Path::new("/usr/share/datasets/fashion-mnist").is_dir() {
-        return;
-    }
-    let splits = plan.load().unwrap();
-    assert_eq!((splits.train.len(), splits.test.len()), (60_000, 10_000));
-    let mini = load(FashionMnistMini, &Source::default()).unwrap();
-    assert_eq!(mini.train.image(0), splits.train.image(0));
-}
-
-#[test]
 fn dataset_names_round_trip() {
     for name in DatasetName::ALL {
         assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
         assert_eq!(name.class_names().len(), name.classes());
         assert_eq!(name.normalization().channels(), name.channels());
     }
-    let error = "MNIST".parse::<DatasetName>().unwrap_err().to_string();
-    assert!(error.contains("MNIST") && error.contains("FashionMNIST-mini"));
+    let error = "ImageNet".parse::<DatasetName>().unwrap_err().to_string();
+    assert!(error.contains("ImageNet") && error.contains("FashionMNIST-mini"));
+    assert_eq!("cifar-10".parse::<DatasetName>().unwrap(), Cifar10);
+}
+
+#[test]
+fn torchvisions_layout_of_each_idx_dataset_is_read() {
+    for (name, folder) in [
+        (FashionMnist, "FashionMNIST/raw"),
+        (Mnist, "MNIST/raw"),
+        (Kmnist, "KMNIST/raw"),
+    ] {
+        let root = tempdir().unwrap();
+        write_files(&root.path().join(folder), &fashion_files());
+        check_fashion(&only(name, root.path()).load().unwrap());
+        for other in [FashionMnist, Mnist, Kmnist] {
+            let found = only(other, root.path()).load().is_ok();
+            assert_eq!(found, other == name, "{other} in {folder}");
+        }
+    }
+}
+
+#[test]
+fn images_keep_their_size_for_a_network_that_takes_it() {
+    let root = tempdir().unwrap();
+    write_files(&root.path().join("MNIST/raw"), &fashion_files());
+    let plan = only(Mnist, root.path());
+    let small = plan.load_at((28, 28)).unwrap();
+    let image = small.train.image(5);
+    assert_eq!((image.height, image.width), (28, 28));
+    assert_eq!(image.data[..2], [5, 6]);
+    assert_eq!(plan.load_at((32, 32)).unwrap(), plan.load().unwrap());
+    message(
+        plan.load_at((30, 30)),
+        &["MNIST", "28 x 28", "32 x 32", "30 x 30"],
+    );
+    assert!(Mnist.augmentation_at((28, 28)).steps.is_empty());
+    assert_eq!(Mnist.augmentation_at((32, 32)), Mnist.augmentation());
 }

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use eqprop_cuda::data::augment::{PadMode, Step, crop_edge, flip};
 use eqprop_cuda::data::{
-    Augmentation, Batch, Dataset, DatasetName, Loader, LoaderOptions, normalize,
+    Augmentation, Batch, Dataset, DatasetName, Loader, LoaderOptions, Normalization, Shard,
+    normalize,
 };
 
 /// 103 colour images without structure, each different from the others.
 fn dataset(n: usize) -> Arc<Dataset> {
-    let name = DatasetName::Cifar10;
     let images = (0..n * 3 * 32 * 32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect();
     Arc::new(Dataset {
-        name,
         images,
         labels: (0..n).map(|i| (i % 10) as u8).collect(),
         channels: 3,
+        height: 32,
+        width: 32,
         classes: 10,
     })
 }
@@ -33,6 +34,7 @@ fn options(threads: usize) -> LoaderOptions {
         seed: 7,
         threads,
         prefetch: 2,
+        shard: Shard::WHOLE,
     }
 }
 
@@ -116,16 +118,24 @@ fn without_shuffling_the_order_is_that_of_the_dataset() {
     assert!(labels.iter().enumerate().all(|(i, &label)| label == i % 10));
 }
 
+/// Order and augmentation each, with the other switched off.
 #[test]
-fn epochs_and_seeds_differ_and_repeat() {
-    let first = epoch(options(2), 0, 0);
-    assert!(first == epoch(options(2), 0, 0));
-    assert!(first != epoch(options(2), 1, 0));
-    let other = LoaderOptions {
-        seed: 8,
+fn epochs_and_seeds_change_order_and_augmentation() {
+    let shuffled = LoaderOptions {
+        augment: None,
         ..options(2)
     };
-    assert!(first != epoch(other, 0, 0));
+    let augmented = LoaderOptions {
+        shuffle: false,
+        ..options(2)
+    };
+    for options in [shuffled, augmented] {
+        let first = epoch(options.clone(), 0, 0);
+        assert!(first == epoch(options.clone(), 0, 0));
+        assert!(first != epoch(options.clone(), 1, 0), "{options:?}");
+        let other = LoaderOptions { seed: 8, ..options };
+        assert!(first != epoch(other.clone(), 0, 0), "{other:?}");
+    }
 }
 
 /// Guards against an accidental change of the meaning of a seed: old runs could not be repeated any more.
@@ -186,10 +196,11 @@ fn the_fashion_recipe_produces_crops_and_flips() {
     let name = DatasetName::FashionMnist;
     let images = (0..32 * 32).map(|i| (i * 7 % 251) as u8).collect();
     let one = Dataset {
-        name,
         images,
         labels: vec![0],
         channels: 1,
+        height: 32,
+        width: 32,
         classes: 10,
     };
     let mut possible = BTreeMap::new();
@@ -245,5 +256,85 @@ fn published_recipes_are_values_in_the_published_order() {
         assert_eq!(name.augmentation(), recipe);
         let json = serde_json::to_string(&recipe).unwrap();
         assert_eq!(serde_json::from_str::<Augmentation>(&json).unwrap(), recipe);
+    }
+}
+
+/// Batches of 10 of 103 examples: neither the batch nor the last one, of 3, divides among the ranks, and with 16 ranks some
+/// have no rows.
+#[test]
+fn the_ranks_rows_together_are_the_batch_bit_for_bit() {
+    let whole = epoch(options(2), 3, 0);
+    for world in [1, 2, 3, 4, 7, 16] {
+        let ranks: Vec<Vec<Batch>> = (0..world)
+            .map(|rank| {
+                let shard = Shard { rank, world };
+                epoch(
+                    LoaderOptions {
+                        shard,
+                        ..options(2)
+                    },
+                    3,
+                    0,
+                )
+            })
+            .collect();
+        for (index, batch) in whole.iter().enumerate() {
+            let sizes: Vec<usize> = ranks.iter().map(|rank| rank[index].len()).collect();
+            let (most, least) = (sizes.iter().max().unwrap(), sizes.iter().min().unwrap());
+            assert!(most - least <= 1, "{sizes:?}");
+            let rows = ranks.iter().flat_map(|rank| rank[index].images.iter());
+            let bits = |v: &f32| v.to_bits();
+            assert!(
+                rows.map(bits).eq(batch.images.iter().map(bits)),
+                "{world} ranks"
+            );
+            let labels = ranks.iter().flat_map(|rank| &rank[index].labels);
+            assert!(labels.eq(&batch.labels));
+        }
+        assert!(ranks.iter().all(|rank| rank.len() == whole.len()));
+    }
+}
+
+#[test]
+fn images_of_any_size_and_number_of_channels_are_loaded() {
+    let images: Vec<u8> = (0..5 * 2 * 7 * 3).map(|i| i as u8).collect();
+    let data = Dataset {
+        images: images.clone(),
+        labels: vec![0, 1, 2, 0, 1],
+        channels: 2,
+        height: 7,
+        width: 3,
+        classes: 3,
+    };
+    let normalization = Normalization {
+        mean: vec![0.0; 2],
+        std: vec![1.0; 2],
+    };
+    let steps = vec![
+        Step::Flip,
+        Step::Crop {
+            pad: 1,
+            mode: PadMode::Zero,
+        },
+    ];
+    for augment in [None, Some(Augmentation { steps })] {
+        let augmented = augment.is_some();
+        let options = LoaderOptions {
+            shuffle: false,
+            augment,
+            normalization: normalization.clone(),
+            ..options(1)
+        };
+        let batch = Loader::new(Arc::new(data.clone()), options)
+            .epoch(0, 0)
+            .next()
+            .unwrap();
+        assert_eq!(batch.images.dim(), (5, 2, 7, 3));
+        let bytes: Vec<u8> = batch
+            .images
+            .iter()
+            .map(|v| (v * 255.0).round() as u8)
+            .collect();
+        assert_eq!(bytes == images, !augmented);
     }
 }

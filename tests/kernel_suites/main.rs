@@ -20,6 +20,10 @@ mod statistics;
 #[cfg(feature = "emulation")]
 mod stopping;
 
+/// Sums are rounded; tests/truncating_sums.rs has the other choice.
+#[cfg(feature = "emulation")]
+fn arrange_sums() {}
+
 #[cfg(not(feature = "emulation"))]
 #[test]
 #[ignore = "skipped: the kernels run on the CPU with `--features emulation`"]

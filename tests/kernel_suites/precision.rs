@@ -6,7 +6,9 @@
 use crate::support::kernels::{cosine, kernels, preset};
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{ActivationKind, Mode, ParameterSet};
-use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::phase::{
+    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 
@@ -68,6 +70,7 @@ fn cosines(precision: Precision, form: NudgedPhase) -> (f64, f64) {
         beta: 0.1,
         variant: Variant::Centered,
         form,
+        output: OutputCondition::Nudged,
     };
     backend
         .nudged_phases(&nudging, CostFunction::Mse, &relaxation(50))

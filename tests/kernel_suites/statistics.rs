@@ -2,7 +2,7 @@
 
 use crate::support::kernels::*;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::phase::{Start, Which};
+use eqprop_cuda::phase::{PhaseState, Start};
 use half::f16;
 
 #[test]
@@ -24,7 +24,7 @@ fn norms_and_saturations_are_those_of_the_states() {
             let relaxation = Recipe::default().relaxation(5);
             backend.free_phase(&relaxation).unwrap();
             let statistics = backend.statistics().unwrap();
-            let states = backend.states(Which::Free).unwrap();
+            let states = backend.states(PhaseState::Free).unwrap();
             assert_eq!(statistics.len(), states.len());
             for ((l, state), found) in network.free_layers().zip(&states).zip(&statistics) {
                 let images = state.outer_iter();

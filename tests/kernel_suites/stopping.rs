@@ -3,11 +3,18 @@
 
 use crate::support::kernels::*;
 use eqprop_cuda::cpu;
+use eqprop_cuda::cuda::{self, CudaBackend, Device, emulated::EmulatedDevice};
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::{ActivationKind, Mode, Network};
-use eqprop_cuda::phase::{
-    Backend, CostFunction, NudgedPhase, Nudging, PhaseReport, Relaxation, Start, Variant,
+use eqprop_cuda::network::{
+    Activation, ActivationKind, Convolution, Edge, Layer, LinearMap, Mode, Network, Pooling, Shape,
 };
+use eqprop_cuda::optim::MAX_NORM;
+use eqprop_cuda::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, PhaseState,
+    Relaxation, Start, Variant,
+};
+
+use std::sync::Arc;
 
 fn network() -> Network {
     preset(
@@ -38,6 +45,7 @@ fn phases(
         beta: 0.2,
         variant: Variant::Centered,
         form,
+        output: OutputCondition::Nudged,
     };
     [
         free,
@@ -153,4 +161,106 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
     let mut other = kernels(&network, Precision::Fp16).unwrap();
     other.set_kept_state(kept.clone()).unwrap();
     assert_eq!(other.kept_state().unwrap(), kept);
+}
+
+/// Two training steps with a tolerance, on an emulated GPU of so many multiprocessors: where each phase stopped, and every bit
+/// that came of it.
+fn steps_on(multiprocessors: usize, network: &Network) -> Vec<(String, Vec<u64>)> {
+    let gpu: Arc<dyn Device> = Arc::new(EmulatedDevice::with_multiprocessors(multiprocessors));
+    let mut backend = CudaBackend::new(network, gpu, cuda::Precision::Fp16).unwrap();
+    (backend.set_optimizer(Recipe::default().optimizer)).unwrap();
+    backend
+        .set_parameters(&random_parameters(network, 3))
+        .unwrap();
+    let relaxation = |tolerance| Relaxation {
+        mode: Mode::Coloured,
+        iterations: 12,
+        omega: 1.3,
+        tolerance: Some(tolerance),
+    };
+    let nudging = Recipe {
+        form: NudgedPhase::SumDifference,
+        ..Recipe::default()
+    }
+    .nudging();
+    let rates = vec![0.01; network.parameter_count()];
+    let mut values = Vec::new();
+    for seed in [1, 2] {
+        let batch = random_images(network, 28, seed);
+        (backend.load_batch(&batch.images, &batch.labels, Start::Kept)).unwrap();
+        let free = backend.free_phase(&relaxation(3e-2)).unwrap();
+        let nudged =
+            (backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation(1e-1))).unwrap();
+        for (name, report) in [("free", free), ("nudged", nudged)] {
+            assert!(
+                (2..12).contains(&report.iterations),
+                "{name}: {report:?} did not stop"
+            );
+            values.push((
+                format!("{name} phase"),
+                vec![
+                    report.iterations as u64,
+                    report.change.to_bits(),
+                    report.omega.to_bits(),
+                ],
+            ));
+        }
+        backend.estimate_gradient().unwrap();
+        backend.step(&rates, Some(MAX_NORM)).unwrap();
+        let bits = |tensor: &ndarray::ArrayD<f64>| tensor.iter().map(|v| v.to_bits()).collect();
+        for state in backend.states(PhaseState::Second).unwrap() {
+            values.push(("state".into(), bits(&state)));
+        }
+        for tensor in backend.parameters().unwrap().tensors() {
+            values.push(("parameter".into(), bits(tensor)));
+        }
+    }
+    values
+}
+
+#[test]
+fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
+    // 28 images of 16 x 16 by 264 channels: in the free phase 168 tiles of 128 x 128, 280 of 128 x 64 or 504 of 128 x 32, and each
+    // of the three GPUs takes another kind.
+    let layer = |name: &str, channels, activation| Layer {
+        name: name.into(),
+        shape: Shape::new(channels, 16, 16),
+        activation,
+    };
+    let point = LinearMap::Conv(Convolution {
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+    });
+    let output = Layer {
+        name: "output".into(),
+        shape: Shape::flat(10),
+        activation: Activation::LINEAR,
+    };
+    let layers = vec![
+        layer("input", 1, Activation::LINEAR),
+        layer("wide", 264, Activation::HARD_SIGMOID),
+        layer("thin", 8, Activation::HARD_SIGMOID),
+        output,
+    ];
+    let edge = |pre, map| Edge {
+        pre,
+        post: pre + 1,
+        map,
+        pooling: Pooling::None,
+        gain: 0.7,
+    };
+    let edges = vec![edge(0, point), edge(1, point), edge(2, LinearMap::Dense)];
+    let network = Network::new("tiles", layers, edges).unwrap();
+    // fp32 has one kind of tile.
+    let want = steps_on(20, &network);
+    for multiprocessors in [132, 188] {
+        for (got, want) in steps_on(multiprocessors, &network).iter().zip(&want) {
+            assert!(
+                got == want,
+                "{multiprocessors} multiprocessors: {} differs",
+                want.0
+            );
+        }
+    }
 }

@@ -72,14 +72,22 @@ fn unknown_kinds_are_reported() {
 fn what_is_promised_and_missing_is_reported() {
     let mut file = File::read("vgg5_relu6_ce_1ch");
     file.tensors.retain(|name, _| !name.starts_with("variant."));
-    assert!(problem(&file).contains("promises variants"));
+    let report = replay(&file.bytes(), Precision::Fp64).unwrap();
+    assert_eq!(
+        report.problems(),
+        ["negative", "positive"]
+            .map(|v| format!("tensor \"variant.{v}.grad.raw.*\" is missing: it was not checked"))
+    );
 
     let mut file = File::read("vgg5_relu6_ce_1ch");
     file.tensors
         .retain(|name, _| !name.starts_with("train.sgd."));
     let report = replay(&file.bytes(), Precision::Fp64).unwrap();
     assert!(
-        report.problems()[0].contains("promises training with \"sgd\""),
+        report
+            .problems()
+            .iter()
+            .any(|p| p.contains("\"train.sgd.lr\" is missing")),
         "{report}"
     );
 
@@ -87,6 +95,47 @@ fn what_is_promised_and_missing_is_reported() {
     file.tensors
         .retain(|name, _| !name.starts_with("train.sgd.after3"));
     assert!(problem(&file).contains("train.sgd.after3.* is missing"));
+}
+
+/// Of every kind: whichever single tensor is gone, the file does not pass, and what is said has its name or its group's.
+#[test]
+fn no_tensor_can_be_left_out() {
+    for name in ["vgg5_relu6_ce_1ch", "backprop_vgg5", "schedule", "augment"] {
+        let whole = File::read(name);
+        assert!(
+            replay(&whole.bytes(), Precision::Fp64).unwrap().passed(),
+            "{name}"
+        );
+        // Of a group of like tensors one stands for all.
+        let like = |tensor: &&String| {
+            let parts: Vec<&str> = tensor.split('.').collect();
+            let number = |word: &str| {
+                let at = parts.iter().position(|part| *part == word)?;
+                parts.get(at + 1)?.parse::<usize>().ok()
+            };
+            ["layer", "bias", "weight", "features"]
+                .iter()
+                .any(|word| number(word).is_some_and(|n| n > 1))
+        };
+        for tensor in whole.tensors.keys().filter(|tensor| !like(tensor)) {
+            let mut file = whole.clone();
+            file.tensors.remove(tensor);
+            let said = match replay(&file.bytes(), Precision::Fp64) {
+                Err(error) => format!("{error:#}"),
+                Ok(report) => {
+                    assert!(!report.passed(), "{name} without {tensor} passed");
+                    report.problems().join("; ")
+                }
+            };
+            // Without the last batch of a training the number of steps in a name changes.
+            let steps = tensor.contains("x.2");
+            let shorter = tensor.rsplit_once('.').map_or("", |(group, _)| group);
+            assert!(
+                steps || said.contains(tensor) || said.contains(shorter),
+                "{name} without {tensor}: {said}"
+            );
+        }
+    }
 }
 
 #[test]

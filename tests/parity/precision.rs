@@ -7,7 +7,9 @@ use eqprop_cuda::cpu::{self, Precision};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet};
 use eqprop_cuda::parity::Golden;
-use eqprop_cuda::phase::{CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use eqprop_cuda::phase::{
+    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -59,6 +61,7 @@ impl Trained {
             beta: self.golden.setting("beta").unwrap(),
             variant: Variant::Centered,
             form,
+            output: OutputCondition::Nudged,
         };
         let (x, y) = (
             self.golden.images("x").unwrap(),

@@ -1,7 +1,7 @@
 //! SGD, Adam, AdamW and clipping against their formulas written out by hand, element by element.
 
 use eqprop_cuda::network::ParameterSet;
-use eqprop_cuda::optim::{Optimizer, OptimizerConfig, clip_scale};
+use eqprop_cuda::optim::{MAX_NORM, Optimizer, OptimizerConfig, clip_scale};
 use ndarray::{ArrayD, arr1};
 
 /// One bias of two elements and one weight of one, so that tensors have learning rates of their own.
@@ -10,14 +10,26 @@ fn set(values: [f64; 3]) -> ParameterSet<f64> {
     ParameterSet::new(vec![vector(&values[..2])], vec![vector(&values[2..])])
 }
 
+/// A step along the gradient clipped to norm 1.
 fn step(
     optimizer: &mut Optimizer<f64>,
     parameters: &mut ParameterSet<f64>,
     gradient: &ParameterSet<f64>,
     rates: &[f64],
 ) {
+    let scale = clip_scale(gradient.norm(), MAX_NORM);
+    scaled_step(optimizer, parameters, gradient, scale, rates);
+}
+
+fn scaled_step(
+    optimizer: &mut Optimizer<f64>,
+    parameters: &mut ParameterSet<f64>,
+    gradient: &ParameterSet<f64>,
+    scale: f64,
+    rates: &[f64],
+) {
     let mut updated = Vec::new();
-    optimizer.step(parameters, gradient, rates, |_, i| updated.push(i));
+    optimizer.step(parameters, gradient, scale, rates, |_, i| updated.push(i));
     assert_eq!(
         updated,
         [0, 1],
@@ -136,7 +148,7 @@ fn adamw_decouples_the_decay_and_corrects_the_bias_of_its_moments() {
 #[test]
 fn adam_decays_within_the_gradient() {
     let weight_decay = 0.1;
-    let mut optimizer = Optimizer::unclipped(OptimizerConfig::Adam { weight_decay });
+    let mut optimizer = Optimizer::new(OptimizerConfig::Adam { weight_decay });
     let mut parameters = set(START);
     let mut w = START;
     let mut seen: Vec<[f64; 3]> = Vec::new();
@@ -166,11 +178,12 @@ fn unclipped_gradients_keep_their_length() {
         weight_decay: 0.0,
     };
     let mut parameters = set([0.0; 3]);
-    let mut optimizer = Optimizer::unclipped(config);
-    step(
+    let mut optimizer = Optimizer::new(config);
+    scaled_step(
         &mut optimizer,
         &mut parameters,
         &set([6.0, 0.0, 8.0]),
+        1.0,
         &[1.0, 1.0],
     );
     assert_close(&flat(&parameters), &[-6.0, 0.0, -8.0]);
@@ -199,9 +212,9 @@ fn decay_acts_on_biases_too() {
 
 #[test]
 fn the_global_norm_is_clipped_to_one() {
-    assert_eq!(clip_scale(0.0), 1.0);
-    assert_eq!(clip_scale(1.0), 1.0);
-    assert_eq!(clip_scale(4.0), 1.0 / (4.0 + 1e-6));
+    assert_eq!(clip_scale(0.0, MAX_NORM), 1.0);
+    assert_eq!(clip_scale(1.0, MAX_NORM), 1.0);
+    assert_eq!(clip_scale(4.0, MAX_NORM), 1.0 / (4.0 + 1e-6));
     // |(6, 0, 8)| = 10: the tensors are scaled together, by one factor.
     let config = OptimizerConfig::Sgd {
         momentum: 0.0,

@@ -117,6 +117,8 @@ pub fn only(name: DatasetName, folder: &Path) -> Plan {
         system: Vec::new(),
         offline: true,
         mirror: None,
+        largest: 1 << 20,
+        stop: || false,
     }
 }
 

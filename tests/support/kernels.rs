@@ -8,9 +8,10 @@ use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Shape};
-use eqprop_cuda::optim::OptimizerConfig;
+use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
-    Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant, Which,
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start,
+    Variant,
 };
 use ndarray::{Array4, ArrayD};
 use rand::RngExt;
@@ -126,6 +127,7 @@ impl Recipe {
             beta: self.beta,
             variant: self.variant,
             form: self.form,
+            output: OutputCondition::Nudged,
         }
     }
 }
@@ -176,7 +178,7 @@ pub fn train(
             format!("batch {b} change of the nudged phases"),
             vec![report.change],
         );
-        for which in [Which::Free, Which::First, Which::Second] {
+        for which in [PhaseState::Free, PhaseState::First, PhaseState::Second] {
             for (l, state) in backend.states(which)?.iter().enumerate() {
                 keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
             }
@@ -189,7 +191,7 @@ pub fn train(
         {
             keep(format!("batch {b} gradient {name}"), flat(tensor));
         }
-        backend.step(&rates)?;
+        backend.step(&rates, Some(MAX_NORM))?;
         for (name, tensor) in network
             .parameter_names()
             .iter()

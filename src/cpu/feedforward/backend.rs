@@ -13,9 +13,9 @@ use crate::cpu::ops::outcome::judge;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
 use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
-use crate::network::{Learned, Network, ParameterSet};
+use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, CostFunction, GradientReport, check_batch};
+use crate::phase::{BatchOutcome, CostFunction, check_batch};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
@@ -359,11 +359,11 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
     }
 
-    fn state(&self) -> Result<Learned> {
+    fn state(&self) -> Result<ModelState> {
         Ok(self.tensors.state())
     }
 
-    fn set_state(&mut self, state: &Learned) -> Result<()> {
+    fn set_state(&mut self, state: &ModelState) -> Result<()> {
         self.pass = None;
         Ok(self.tensors.set_state(state)?)
     }
@@ -415,7 +415,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         Ok(logits.mapv(T::wide))
     }
 
-    fn backward(&mut self) -> Result<GradientReport> {
+    fn backward(&mut self) -> Result<()> {
         let mut pass = self.pass.take().context("no batch went forward")?;
         ensure!(
             pass.mode == Mode::Train,
@@ -438,12 +438,16 @@ impl<T: Real> Backend for CpuFeedForward<T> {
                 correlation.add(pass.states[pre].view(), errors[e].view());
                 correlation.finish();
             });
-        let norm = into.norm();
         self.gradient = gradient;
         errors.into_iter().for_each(|error| memory.give(error));
         pass.recycle(&mut memory);
         self.memory = memory;
-        Ok(GradientReport { norm })
+        Ok(())
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        Ok(gradient.norm())
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {

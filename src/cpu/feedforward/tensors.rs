@@ -5,7 +5,7 @@ use crate::cpu::ops::panels::Panels;
 use crate::cpu::ops::product::{Product, matrix, pack_dense, unpack_dense};
 use crate::cpu::ops::real::Real;
 use crate::feedforward::{FeedForward, NORM_MOMENTUM, Part};
-use crate::network::{Learned, NetworkError, ParameterSet};
+use crate::network::{ModelState, NetworkError, ParameterSet};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, IxDyn};
@@ -47,7 +47,7 @@ impl<T: Real> Tensors<T> {
         for e in 0..count {
             edges[weight_of(model.part(e))] = Some(e);
         }
-        let Learned {
+        let ModelState {
             parameters,
             statistics,
         } = model.zeros();
@@ -109,15 +109,15 @@ impl<T: Real> Tensors<T> {
         self.statistics[at + 2].mapv_inplace(|count| count + 1.0);
     }
 
-    pub fn state(&self) -> Learned {
-        Learned {
+    pub fn state(&self) -> ModelState {
+        ModelState {
             parameters: self.unpacked(&self.parameters),
             statistics: self.statistics.clone(),
         }
     }
 
-    pub fn set_state(&mut self, state: &Learned) -> Result<(), NetworkError> {
-        let Learned {
+    pub fn set_state(&mut self, state: &ModelState) -> Result<(), NetworkError> {
+        let ModelState {
             parameters,
             statistics,
         } = state.clone();
@@ -133,7 +133,7 @@ impl<T: Real> Tensors<T> {
     }
 
     pub fn set_optimizer(&mut self, config: OptimizerConfig) {
-        self.optimizer = Some(Optimizer::unclipped(config));
+        self.optimizer = Some(Optimizer::new(config));
     }
 
     pub fn optimizer_state(&self) -> Result<OptimizerState> {
@@ -165,7 +165,7 @@ impl<T: Real> Tensors<T> {
                 transposed[e].fill_transposed(weight);
             }
         };
-        optimizer.step(&mut self.parameters, gradient, learning_rates, updated);
+        optimizer.step(&mut self.parameters, gradient, 1.0, learning_rates, updated);
         Ok(())
     }
 

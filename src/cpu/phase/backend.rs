@@ -13,10 +13,10 @@ use crate::cpu::ops::images::{images, rows};
 use crate::cpu::ops::real::{Real, configure_matmul};
 
 use crate::network::{Layer, Network, ParameterSet, Shape};
-use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
+use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
-    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, PhaseReport,
+    PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, Axis, Slice};
@@ -36,6 +36,8 @@ pub struct CpuBackend<T> {
     kept: Option<Vec<Array2<T>>>,
     nudging_difference: f64,
     gradient: Option<ParameterSet<T>>,
+    /// of the gradient, once it was asked for
+    gradient_norm: Option<f64>,
     optimizer: Option<Optimizer<T>>,
 }
 
@@ -48,6 +50,7 @@ impl<T: Real> CpuBackend<T> {
             kept: None,
             nudging_difference: 0.0,
             gradient: None,
+            gradient_norm: None,
             optimizer: None,
         }
     }
@@ -176,7 +179,7 @@ impl<T: Real> Backend for CpuBackend<T> {
 
     fn statistics(&self) -> Result<Vec<LayerStatistics>> {
         let layers = &self.packed.network.layers()[1..];
-        let states = self.states(Which::Free)?;
+        let states = self.states(PhaseState::Free)?;
         let of =
             |(layer, state): (&Layer, &ArrayD<f64>)| LayerStatistics::of(layer.activation, state);
         Ok(layers.iter().zip(&states).map(of).collect())
@@ -191,16 +194,21 @@ impl<T: Real> Backend for CpuBackend<T> {
         self.observed_nudged_phases(nudging, cost, relaxation, |_, _, _| {})
     }
 
-    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+    fn estimate_gradient(&mut self) -> Result<()> {
         let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
         ensure!(ready, "the nudged phases have not run");
         let zeros = || self.packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
         let difference = self.nudging_difference;
         gradient::estimate(&self.packed, &mut self.chunks, difference, gradient);
-        Ok(GradientReport {
-            norm: gradient.norm(),
-        })
+        self.gradient_norm = None;
+        Ok(())
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        let gradient = self.gradient.as_ref();
+        let gradient = gradient.context("no gradient was estimated")?;
+        Ok(*self.gradient_norm.get_or_insert_with(|| gradient.norm()))
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
@@ -211,7 +219,11 @@ impl<T: Real> Backend for CpuBackend<T> {
         Ok(self.packed.unpacked(gradient))
     }
 
-    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
+    fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()> {
+        let scale = match max_norm {
+            Some(max_norm) => clip_scale(self.gradient_norm()?, max_norm),
+            None => 1.0,
+        };
         let gradient = self
             .gradient
             .as_ref()
@@ -223,21 +235,21 @@ impl<T: Real> Backend for CpuBackend<T> {
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
         );
-        self.packed.step(optimizer, gradient, learning_rates);
+        (self.packed).step(optimizer, gradient, scale, learning_rates);
         Ok(())
     }
 
-    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+    fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         ensure!(!self.chunks.is_empty(), "no batch is loaded");
         ensure!(
-            which == Which::Free || self.chunks.iter().all(|c| c.nudged.is_some()),
+            which == PhaseState::Free || self.chunks.iter().all(|c| c.nudged.is_some()),
             "the nudged phases have not run"
         );
         let layer = |l: usize| {
             let rows = self.gather(|chunk| match which {
-                Which::Free => chunk.free.states.layers()[l].clone(),
-                Which::First => chunk.pair().nudged_state(l, -T::one()),
-                Which::Second => chunk.pair().nudged_state(l, T::one()),
+                PhaseState::Free => chunk.free.states.layers()[l].clone(),
+                PhaseState::First => chunk.pair().nudged_state(l, -T::one()),
+                PhaseState::Second => chunk.pair().nudged_state(l, T::one()),
             });
             self.export(l, &rows)
         };
@@ -306,13 +318,9 @@ impl<T: Real> CpuBackend<T> {
         relaxation: &Relaxation,
         mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
     ) -> Result<PhaseReport> {
+        let (first, second) = nudging.of_pair(&self.describe())?;
         let packed = &self.packed;
         let groups = packed.network.update_groups(relaxation.mode);
-        let (first, second) = nudging.strengths();
-        ensure!(
-            first != second,
-            "beta is 0: the two nudged phases would be the same"
-        );
         self.nudging_difference = second - first;
         let nudge = Nudge {
             first: T::of(first),
@@ -321,7 +329,8 @@ impl<T: Real> CpuBackend<T> {
         };
         let form = match nudging.form {
             NudgedPhase::Direct => Representation::Direct,
-            NudgedPhase::SumDifference => Representation::SumDifference,
+            // `of_pair` lets no other pass.
+            NudgedPhase::SumDifference | NudgedPhase::Linear => Representation::SumDifference,
         };
         let edges = packed.network.edges().len();
         self.chunks.par_iter_mut().for_each(|chunk| {

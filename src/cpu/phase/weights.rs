@@ -54,11 +54,12 @@ impl<T: Real> PackedNetwork<T> {
         &self.transposed[e]
     }
 
-    /// Applies an optimizer to the parameters.
+    /// Applies an optimizer to the parameters, with the gradient times `scale`.
     pub fn step(
         &mut self,
         optimizer: &mut Optimizer<T>,
         gradient: &ParameterSet<T>,
+        scale: f64,
         learning_rates: &[f64],
     ) {
         let biases = self.network.free_layers().len();
@@ -66,6 +67,7 @@ impl<T: Real> PackedNetwork<T> {
         optimizer.step(
             &mut self.parameters,
             gradient,
+            scale,
             learning_rates,
             |parameters, tensor| {
                 if let Some(e) = tensor.checked_sub(biases) {

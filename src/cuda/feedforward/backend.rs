@@ -13,9 +13,9 @@ use crate::cuda::recent::Recent;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
 use crate::feedforward::{Backend, FeedForward, Mode, Part};
-use crate::network::{Learned, ParameterSet};
+use crate::network::{ModelState, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, GradientReport, check_batch};
+use crate::phase::{BatchOutcome, check_batch};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
 use std::sync::Arc;
@@ -123,7 +123,7 @@ impl Backend for CudaFeedForward {
         format!("{}, {precision}", self.setup.device.describe())
     }
 
-    fn state(&self) -> Result<Learned> {
+    fn state(&self) -> Result<ModelState> {
         let parameters = self.in_torch_shapes(self.parameters.read()?);
         let mut statistics = Vec::new();
         for (e, running) in self.running.iter().enumerate() {
@@ -136,14 +136,14 @@ impl Backend for CudaFeedForward {
             }
             statistics.push(ArrayD::from_elem(IxDyn(&[]), running.batches));
         }
-        Ok(Learned {
+        Ok(ModelState {
             parameters,
             statistics,
         })
     }
 
-    fn set_state(&mut self, state: &Learned) -> Result<()> {
-        let Learned {
+    fn set_state(&mut self, state: &ModelState) -> Result<()> {
+        let ModelState {
             parameters,
             statistics,
         } = (self.setup.model).state(
@@ -214,7 +214,7 @@ impl Backend for CudaFeedForward {
         self.plan()?.read_logits(&self.setup)
     }
 
-    fn backward(&mut self) -> Result<GradientReport> {
+    fn backward(&mut self) -> Result<()> {
         self.plan()?;
         ensure!(
             self.mode == Some(Mode::Train),
@@ -222,8 +222,11 @@ impl Backend for CudaFeedForward {
         );
         let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
-        let norm = plan.backward(setup, parameters, &self.running)?;
-        Ok(GradientReport { norm })
+        plan.backward(setup, parameters, &self.running)
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        Ok(self.plan()?.norm(&self.setup)?.read()?[0])
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
@@ -232,7 +235,7 @@ impl Backend for CudaFeedForward {
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
         let plan = self.plans.present().context("no batch went backward")?;
-        let norm = plan.norm().context("no batch went backward")?;
+        let norm = plan.norm(&self.setup)?;
         (self.parameters).step(learning_rates, norm, f64::INFINITY)
     }
 }

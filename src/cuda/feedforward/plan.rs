@@ -21,7 +21,7 @@ use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
 use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::network::Shape;
 use crate::phase::BatchOutcome;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
 
@@ -221,13 +221,13 @@ impl Plan {
         }))
     }
 
-    /// Writes the gradient of the mean loss; returns its norm.
+    /// Writes the gradient of the mean loss.
     pub fn backward(
         &mut self,
         setup: &Setup,
         parameters: &Parameters,
         running: &[Option<Running>],
-    ) -> Result<f64> {
+    ) -> Result<()> {
         if self.backward.is_none() {
             self.backward = Some(self.plan_backward(setup, parameters, running)?);
         }
@@ -254,13 +254,14 @@ impl Plan {
             kernels::batch_norm_backward(device, setup.format, args)?;
         }
         let scale = 1.0 / (loss_scale * self.images as f32);
-        plan.gradient.run(device, scale, &parameters.gradient)?;
-        Ok(plan.gradient.norm.read()?[0])
+        plan.gradient.run(device, scale, &parameters.gradient)
     }
 
-    /// Norm of the last gradient, on the device.
-    pub fn norm(&self) -> Option<&Buffer<f64>> {
-        Some(&self.backward.as_ref()?.gradient.norm)
+    /// The global norm of the last gradient, on the device.
+    pub fn norm(&self, setup: &Setup) -> Result<&Buffer<f64>> {
+        let plan = self.backward.as_ref().context("no batch went backward")?;
+        plan.gradient.measure_norm(&*setup.device)?;
+        Ok(&plan.gradient.norm)
     }
 
     fn layer(&self, l: usize) -> &Layer {

@@ -6,6 +6,23 @@
 pub const EQ_CHANNEL_MULTIPLE: u32 = 8;
 pub const EQ_PARAMETER_BLOCK: u32 = 1024;
 pub const EQ_POOL_WINDOW: u32 = 4;
+pub const EQ_RELAX_THREADS: u32 = 128;
+pub const EQ_SIMT_ROWS: u32 = 64;
+pub const EQ_SIMT_COLUMNS: u32 = 32;
+pub const EQ_MMA_ROWS: u32 = 128;
+pub const EQ_MMA_WIDE: u32 = 128;
+pub const EQ_MMA_MEDIUM: u32 = 64;
+pub const EQ_MMA_NARROW: u32 = 32;
+pub const EQ_MMA_STAGES: u32 = 4;
+pub const EQ_MMA_DEPTH: u32 = 32;
+pub const EQ_MMA_ROW_BYTES: u32 = 16;
+pub const EQ_CHANGE_CHANNELS: u32 = 32;
+pub const EQ_CHANGE_ROWS: u32 = 32;
+pub const EQ_GRAD_THREADS: u32 = 128;
+pub const EQ_GRAD_SIMT_POST: u32 = 64;
+pub const EQ_GRAD_SIMT_PRE: u32 = 32;
+pub const EQ_GRAD_WIDE: u32 = 128;
+pub const EQ_GRAD_NARROW: u32 = 32;
 pub const EQ_FORM_RAW: u32 = 0;
 pub const EQ_FORM_STATES: u32 = 1;
 pub const EQ_FORM_PAIR: u32 = 2;
@@ -77,7 +94,7 @@ pub struct EqTarget {
     pub drive: *const f32,
     pub addend: *const f32,
     pub nudge: *const f32,
-    pub origin: *const ::std::os::raw::c_void,
+    pub free_state: *const ::std::os::raw::c_void,
     pub sides: [*mut ::std::os::raw::c_void; 2usize],
     pub raw: *mut f32,
     pub component_stride: u64,
@@ -104,7 +121,8 @@ const _: () = {
     ["Offset of field: EqTarget::drive"][::std::mem::offset_of!(EqTarget, drive) - 8usize];
     ["Offset of field: EqTarget::addend"][::std::mem::offset_of!(EqTarget, addend) - 16usize];
     ["Offset of field: EqTarget::nudge"][::std::mem::offset_of!(EqTarget, nudge) - 24usize];
-    ["Offset of field: EqTarget::origin"][::std::mem::offset_of!(EqTarget, origin) - 32usize];
+    ["Offset of field: EqTarget::free_state"]
+        [::std::mem::offset_of!(EqTarget, free_state) - 32usize];
     ["Offset of field: EqTarget::sides"][::std::mem::offset_of!(EqTarget, sides) - 40usize];
     ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 56usize];
     ["Offset of field: EqTarget::component_stride"]
@@ -142,15 +160,17 @@ pub struct EqTile {
     pub target: u32,
     pub first_pixel: u32,
     pub first_channel: u32,
+    pub change: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqTile"][::std::mem::size_of::<EqTile>() - 12usize];
+    ["Size of EqTile"][::std::mem::size_of::<EqTile>() - 16usize];
     ["Alignment of EqTile"][::std::mem::align_of::<EqTile>() - 4usize];
     ["Offset of field: EqTile::target"][::std::mem::offset_of!(EqTile, target) - 0usize];
     ["Offset of field: EqTile::first_pixel"][::std::mem::offset_of!(EqTile, first_pixel) - 4usize];
     ["Offset of field: EqTile::first_channel"]
         [::std::mem::offset_of!(EqTile, first_channel) - 8usize];
+    ["Offset of field: EqTile::change"][::std::mem::offset_of!(EqTile, change) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -241,7 +261,7 @@ impl Default for EqRelaxArgs {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct EqNudgeArgs {
-    pub origin: *const ::std::os::raw::c_void,
+    pub free_state: *const ::std::os::raw::c_void,
     pub sides: [*const ::std::os::raw::c_void; 2usize],
     pub nudge: *mut f32,
     pub labels: *const i32,
@@ -258,7 +278,8 @@ pub struct EqNudgeArgs {
 const _: () = {
     ["Size of EqNudgeArgs"][::std::mem::size_of::<EqNudgeArgs>() - 80usize];
     ["Alignment of EqNudgeArgs"][::std::mem::align_of::<EqNudgeArgs>() - 8usize];
-    ["Offset of field: EqNudgeArgs::origin"][::std::mem::offset_of!(EqNudgeArgs, origin) - 0usize];
+    ["Offset of field: EqNudgeArgs::free_state"]
+        [::std::mem::offset_of!(EqNudgeArgs, free_state) - 0usize];
     ["Offset of field: EqNudgeArgs::sides"][::std::mem::offset_of!(EqNudgeArgs, sides) - 8usize];
     ["Offset of field: EqNudgeArgs::nudge"][::std::mem::offset_of!(EqNudgeArgs, nudge) - 24usize];
     ["Offset of field: EqNudgeArgs::labels"][::std::mem::offset_of!(EqNudgeArgs, labels) - 32usize];
@@ -389,7 +410,7 @@ impl Default for EqPoolArgs {
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct EqStateArgs {
-    pub origin: *const ::std::os::raw::c_void,
+    pub free_state: *const ::std::os::raw::c_void,
     pub first: *const ::std::os::raw::c_void,
     pub second: *const ::std::os::raw::c_void,
     pub out_first: *mut ::std::os::raw::c_void,
@@ -402,7 +423,8 @@ pub struct EqStateArgs {
 const _: () = {
     ["Size of EqStateArgs"][::std::mem::size_of::<EqStateArgs>() - 56usize];
     ["Alignment of EqStateArgs"][::std::mem::align_of::<EqStateArgs>() - 8usize];
-    ["Offset of field: EqStateArgs::origin"][::std::mem::offset_of!(EqStateArgs, origin) - 0usize];
+    ["Offset of field: EqStateArgs::free_state"]
+        [::std::mem::offset_of!(EqStateArgs, free_state) - 0usize];
     ["Offset of field: EqStateArgs::first"][::std::mem::offset_of!(EqStateArgs, first) - 8usize];
     ["Offset of field: EqStateArgs::second"][::std::mem::offset_of!(EqStateArgs, second) - 16usize];
     ["Offset of field: EqStateArgs::out_first"]

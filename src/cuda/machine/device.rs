@@ -3,7 +3,7 @@
 //! Three machines implement [`Device`]: a GPU through its driver, the emulation that runs the same kernels on the CPU, and the
 //! interpreter that runs what nvcc made of them.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,22 +18,51 @@ pub trait Device: Send + Sync {
 
     /// Device memory, not initialised.
     fn allocate(&self, bytes: usize) -> Result<u64>;
-    fn release(&self, address: u64);
-    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
+
+    /// # Safety
+    /// The address comes from [`Device::allocate`], and is released once.
+    unsafe fn release(&self, address: u64);
+
+    /// `bytes` may go as soon as this returns.
+    ///
+    /// # Safety
+    /// As many bytes from `address` on lie in one allocation.
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()>;
+
     /// Waits for everything before it.
-    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
-    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
-    fn zero(&self, address: u64, bytes: usize) -> Result<()>;
+    ///
+    /// # Safety
+    /// As for [`Device::upload`].
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()>;
+
+    /// # Safety
+    /// As for [`Device::upload`], for both ends.
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()>;
+
+    /// # Safety
+    /// As for [`Device::upload`].
+    unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()>;
 
     /// Runs `blocks` blocks of a kernel; `args` is its one argument.
-    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()>;
+    ///
+    /// # Safety
+    /// `args` is the struct that the kernel takes, and all that its pointers reach is allocated until the launch is done.
+    unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()>;
+
     /// Waits until all launches are done; reports what went wrong in one of them.
     fn synchronize(&self) -> Result<()>;
 
-    /// Runs `body`, which only launches, so many times. A GPU records it once and replays the recording.
-    fn repeat(&self, times: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        (0..times).try_for_each(|_| body())
+    /// Records what `body` launches, without running it; `None` from a machine that cannot. The kernels must have run before:
+    /// a GPU looks them up and prepares them at their first launch, which it cannot do while it records.
+    fn record(&self, _body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
+        Ok(None)
     }
+}
+
+/// Launches that were recorded, with their arguments. It must go before the memory that they read.
+pub trait Recording: Send + Sync {
+    /// Submits all of them at once.
+    fn replay(&self) -> Result<()>;
 }
 
 /// A kernel as its launch wrapper knows it: see `kernels.rs`.
@@ -65,7 +94,9 @@ impl<T: Plain> Buffer<T> {
     /// Not initialised.
     pub fn new(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
         // An empty buffer still has an address, so that nobody must ask.
-        let bytes = len * size_of::<T>();
+        let bytes = len.checked_mul(size_of::<T>()).with_context(|| {
+            format!("a buffer of {len} elements has more bytes than can be counted")
+        })?;
         let address = device.allocate(bytes.max(1))?;
         let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;
         PEAK.fetch_max(in_use, Ordering::Relaxed);
@@ -112,12 +143,14 @@ impl<T: Plain> Buffer<T> {
     }
 
     pub fn zero(&self) -> Result<()> {
-        self.device.zero(self.address, self.len * size_of::<T>())
+        // SAFETY: the allocation has exactly so many bytes.
+        unsafe { self.device.zero(self.address, self.len * size_of::<T>()) }
     }
 
     pub fn write(&self, values: &[T]) -> Result<()> {
         assert_eq!(values.len(), self.len, "a buffer is written as a whole");
-        self.device.upload(self.address, bytes_of(values))
+        // SAFETY: the allocation has as many bytes.
+        unsafe { self.device.upload(self.address, bytes_of(values)) }
     }
 
     pub fn read(&self) -> Result<Vec<T>> {
@@ -129,23 +162,32 @@ impl<T: Plain> Buffer<T> {
                 self.len * size_of::<T>(),
             )
         };
-        self.device.download(self.address, bytes)?;
+        // SAFETY: the allocation has as many bytes.
+        unsafe { self.device.download(self.address, bytes)? };
         Ok(values)
     }
 
     /// Copies `count` elements from `from` on.
     pub fn copy_from(&self, to: usize, source: &Self, from: usize, count: usize) -> Result<()> {
-        assert!(to + count <= self.len && from + count <= source.len);
+        let within = |start: usize, len: usize| start <= len && count <= len - start;
+        assert!(
+            within(to, self.len) && within(from, source.len),
+            "{count} elements from {from} of {} to {to} of {}",
+            source.len,
+            self.len
+        );
         let size = size_of::<T>();
         let (to, from) = (self.at::<u8>(to) as u64, source.at::<u8>(from) as u64);
-        self.device.copy(to, from, count * size)
+        // SAFETY: both ends were just checked.
+        unsafe { self.device.copy(to, from, count * size) }
     }
 }
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         IN_USE.fetch_sub(self.len * size_of::<T>(), Ordering::Relaxed);
-        self.device.release(self.address);
+        // SAFETY: it came from `allocate`, and nothing drops a buffer twice.
+        unsafe { self.device.release(self.address) };
     }
 }
 
@@ -196,25 +238,25 @@ impl Device for CountingDevice {
         Ok(0)
     }
 
-    fn release(&self, _: u64) {}
+    unsafe fn release(&self, _: u64) {}
 
-    fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
+    unsafe fn upload(&self, _: u64, _: &[u8]) -> Result<()> {
         Ok(())
     }
 
-    fn download(&self, _: u64, _: &mut [u8]) -> Result<()> {
+    unsafe fn download(&self, _: u64, _: &mut [u8]) -> Result<()> {
         Ok(())
     }
 
-    fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
+    unsafe fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
         Ok(())
     }
 
-    fn zero(&self, _: u64, _: usize) -> Result<()> {
+    unsafe fn zero(&self, _: u64, _: usize) -> Result<()> {
         Ok(())
     }
 
-    fn launch(&self, _: &KernelSpec, _: usize, _: &[u8]) -> Result<()> {
+    unsafe fn launch(&self, _: &KernelSpec, _: usize, _: &[u8]) -> Result<()> {
         Ok(())
     }
 

@@ -1,30 +1,24 @@
 //! A GPU as a [`Device`], through the CUDA driver, which is loaded when the first GPU is asked for.
 
-use super::device::{Device, KernelSpec};
-use anyhow::{Context, Result, anyhow, ensure};
+use super::device::{Device, KernelSpec, Recording};
+use super::error::CudaError;
+use super::image;
+use anyhow::{Context, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::Mutex;
-
-/// The fat binary that build.rs made of `kernels/`.
-#[cfg(eqprop_kernels)]
-const IMAGE: Option<&[u8]> = Some(include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
-#[cfg(not(eqprop_kernels))]
-const IMAGE: Option<&[u8]> = None;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The oldest GPUs that the tensor-core kernels run on (`mma.sync` with fp16 and `cp.async`).
 const OLDEST: (i32, i32) = (8, 0);
 /// More dynamic shared memory than this must be asked for.
 const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
-/// Iterations in one recording of a phase.
-const RECORDED: usize = 8;
-
-/// Architectures with machine code in this build, for instance `80,90a`; `None` without kernels.
-pub fn kernel_architectures() -> Option<&'static str> {
-    option_env!("EQPROP_KERNEL_ARCHITECTURES").filter(|_| IMAGE.is_some())
-}
+/// Of a multiprocessor's memory, as much as possible becomes shared memory for kernels that use much of it: two of their
+/// blocks need more than the driver sets aside on its own. In per cent.
+const LARGEST_CARVEOUT: i32 = 100;
+/// Bytes of pinned memory at first.
+const STAGING_BYTES: usize = 64 << 10;
 
 /// A GPU of this machine.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,47 +30,27 @@ pub struct GpuInfo {
     pub multiprocessors: i32,
 }
 
-fn call<T>(what: &str, outcome: Result<T, DriverError>) -> Result<T> {
-    outcome.map_err(|error| {
-        let remedy = match error.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                "out of GPU memory; a smaller --batch-size or narrower --channels needs less".to_string()
-            }
-            sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU
-            | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-            | sys::CUresult::CUDA_ERROR_INVALID_PTX => format!(
-                "this build has no kernels for this GPU or its driver (it has sm_{}); update the driver, or rebuild with \
-                 EQPROP_CUDA_ARCHS set to the GPU's architecture",
-                kernel_architectures().unwrap_or("none")
-            ),
-            sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
-            | sys::CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE => {
-                "the NVIDIA driver is too old for this build; update it".to_string()
-            }
-            sys::CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
-            | sys::CUresult::CUDA_ERROR_LAUNCH_FAILED
-            | sys::CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
-            | sys::CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR => {
-                format!("the GPU stopped working on this ({:?}); resume from the last checkpoint", error.0)
-            }
-            code => format!("{code:?}"),
-        };
-        anyhow!("{what}: {remedy}")
+fn call<T>(what: &str, outcome: Result<T, DriverError>) -> Result<T, CudaError> {
+    outcome.map_err(|error| CudaError::Driver {
+        call: what.to_string(),
+        code: error.0,
     })
 }
 
 /// Loads the driver. The library behind `cudarc` panics where there is none, so that is asked first.
-fn initialise() -> Result<()> {
+fn initialise() -> Result<(), CudaError> {
     // SAFETY: looks for the library.
-    ensure!(
-        unsafe { sys::is_culib_present() },
-        "no NVIDIA driver was found (libcuda.so); install one, or use --device cpu"
-    );
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::NoDriver);
+    }
     call("the CUDA driver could not start", result::init())
 }
 
 /// The GPUs of this machine.
-pub fn list_gpus() -> Result<Vec<GpuInfo>> {
+///
+/// # Errors
+/// Without a driver, or when it fails.
+pub fn list_gpus() -> Result<Vec<GpuInfo>, CudaError> {
     initialise()?;
     let count = call("counting GPUs", result::device::get_count())?;
     (0..count)
@@ -85,7 +59,10 @@ pub fn list_gpus() -> Result<Vec<GpuInfo>> {
 }
 
 /// Version of CUDA that the driver supports, for instance (13, 0).
-pub fn driver_version() -> Result<(i32, i32)> {
+///
+/// # Errors
+/// Without a driver, or when it fails.
+pub fn driver_version() -> Result<(i32, i32), CudaError> {
     initialise()?;
     let mut version = 0;
     // SAFETY: writes one integer.
@@ -96,14 +73,13 @@ pub fn driver_version() -> Result<(i32, i32)> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
-fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice)> {
+fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice), CudaError> {
     use sys::CUdevice_attribute as Attribute;
     let device = call(&format!("GPU {ordinal}"), result::device::get(ordinal))?;
-    // SAFETY: the device was just obtained.
     let attribute = |which| {
-        call("asking a GPU", unsafe {
-            result::device::get_attribute(device, which)
-        })
+        // SAFETY: the device was just obtained.
+        let value = unsafe { result::device::get_attribute(device, which) };
+        call("asking a GPU", value)
     };
     let gpu = GpuInfo {
         ordinal: ordinal as usize,
@@ -121,83 +97,189 @@ fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice)> {
 
 /// One GPU with the kernels loaded. All work goes through one stream, in order.
 pub struct Gpu {
+    handles: Arc<Handles>,
+    functions: Mutex<HashMap<&'static str, Function>>,
+    staging: Mutex<Staging>,
+}
+
+/// What the driver gave, released in the opposite order; null is what has not been obtained.
+struct Handles {
     info: GpuInfo,
     device: sys::CUdevice,
     context: sys::CUcontext,
     module: sys::CUmodule,
     stream: sys::CUstream,
-    functions: Mutex<HashMap<&'static str, Function>>,
 }
 
 #[derive(Clone, Copy)]
 struct Function(sys::CUfunction);
 
 // SAFETY: the driver's handles may be used from any thread that has made the context current, which every method does.
-unsafe impl Send for Gpu {}
-unsafe impl Sync for Gpu {}
+unsafe impl Send for Handles {}
+// SAFETY: as above; the driver locks what calls share.
+unsafe impl Sync for Handles {}
+// SAFETY: a handle into the module, which outlives the map that it is in.
 unsafe impl Send for Function {}
 
-impl Gpu {
-    /// Opens GPU number `ordinal` and loads the kernels.
-    pub fn open(ordinal: usize) -> Result<Self> {
-        let image = IMAGE.context(
-            "this build has no CUDA kernels: install the CUDA toolkit (or `pip install nvidia-cuda-nvcc nvidia-nvvm \
-             nvidia-cuda-crt nvidia-cuda-runtime nvidia-cuda-cccl`) so that nvcc is found, and build again; or use --device cpu",
-        )?;
-        initialise()?;
-        let count = call("counting GPUs", result::device::get_count())?;
-        ensure!(
-            ordinal < count as usize,
-            "there is no GPU {ordinal}: the driver sees {count} (see `eqprop-cuda info`)"
-        );
-        let (info, device) = info(ordinal as i32)?;
-        ensure!(
-            info.compute_capability >= OLDEST,
-            "{} has compute capability {}.{}; the kernels need {}.{} or later",
-            info.name,
-            info.compute_capability.0,
-            info.compute_capability.1,
-            OLDEST.0,
-            OLDEST.1
-        );
-        // SAFETY: handles are used in the order in which the driver requires, and released in `drop`.
-        unsafe {
-            let context = call("opening the GPU", result::primary_ctx::retain(device))?;
-            call("opening the GPU", result::ctx::set_current(context))?;
-            let module = call(
-                "loading the kernels",
-                result::module::load_data(image.as_ptr().cast()),
-            )?;
-            let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-            Ok(Self {
-                info,
-                device,
-                context,
-                module,
-                stream: call("opening the GPU", stream)?,
-                functions: Mutex::default(),
-            })
-        }
+/// Pinned memory that uploads pass through, so that their source may go before the stream has come to them. It begins anew
+/// whenever the stream was waited for; a training step, which waits for its results, never fills it twice.
+struct Staging {
+    memory: *mut u8,
+    bytes: usize,
+    used: usize,
+}
+
+// SAFETY: pinned memory belongs to no thread.
+unsafe impl Send for Staging {}
+
+impl Handles {
+    fn open(info: GpuInfo, device: sys::CUdevice, image: &'static [u8]) -> Result<Self, CudaError> {
+        // SAFETY: the device was just obtained; `drop` releases the context.
+        let context = call("opening the GPU", unsafe {
+            result::primary_ctx::retain(device)
+        })?;
+        // From here on an early return releases what was obtained.
+        let mut handles = Self {
+            info,
+            device,
+            context,
+            module: std::ptr::null_mut(),
+            stream: std::ptr::null_mut(),
+        };
+        handles.enter()?;
+        // SAFETY: the image is a fat binary, aligned, and there for ever.
+        handles.module = call("loading the kernels", unsafe {
+            result::module::load_data(image.as_ptr().cast())
+        })?;
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
+        handles.stream = call("opening the GPU", stream)?;
+        Ok(handles)
     }
 
-    pub fn info(&self) -> &GpuInfo {
-        &self.info
-    }
-
-    /// Bytes of memory that are free, and in all.
-    pub fn memory(&self) -> Result<(usize, usize)> {
-        self.enter()?;
-        call("asking for free memory", result::mem_get_info())
-    }
-
-    fn enter(&self) -> Result<()> {
+    fn enter(&self) -> Result<(), CudaError> {
         // SAFETY: the context lives as long as `self`.
         call("using the GPU", unsafe {
             result::ctx::set_current(self.context)
         })
     }
 
-    fn function(&self, kernel: &KernelSpec) -> Result<sys::CUfunction> {
+    fn synchronize(&self) -> Result<(), CudaError> {
+        self.enter()?;
+        // SAFETY: the stream lives as long as `self`.
+        call("waiting for the GPU", unsafe {
+            result::stream::synchronize(self.stream)
+        })
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the handles any more; errors at exit have no one to tell.
+        unsafe {
+            if self.enter().is_ok() {
+                if !self.stream.is_null() {
+                    let _ = result::stream::synchronize(self.stream);
+                    let _ = result::stream::destroy(self.stream);
+                }
+                if !self.module.is_null() {
+                    let _ = result::module::unload(self.module);
+                }
+            }
+            let _ = result::primary_ctx::release(self.device);
+        }
+    }
+}
+
+impl Gpu {
+    /// Opens GPU number `ordinal` and loads the kernels.
+    ///
+    /// # Errors
+    /// When there is no such GPU, no driver, or no kernels for it.
+    pub fn open(ordinal: usize) -> Result<Self, CudaError> {
+        let image = image::fat_binary().ok_or(CudaError::NoKernels)?;
+        initialise()?;
+        let count = call("counting GPUs", result::device::get_count())?.max(0) as usize;
+        if ordinal >= count {
+            return Err(CudaError::NoSuchGpu { ordinal, count });
+        }
+        let (info, device) = info(ordinal as i32)?;
+        if info.compute_capability < OLDEST {
+            return Err(CudaError::TooOld {
+                name: info.name,
+                has: info.compute_capability,
+                needs: OLDEST,
+            });
+        }
+        Ok(Self {
+            handles: Arc::new(Handles::open(info, device, image)?),
+            functions: Mutex::default(),
+            staging: Mutex::new(Staging {
+                memory: std::ptr::null_mut(),
+                bytes: 0,
+                used: 0,
+            }),
+        })
+    }
+
+    pub fn info(&self) -> &GpuInfo {
+        &self.handles.info
+    }
+
+    /// Bytes of memory that are free, and in all.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.enter()?;
+        Ok(call("asking for free memory", result::mem_get_info())?)
+    }
+
+    fn enter(&self) -> Result<(), CudaError> {
+        self.handles.enter()
+    }
+
+    fn stream(&self) -> sys::CUstream {
+        self.handles.stream
+    }
+
+    fn staging(&self) -> MutexGuard<'_, Staging> {
+        self.staging
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits for the stream; then the staging memory is free again.
+    fn wait(&self, staging: &mut Staging) -> Result<(), CudaError> {
+        self.handles.synchronize()?;
+        staging.used = 0;
+        Ok(())
+    }
+
+    /// Room for so many bytes in pinned memory.
+    fn reserve(&self, staging: &mut Staging, bytes: usize) -> Result<*mut u8, CudaError> {
+        if bytes > staging.bytes - staging.used {
+            self.wait(staging)?;
+            // Twice what did not fit, so that all uploads of a step come to fit after a few of them.
+            let wanted = (2 * staging.bytes.max(bytes)).max(STAGING_BYTES);
+            self.release_staging(staging);
+            // SAFETY: released by `release_staging`.
+            let memory = call("allocating pinned memory", unsafe {
+                result::malloc_host(wanted, 0)
+            })?;
+            (staging.memory, staging.bytes) = (memory.cast(), wanted);
+        }
+        let room = staging.memory.wrapping_add(staging.used);
+        staging.used += bytes;
+        Ok(room)
+    }
+
+    /// Nothing in the stream may use it any more.
+    fn release_staging(&self, staging: &mut Staging) {
+        if !staging.memory.is_null() {
+            // SAFETY: from `malloc_host`, and forgotten below.
+            let _ = unsafe { result::free_host(staging.memory.cast()) };
+        }
+        (staging.memory, staging.bytes, staging.used) = (std::ptr::null_mut(), 0, 0);
+    }
+
+    fn function(&self, kernel: &KernelSpec) -> Result<sys::CUfunction, CudaError> {
         let mut functions = self
             .functions
             .lock()
@@ -209,191 +291,230 @@ impl Gpu {
         let what = format!("kernel {}", kernel.name);
         // SAFETY: the module is loaded.
         let function = call(&what, unsafe {
-            result::module::get_function(self.module, name)
+            result::module::get_function(self.handles.module, name)
         })?;
         if kernel.shared_bytes > DEFAULT_SHARED_BYTES {
-            let attribute =
-                sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            // SAFETY: the function was just found.
-            let set = unsafe {
-                result::function::set_function_attribute(
-                    function,
-                    attribute,
+            use sys::CUfunction_attribute_enum as Attribute;
+            for (attribute, value) in [
+                (
+                    Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
                     kernel.shared_bytes as i32,
-                )
-            };
-            call(&what, set)?;
+                ),
+                (
+                    Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                    LARGEST_CARVEOUT,
+                ),
+            ] {
+                // SAFETY: the function was just found.
+                call(&what, unsafe {
+                    result::function::set_function_attribute(function, attribute, value)
+                })?;
+            }
         }
         functions.insert(kernel.name, Function(function));
         Ok(function)
     }
+}
 
-    /// Records what `body` launches, so many times over.
-    fn record(&self, times: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<Recording<'_>> {
+/// A capture that has begun. Dropped without [`Capture::end`], for instance by a panic, it ends and leaves nothing behind.
+struct Capture<'a>(&'a Handles);
+
+impl<'a> Capture<'a> {
+    fn begin(handles: &'a Handles) -> Result<Self, CudaError> {
+        handles.enter()?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream is ours; a capture that was begun is ended whatever `body` returns.
-        unsafe {
-            call(
-                "recording a phase",
-                result::stream::begin_capture(self.stream, mode),
-            )?;
-            let outcome = (0..times).try_for_each(|_| body());
-            let graph = call(
-                "recording a phase",
-                result::stream::end_capture(self.stream),
-            );
-            outcome?;
-            let graph = graph?;
-            let executable = result::graph::instantiate(graph, std::mem::zeroed());
-            let destroyed = result::graph::destroy(graph);
-            let executable = call("recording a phase", executable)?;
-            call("recording a phase", destroyed)?;
-            Ok(Recording {
-                gpu: self,
-                executable,
-            })
+        // SAFETY: the stream lives as long as `handles`.
+        call("recording a phase", unsafe {
+            result::stream::begin_capture(handles.stream, mode)
+        })?;
+        Ok(Self(handles))
+    }
+
+    fn end(self) -> Result<Graph, CudaError> {
+        let handles = self.0;
+        std::mem::forget(self);
+        // SAFETY: the capture was begun, and ends once.
+        let graph = unsafe { result::stream::end_capture(handles.stream) };
+        call("recording a phase", graph).map(Graph)
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        // SAFETY: as in `end`. A capture that a failed call made invalid returns no graph.
+        if let Ok(graph) = unsafe { result::stream::end_capture(self.0.stream) } {
+            drop(Graph(graph));
         }
     }
 }
 
-struct Recording<'a> {
-    gpu: &'a Gpu,
-    executable: sys::CUgraphExec,
-}
+struct Graph(sys::CUgraph);
 
-impl Recording<'_> {
-    fn replay(&self) -> Result<()> {
-        // SAFETY: both handles live as long as `self`.
-        call("running a phase", unsafe {
-            result::graph::launch(self.executable, self.gpu.stream)
-        })
+impl Drop for Graph {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: from `end_capture`, destroyed once.
+            let _ = unsafe { result::graph::destroy(self.0) };
+        }
     }
 }
 
-impl Drop for Recording<'_> {
+/// A graph that can be launched.
+struct Executable {
+    handles: Arc<Handles>,
+    graph: sys::CUgraphExec,
+}
+
+// SAFETY: as for `Handles`.
+unsafe impl Send for Executable {}
+// SAFETY: as for `Handles`.
+unsafe impl Sync for Executable {}
+
+impl Recording for Executable {
+    fn replay(&self) -> Result<()> {
+        self.handles.enter()?;
+        // SAFETY: both handles live as long as `self`.
+        call("running a phase", unsafe {
+            result::graph::launch(self.graph, self.handles.stream)
+        })?;
+        Ok(())
+    }
+}
+
+impl Drop for Executable {
     fn drop(&mut self) {
-        // SAFETY: destroyed once. The driver frees an executable graph only when its launches are done.
-        let _ = unsafe { result::graph::exec_destroy(self.executable) };
+        // Waiting costs a moment when a batch's memory goes; the driver may defer the release of a graph that still runs,
+        // but buffers that it reads are freed next.
+        if self.handles.synchronize().is_ok() {
+            // SAFETY: destroyed once.
+            let _ = unsafe { result::graph::exec_destroy(self.graph) };
+        }
     }
 }
 
 impl Device for Gpu {
     fn describe(&self) -> String {
-        self.info.name.clone()
+        self.info().name.clone()
     }
 
     fn multiprocessors(&self) -> usize {
-        self.info.multiprocessors as usize
+        self.info().multiprocessors as usize
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.enter()?;
         // SAFETY: released by `release`.
-        call(&format!("allocating {bytes} bytes"), unsafe {
-            result::malloc_sync(bytes)
-        })
+        match unsafe { result::malloc_sync(bytes) } {
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                Err(CudaError::OutOfMemory { bytes }.into())
+            }
+            allocated => Ok(call(&format!("allocating {bytes} bytes"), allocated)?),
+        }
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         if self.enter().is_ok() {
-            // SAFETY: from `allocate`, released once; the driver waits for work that uses it.
+            // SAFETY: the caller's promise; the driver waits for work that uses it.
             let _ = unsafe { result::free_sync(address) };
         }
     }
 
-    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         self.enter()?;
-        // SAFETY: a buffer checks the length; the source stays alive because the stream is waited for.
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let staging = &mut *self.staging();
+        let room = self.reserve(staging, bytes.len())?;
+        // SAFETY: `reserve` found so many bytes, which nothing in the stream uses.
+        let staged = unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
+            std::slice::from_raw_parts(room.cast_const(), bytes.len())
+        };
+        // SAFETY: the caller's promise; the source stays as it is until the stream was waited for.
         call("copying to the GPU", unsafe {
-            result::memcpy_htod_async(address, bytes, self.stream)
+            result::memcpy_htod_async(address, staged, self.stream())
         })?;
-        self.synchronize()
+        Ok(())
     }
 
-    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         self.enter()?;
-        // SAFETY: as in `upload`.
+        // SAFETY: the caller's promise; the destination stays alive because the stream is waited for.
         call("copying from the GPU", unsafe {
-            result::memcpy_dtoh_async(bytes, address, self.stream)
+            result::memcpy_dtoh_async(bytes, address, self.stream())
         })?;
         self.synchronize()
     }
 
-    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         self.enter()?;
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: a buffer checks both ends.
+        // SAFETY: the caller's promise, for both ends.
         call("copying on the GPU", unsafe {
-            result::memcpy_dtod_async(to, from, bytes, self.stream)
-        })
+            result::memcpy_dtod_async(to, from, bytes, self.stream())
+        })?;
+        Ok(())
     }
 
-    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+    unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
         self.enter()?;
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: as in `copy`.
+        // SAFETY: the caller's promise.
         call("clearing GPU memory", unsafe {
-            result::memset_d8_async(address, 0, bytes, self.stream)
-        })
+            result::memset_d8_async(address, 0, bytes, self.stream())
+        })?;
+        Ok(())
     }
 
-    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+    unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
         self.enter()?;
         let function = self.function(kernel)?;
         let blocks = u32::try_from(blocks).context("a launch has too many blocks")?;
         let mut parameter = [args.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: `args` is the struct that this kernel takes (`kernels.rs`), copied by the driver before it returns.
+        // SAFETY: the caller's promise; the driver copies `args` before it returns.
         let launched = unsafe {
             result::launch_kernel(
                 function,
                 (blocks, 1, 1),
                 (kernel.threads, 1, 1),
                 kernel.shared_bytes,
-                self.stream,
+                self.stream(),
                 &mut parameter,
             )
         };
-        call(&format!("kernel {}", kernel.name), launched)
+        call(&format!("kernel {}", kernel.name), launched)?;
+        Ok(())
     }
 
     fn synchronize(&self) -> Result<()> {
-        self.enter()?;
-        // SAFETY: the stream lives as long as `self`.
-        call("waiting for the GPU", unsafe {
-            result::stream::synchronize(self.stream)
-        })
+        Ok(self.wait(&mut self.staging())?)
     }
 
-    fn repeat(&self, times: usize, body: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        if times < RECORDED {
-            return (0..times).try_for_each(|_| body());
-        }
-        // Functions are looked up before the recording: the driver allows no such call during it.
+    fn record(&self, body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
+        let capture = Capture::begin(&self.handles)?;
         body()?;
-        let recording = self.record(RECORDED, body)?;
-        let rest = times - 1;
-        (0..rest / RECORDED).try_for_each(|_| recording.replay())?;
-        (0..rest % RECORDED).try_for_each(|_| body())?;
-        // The recording must outlive its launches.
-        self.synchronize()
+        let graph = capture.end()?;
+        // SAFETY: the graph was just recorded, and flags of zero are valid.
+        let executable = call("recording a phase", unsafe {
+            result::graph::instantiate(graph.0, std::mem::zeroed())
+        })?;
+        Ok(Some(Box::new(Executable {
+            handles: self.handles.clone(),
+            graph: executable,
+        })))
     }
 }
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        if self.enter().is_err() {
-            return;
-        }
-        // SAFETY: nothing uses the handles any more; errors at exit have no one to tell.
-        unsafe {
-            let _ = result::stream::synchronize(self.stream);
-            let _ = result::stream::destroy(self.stream);
-            let _ = result::module::unload(self.module);
-            let _ = result::primary_ctx::release(self.device);
+        let mut staging = self.staging();
+        if self.wait(&mut staging).is_ok() {
+            self.release_staging(&mut staging);
         }
     }
 }

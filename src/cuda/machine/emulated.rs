@@ -14,6 +14,7 @@ unsafe extern "C" {
     fn eqprop_emulation_free(address: u64);
     fn eqprop_emulation_overrun(address: u64) -> c_int;
     fn eqprop_emulation_set_mutation(number: c_int);
+    fn eqprop_emulation_set_truncating(truncating: c_int);
     fn eqprop_emulation_size_of(name: *const c_char) -> usize;
     fn eqprop_emulation_launch(
         name: *const c_char,
@@ -25,18 +26,40 @@ unsafe extern "C" {
 }
 
 /// CUDA on the CPU.
-#[derive(Default)]
 pub struct EmulatedDevice {
     allocations: Mutex<BTreeSet<u64>>,
+    multiprocessors: usize,
 }
 
-impl EmulatedDevice {
-    pub fn new() -> Self {
-        Self::default()
+impl Default for EmulatedDevice {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-/// Switches on one of the deliberate defects that the kernels can be compiled with (`EQ_MUTATION` in the kernels); 0 for
+impl EmulatedDevice {
+    /// With one multiprocessor: launches are divided into the largest tiles.
+    pub fn new() -> Self {
+        Self::with_multiprocessors(1)
+    }
+
+    /// A GPU of so many multiprocessors, by which the host divides launches into tiles.
+    pub fn with_multiprocessors(multiprocessors: usize) -> Self {
+        Self {
+            allocations: Mutex::default(),
+            multiprocessors,
+        }
+    }
+}
+
+/// Whether sums of products are truncated as a tensor core truncates them (`multiply_truncating` in the emulation), or rounded.
+/// For the whole process.
+pub fn set_truncating_sums(truncating: bool) {
+    // SAFETY: sets an atomic.
+    unsafe { eqprop_emulation_set_truncating(c_int::from(truncating)) }
+}
+
+/// Switches on one of the deliberate defects that the kernels can be compiled with (`kernels/defects.cuh`); 0 for
 /// none. For the whole process.
 pub fn set_mutation(number: i32) {
     // SAFETY: sets an atomic.
@@ -56,7 +79,7 @@ impl Device for EmulatedDevice {
     }
 
     fn multiprocessors(&self) -> usize {
-        1
+        self.multiprocessors
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -67,19 +90,19 @@ impl Device for EmulatedDevice {
         Ok(address)
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         self.allocations.lock().unwrap().remove(&address);
         // SAFETY: it came from `allocate`, and a buffer is released once.
         unsafe { eqprop_emulation_free(address) }
     }
 
-    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         // SAFETY: a buffer checks the length against its allocation.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), address as *mut u8, bytes.len()) };
         Ok(())
     }
 
-    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         // SAFETY: as in `upload`.
         unsafe {
             std::ptr::copy_nonoverlapping(address as *const u8, bytes.as_mut_ptr(), bytes.len());
@@ -87,19 +110,19 @@ impl Device for EmulatedDevice {
         Ok(())
     }
 
-    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         // SAFETY: as in `upload`, for both ends.
         unsafe { std::ptr::copy(from as *const u8, to as *mut u8, bytes) };
         Ok(())
     }
 
-    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+    unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
         // SAFETY: as in `upload`.
         unsafe { std::ptr::write_bytes(address as *mut u8, 0, bytes) };
         Ok(())
     }
 
-    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+    unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
         // live buffers.
@@ -118,7 +141,8 @@ impl Device for EmulatedDevice {
             2 => Some("its block size differs from the launch wrapper's"),
             3 => Some("its threads wait for one another for ever"),
             4 => Some("it asks for more shared memory than any GPU has"),
-            _ => Some("it wrote past the end of its shared memory"),
+            5 => Some("it wrote past the end of its shared memory"),
+            _ => Some("it gave cp.async an address that is no multiple of 16"),
         };
         if let Some(problem) = problem {
             bail!("kernel {}: {problem}", kernel.name);

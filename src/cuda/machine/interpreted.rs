@@ -123,27 +123,27 @@ impl Device for InterpretedDevice {
         Ok(self.memory_mut().allocate(bytes))
     }
 
-    fn release(&self, address: u64) {
+    unsafe fn release(&self, address: u64) {
         self.memory_mut().release(address);
     }
 
-    fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
+    unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
         Ok(self.memory().write(address, bytes)?)
     }
 
-    fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+    unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
         Ok(self.memory().read(address, bytes)?)
     }
 
-    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+    unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
         Ok(self.memory().copy(to, from, bytes)?)
     }
 
-    fn zero(&self, address: u64, bytes: usize) -> Result<()> {
+    unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
         Ok(self.memory().fill(address, 0, bytes)?)
     }
 
-    fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+    unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
         let code = self.module.kernel(kernel.name)?;
         ensure!(blocks > 0, "kernel {}: a launch of no blocks", kernel.name);
         let report = self.module.launch(

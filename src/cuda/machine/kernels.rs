@@ -97,29 +97,31 @@ pub enum Relax {
     Simt,
     /// fp16 on tensor cores, 128 channels to a tile
     MmaWide,
+    /// the same with 64 channels to a tile
+    MmaMedium,
     /// the same with 32 channels to a tile, for narrow networks
     MmaNarrow,
 }
 
-/// Bytes of `STAGES` slices of `rows` rows with `DEPTH` fp16 values each (`kernels/mma_slices.cuh`).
+/// Bytes of the stages of a product whose two tiles have so many rows together (`kernels/mma_slices.cuh`).
 const fn slices(rows: u32) -> u32 {
-    const STAGES: u32 = 4;
-    const DEPTH: u32 = 32;
-    STAGES * rows * DEPTH * 2
+    EQ_MMA_STAGES * rows * EQ_MMA_DEPTH * 2
 }
 
-/// The pixels of a tile's rows: three integers each.
-const PIXELS: u32 = 128 * 12;
+/// Shared memory of a tensor-core tile of so many channels: its stages, its rows, and the changes of its cells.
+const fn relax_mma_bytes(channels: u32) -> u32 {
+    let cells = (EQ_MMA_ROWS / EQ_CHANGE_ROWS) * (channels / EQ_CHANGE_CHANNELS);
+    slices(EQ_MMA_ROWS + channels)
+        + EQ_MMA_ROWS * EQ_MMA_ROW_BYTES
+        + cells * size_of::<EqChange>() as u32
+}
 
-const RELAX_MMA_WIDE_1: KernelSpec = spec("relax_mma_wide_1", 128, slices(128 + 128) + PIXELS);
-const RELAX_MMA_WIDE_2: KernelSpec = spec("relax_mma_wide_2", 128, slices(128 + 128) + PIXELS);
-const RELAX_MMA_NARROW_1: KernelSpec = spec("relax_mma_narrow_1", 128, slices(128 + 32) + PIXELS);
-const RELAX_MMA_NARROW_2: KernelSpec = spec("relax_mma_narrow_2", 128, slices(128 + 32) + PIXELS);
+/// Shared memory of `relax_simt`: slices of 16 channels with four elements of padding a row, and the changes of four warps.
+const RELAX_SIMT_BYTES: u32 =
+    4 * 16 * (EQ_SIMT_ROWS + 4 + EQ_SIMT_COLUMNS + 4) + 4 * size_of::<EqChange>() as u32;
+
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
-
-const RELAX_SIMT_1: KernelSpec = spec("relax_simt_1", 128, 6720);
-const RELAX_SIMT_2: KernelSpec = spec("relax_simt_2", 128, 6720);
 
 impl Relax {
     /// The version for states of a format, on a network whose widest layer has so many (padded) channels.
@@ -132,41 +134,53 @@ impl Relax {
     }
 
     pub fn tile(self) -> TileShape {
+        let (rows, channels) = match self {
+            Self::Simt => (EQ_SIMT_ROWS, EQ_SIMT_COLUMNS),
+            Self::MmaWide => (EQ_MMA_ROWS, EQ_MMA_WIDE),
+            Self::MmaMedium => (EQ_MMA_ROWS, EQ_MMA_MEDIUM),
+            Self::MmaNarrow => (EQ_MMA_ROWS, EQ_MMA_NARROW),
+        };
+        TileShape {
+            rows: rows as usize,
+            channels: channels as usize,
+        }
+    }
+
+    /// The version with the next smaller tiles, which computes the same bits; the smallest has none.
+    pub fn finer(self) -> Option<Self> {
         match self {
-            Self::Simt => TileShape {
-                rows: 64,
-                channels: 32,
-            },
-            Self::MmaWide => TileShape {
-                rows: 128,
-                channels: 128,
-            },
-            Self::MmaNarrow => TileShape {
-                rows: 128,
-                channels: 32,
-            },
+            Self::MmaWide => Some(Self::MmaMedium),
+            Self::MmaMedium => Some(Self::MmaNarrow),
+            Self::MmaNarrow | Self::Simt => None,
         }
     }
 
-    /// The version with smaller tiles, which computes the same bits.
-    pub fn finer(self) -> Self {
+    /// Its kernel for a form (`EQ_FORM_*`), in which the number of components is implied except for raw and states.
+    fn kernel(self, form: u32, components: usize) -> KernelSpec {
+        macro_rules! forms {
+            ($prefix:literal, $bytes:expr) => {
+                match (form, components) {
+                    (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair"), EQ_RELAX_THREADS, $bytes),
+                    (EQ_FORM_STATES, 1) => {
+                        spec(concat!($prefix, "_states_1"), EQ_RELAX_THREADS, $bytes)
+                    }
+                    (EQ_FORM_STATES, _) => {
+                        spec(concat!($prefix, "_states_2"), EQ_RELAX_THREADS, $bytes)
+                    }
+                    (_, 1) => spec(concat!($prefix, "_raw_1"), EQ_RELAX_THREADS, $bytes),
+                    (_, _) => spec(concat!($prefix, "_raw_2"), EQ_RELAX_THREADS, $bytes),
+                }
+            };
+        }
         match self {
-            Self::Simt => Self::Simt,
-            Self::MmaWide | Self::MmaNarrow => Self::MmaNarrow,
+            Self::Simt => forms!("relax_simt", RELAX_SIMT_BYTES),
+            Self::MmaWide => forms!("relax_mma_wide", relax_mma_bytes(EQ_MMA_WIDE)),
+            Self::MmaMedium => forms!("relax_mma_medium", relax_mma_bytes(EQ_MMA_MEDIUM)),
+            Self::MmaNarrow => forms!("relax_mma_narrow", relax_mma_bytes(EQ_MMA_NARROW)),
         }
     }
 
-    fn kernel(self, components: usize) -> KernelSpec {
-        match (self, components) {
-            (Self::Simt, 1) => RELAX_SIMT_1,
-            (Self::Simt, _) => RELAX_SIMT_2,
-            (Self::MmaWide, 1) => RELAX_MMA_WIDE_1,
-            (Self::MmaWide, _) => RELAX_MMA_WIDE_2,
-            (Self::MmaNarrow, 1) => RELAX_MMA_NARROW_1,
-            (Self::MmaNarrow, _) => RELAX_MMA_NARROW_2,
-        }
-    }
-
+    /// The kernel is that of `args.form`.
     pub fn launch(
         self,
         device: &dyn Device,
@@ -174,7 +188,7 @@ impl Relax {
         tiles: usize,
         args: &EqRelaxArgs,
     ) -> Result<()> {
-        launch(device, self.kernel(components), tiles, args)
+        launch(device, self.kernel(args.form, components), tiles, args)
     }
 }
 
@@ -187,7 +201,8 @@ fn launch<A: Plain>(
     if blocks == 0 {
         return Ok(());
     }
-    device.launch(&kernel, blocks, bytes_of(std::slice::from_ref(args)))
+    // SAFETY: each wrapper passes the struct that its kernel takes; its pointers are into buffers that the caller keeps.
+    unsafe { device.launch(&kernel, blocks, bytes_of(std::slice::from_ref(args))) }
 }
 
 /// Threads of the elementwise and reduction kernels.
@@ -298,7 +313,7 @@ impl WeightGrad {
     pub fn choose(relax: Relax) -> Self {
         match relax {
             Relax::Simt => Self::Simt,
-            Relax::MmaWide => Self::MmaWide,
+            Relax::MmaWide | Relax::MmaMedium => Self::MmaWide,
             Relax::MmaNarrow => Self::MmaNarrow,
         }
     }

@@ -5,6 +5,8 @@ pub mod device;
 pub mod driver;
 #[cfg(feature = "emulation")]
 pub mod emulated;
+pub mod error;
+pub mod image;
 #[cfg(feature = "interpreter")]
 pub mod interpreted;
 pub mod kernels;

@@ -4,13 +4,15 @@ use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::phase::CudaBackend;
-use crate::cuda::phase::batch::Kind;
+use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
 use crate::network::{Mode, Network, parameters};
-use crate::optim::OptimizerConfig;
-use crate::phase::{Backend, CostFunction, NudgedPhase, Nudging, Relaxation, Start, Variant};
+use crate::optim::{MAX_NORM, OptimizerConfig};
+use crate::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -53,6 +55,7 @@ pub fn kernels(
         beta: 0.1,
         variant: Variant::Centered,
         form: NudgedPhase::SumDifference,
+        output: OutputCondition::Nudged,
     };
     backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
     backend.estimate_gradient()?;
@@ -71,7 +74,7 @@ pub fn kernels(
     for kind in [Kind::Free, Kind::Pair] {
         for l in network.free_layers() {
             let sweep = batch.layer_sweep(setup, l, kind)?;
-            let changes = Buffer::<EqChange>::new(device, sweep.tiles())?;
+            let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),
                 phase: phase.ptr(),
@@ -130,7 +133,9 @@ pub fn kernels(
     });
     let parameters = setup.layout.len() as f64;
     let rates = vec![0.0; network.parameter_count()];
-    let seconds = time(&**device, effort.repeats, || backend.step(&rates))?;
+    let seconds = time(&**device, effort.repeats, || {
+        backend.step(&rates, Some(MAX_NORM))
+    })?;
     table.push(Measurement {
         kernel: "optimizer, SGD",
         shape: format!("{parameters:.0} parameters"),

@@ -1,7 +1,10 @@
 //! [`Backend`] on a [`Device`].
 
-use super::batch::{Batch, Kind, Phase, PhaseNudging, SAFEGUARD_SETTLING, Setup};
+use super::batch::Batch;
 use super::gradient::ep_parts;
+use super::iteration::{Phase, PhaseNudging, SAFEGUARD_SETTLING};
+use super::setup::Setup;
+use super::states::Kind;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax};
@@ -11,10 +14,10 @@ use crate::cuda::recent::Recent;
 use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
 use crate::network::{Layer, Network, ParameterSet, Shape};
-use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, GradientReport, LayerStatistics, NudgedPhase, Nudging,
-    PhaseReport, Relaxation, Start, Which, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, PhaseReport,
+    PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -108,7 +111,7 @@ impl CudaBackend {
         let format = self.setup.format;
         let nudged = &batch.nudged.as_ref().expect("the nudged phases have run")[l];
         EqStateArgs {
-            origin: batch.free[l].sides[0].ptr(),
+            free_state: batch.free[l].sides[0].ptr(),
             first: nudged.component(0, 0, format),
             second: nudged.component(0, 1, format),
             count: nudged.units as u64,
@@ -162,6 +165,13 @@ impl CudaBackend {
         self.write_second_state(kind, &kept)?;
         self.kept = Some(kept);
         Ok(())
+    }
+
+    /// What the gradient of the present batch was estimated with.
+    fn estimated(&self) -> Result<&GradientPlan> {
+        ensure!(self.progress.gradient, "no gradient was estimated");
+        let plan = self.batch()?.gradient.as_ref();
+        plan.context("no gradient was estimated")
     }
 
     fn decode(&self, bytes: &[u8]) -> Vec<f64> {
@@ -408,15 +418,12 @@ impl Backend for CudaBackend {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<PhaseReport> {
-        let (first, second) = nudging.strengths();
-        ensure!(
-            first != second,
-            "beta is 0: the two nudged phases would be the same"
-        );
+        let (first, second) = nudging.of_pair(&self.describe())?;
         self.batch()?;
         let kind = match nudging.form {
             NudgedPhase::Direct => Kind::Direct,
-            NudgedPhase::SumDifference => Kind::Pair,
+            // `of_pair` lets no other pass.
+            NudgedPhase::SumDifference | NudgedPhase::Linear => Kind::Pair,
         };
         if kind == Kind::Pair {
             self.ensure_measured()?;
@@ -451,7 +458,7 @@ impl Backend for CudaBackend {
         Ok(report(&end))
     }
 
-    fn estimate_gradient(&mut self) -> Result<GradientReport> {
+    fn estimate_gradient(&mut self) -> Result<()> {
         let kind = self
             .progress
             .nudged
@@ -468,10 +475,10 @@ impl Backend for CudaBackend {
             };
             kernels::mean_and_half(&*self.setup.device, format, &args)?;
         }
-        batch.unpool_for_gradient(&self.setup, weights)?;
         let examples = batch.images;
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
         let batch = self.batches.present_mut().expect("a batch is loaded");
+        batch.unpool_for_gradient(&self.setup, weights)?;
         if batch.gradient.is_none() {
             let setup = &self.setup;
             let arithmetic = (setup.format, setup.relax);
@@ -483,9 +490,13 @@ impl Backend for CudaBackend {
         let plan = batch.gradient.as_ref().expect("it was just made");
         plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
         self.progress.gradient = true;
-        Ok(GradientReport {
-            norm: plan.norm.read()?[0],
-        })
+        Ok(())
+    }
+
+    fn gradient_norm(&mut self) -> Result<f64> {
+        let plan = self.estimated()?;
+        plan.measure_norm(&*self.setup.device)?;
+        Ok(plan.norm.read()?[0])
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
@@ -493,20 +504,21 @@ impl Backend for CudaBackend {
         self.parameters.read_gradient()
     }
 
-    fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        ensure!(self.progress.gradient, "no gradient was estimated");
+    fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()> {
+        self.estimated()?.measure_norm(&*self.setup.device)?;
         let batch = self.batches.present().context("no batch is loaded")?;
         let plan = batch
             .gradient
             .as_ref()
             .context("no gradient was estimated")?;
-        self.parameters.step(learning_rates, &plan.norm, MAX_NORM)
+        let max_norm = max_norm.unwrap_or(f64::INFINITY);
+        self.parameters.step(learning_rates, &plan.norm, max_norm)
     }
 
-    fn states(&self, which: Which) -> Result<Vec<ArrayD<f64>>> {
+    fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         let batch = self.batch()?;
         let free = self.setup.network.free_layers();
-        if which == Which::Free {
+        if which == PhaseState::Free {
             let layer = |l: usize| {
                 let values = self.decode(&batch.free[l].sides[0].read()?);
                 Ok(self.export(l, batch.images, &values))
@@ -523,9 +535,13 @@ impl Backend for CudaBackend {
             let (a, b) = both.split_at(nudged[l].units);
             let values = if kind == Kind::Pair {
                 let s0 = self.decode(&batch.free[l].sides[0].read()?);
-                let sign = if which == Which::First { -1.0 } else { 1.0 };
+                let sign = if which == PhaseState::First {
+                    -1.0
+                } else {
+                    1.0
+                };
                 (0..s0.len()).map(|i| s0[i] + a[i] + sign * b[i]).collect()
-            } else if which == Which::First {
+            } else if which == PhaseState::First {
                 a.to_vec()
             } else {
                 b.to_vec()

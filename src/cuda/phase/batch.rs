@@ -1,115 +1,19 @@
 //! Device memory of a batch, and the tables of every launch that a batch needs.
 
+use super::iteration::{Group, Iteration, Phase};
+use super::pool::{Pool, PoolUp};
+use super::setup::Setup;
+use super::states::{Kind, State};
 use crate::cuda::machine::abi::*;
-use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format, Relax};
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
 use crate::cuda::tables::gradient::GradientPlan;
-use crate::cuda::tables::layout::{Layout, padded, padded_units};
-use crate::cuda::tables::sweep::{Form, Sweep, SweepBuilder, Target};
-use crate::network::{Mode, Network, Shape};
+use crate::cuda::tables::layout::padded;
+use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
+use crate::network::Mode;
 use anyhow::{Result, ensure};
 use std::ffi::c_void;
-use std::sync::Arc;
-
-/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
-/// change exceeds this many times the smallest one, ...
-const SAFEGUARD_GROWTH: f64 = 1.5;
-/// ... to 1 itself when it is as close as this, ...
-const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
-/// ... and is left alone for so many iterations at the start of a phase and after each step.
-pub const SAFEGUARD_SETTLING: u32 = 3;
-
-/// What does not change while a backend lives.
-pub struct Setup {
-    pub device: Arc<dyn Device>,
-    pub network: Network,
-    pub layout: Arc<Layout>,
-    pub format: Format,
-    pub relax: Relax,
-}
-
-impl Setup {
-    pub fn shape(&self, l: usize) -> Shape {
-        self.network.layers()[l].shape
-    }
-
-    /// Tensor of free layer `l`'s bias.
-    pub fn bias(&self, l: usize) -> usize {
-        l - 1
-    }
-
-    /// Units of a layer per image, with the padding of channels.
-    pub fn units(&self, l: usize) -> usize {
-        padded_units(self.shape(l))
-    }
-}
-
-/// Which states relax.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Free,
-    /// both nudged states
-    Direct,
-    /// their sum and difference
-    Pair,
-}
-
-impl Kind {
-    pub fn components(self) -> usize {
-        match self {
-            Self::Free => 1,
-            Self::Direct | Self::Pair => 2,
-        }
-    }
-
-    pub fn form(self) -> Form {
-        match self {
-            Self::Free | Self::Direct => Form::States,
-            Self::Pair => Form::Pair,
-        }
-    }
-}
-
-/// A layer's state: an update reads one side and writes the other. Between phases the present state is on side 0.
-pub struct State {
-    pub sides: [Buffer<u8>; 2],
-    /// units per component
-    pub units: usize,
-}
-
-impl State {
-    fn new(
-        device: &Arc<dyn Device>,
-        units: usize,
-        components: usize,
-        format: Format,
-    ) -> Result<Self> {
-        let bytes = units * components * format.bytes();
-        Ok(Self {
-            sides: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
-            units,
-        })
-    }
-
-    pub fn component<P>(&self, side: usize, component: usize, format: Format) -> *mut P {
-        self.sides[side].at(component * self.units * format.bytes())
-    }
-}
-
-/// Buffers of a max-pool edge.
-pub struct Pool {
-    /// units of the convolution's output, and after pooling; all images
-    pub full_units: usize,
-    /// conv(s0), and its maxima
-    pub full_free: Buffer<f32>,
-    pub argmax_free: Buffer<u8>,
-    /// the same of two components
-    pub full: Buffer<f32>,
-    pub argmax: Buffer<u8>,
-    /// the post state at the convolution's resolution; two components
-    pub unpooled: Buffer<u8>,
-}
 
 /// What `kernels/outcome.cu` writes per example, and its table of layers.
 pub struct OutcomeBuffers {
@@ -118,29 +22,6 @@ pub struct OutcomeBuffers {
     pub cost: Buffer<f64>,
     pub prediction: Buffer<i32>,
     pub in_top5: Buffer<i32>,
-}
-
-/// The sweeps of one iteration, the same in every iteration of a phase.
-pub struct Iteration {
-    /// brings pooling up to date before the first iteration
-    prelude: Vec<PoolUp>,
-    groups: Vec<Group>,
-    changes: usize,
-}
-
-struct Group {
-    /// the output is in this group
-    has_output: bool,
-    refresh: Vec<PoolUp>,
-    unpool: Vec<EqPoolArgs>,
-    sweep: Sweep,
-    first_change: usize,
-}
-
-/// Convolves and pools one edge.
-pub struct PoolUp {
-    convolution: Sweep,
-    args: EqPoolArgs,
 }
 
 /// Everything that depends on the batch size.
@@ -163,11 +44,18 @@ pub struct Batch {
     pub phase: Buffer<EqPhase>,
     /// what the output's pre-activation loses in a nudged phase; two components
     nudge: Buffer<f32>,
-    changes: Option<Buffer<EqChange>>,
     iterations: Vec<((Mode, Kind), Iteration)>,
     drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
     pre_activation_sweep: Option<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)>,
+    gradient_pools: Option<Vec<GradientPool>>,
     pub gradient: Option<GradientPlan>,
+}
+
+/// A max-pool edge's part in the gradient.
+struct GradientPool {
+    /// finds the maxima, unless the image below is the same in both states
+    up: Option<PoolUp>,
+    down: Vec<EqPoolArgs>,
 }
 
 impl Batch {
@@ -236,10 +124,10 @@ impl Batch {
                 .collect::<Result<_>>()?,
             phase: Buffer::new(device, 1)?,
             nudge: Buffer::new(device, 2 * units(setup.network.output_index()))?,
-            changes: None,
             iterations: Vec::new(),
             drive_sweep: None,
             pre_activation_sweep: None,
+            gradient_pools: None,
             gradient: None,
         })
     }
@@ -300,7 +188,7 @@ impl Batch {
                 ..Target::new(setup.shape(l))
             };
             let mut taps = Vec::new();
-            for (e, edge) in network.edges_into(l).filter(|(_, edge)| edge.pre == 0) {
+            for (e, _) in network.edges_into(l).filter(|(_, edge)| edge.pre == 0) {
                 let g = Geometry::of(network, e);
                 if !g.pooled {
                     taps.extend(taps_up(e, &g, &whole(target.shape)));
@@ -325,7 +213,7 @@ impl Batch {
                         components: 1,
                         form: EQ_FORM_STATES,
                         accumulate: 1,
-                        ..self.pool_shape(edge.pre, &g)
+                        ..self.pool_shape(&g)
                     },
                 });
             }
@@ -466,7 +354,7 @@ impl Batch {
         }
     }
 
-    fn pool_shape(&self, _pre: usize, g: &Geometry) -> EqPoolArgs {
+    fn pool_shape(&self, g: &Geometry) -> EqPoolArgs {
         EqPoolArgs {
             images: self.images as u32,
             height: g.full.height as u32,
@@ -531,7 +419,7 @@ impl Batch {
                 form: kind.form().code(),
                 accumulate: u32::from(first.is_some_and(|(o, _)| o != e)),
                 within_phase: 1,
-                ..self.pool_shape(edge.pre, &g)
+                ..self.pool_shape(&g)
             },
         })
     }
@@ -571,7 +459,7 @@ impl Batch {
             form: kind.form().code(),
             updated: u32::from(updated(edge.post)),
             within_phase: 1,
-            ..self.pool_shape(edge.pre, &g)
+            ..self.pool_shape(&g)
         }
     }
 
@@ -581,9 +469,6 @@ impl Batch {
             return Ok(found);
         }
         let plan = self.plan_iteration(setup, mode, kind)?;
-        if self.changes.as_ref().is_none_or(|b| b.len() < plan.changes) {
-            self.changes = Some(Buffer::new(&setup.device, plan.changes)?);
-        }
         self.iterations.push(((mode, kind), plan));
         Ok(self.iterations.len() - 1)
     }
@@ -633,13 +518,9 @@ impl Batch {
                 first_change: changes,
                 sweep,
             });
-            changes += groups[g].sweep.tiles();
+            changes += groups[g].sweep.changes();
         }
-        Ok(Iteration {
-            prelude,
-            groups,
-            changes,
-        })
+        Iteration::new(setup, prelude, groups, changes)
     }
 
     fn update_target(&self, setup: &Setup, l: usize, kind: Kind) -> Target {
@@ -653,7 +534,7 @@ impl Batch {
                 self.drive[l].ptr()
             },
             addend: self.addend_of(l),
-            origin: if pair {
+            free_state: if pair {
                 self.free[l].sides[0].ptr()
             } else {
                 std::ptr::null()
@@ -682,11 +563,8 @@ impl Batch {
             weights,
             nudging,
         } = phase;
-        let device = &*setup.device;
         let plan = self.iteration(setup, mode, kind)?;
         self.phase.write(&[start])?;
-        let changes = self.changes.as_ref().expect("a plan has changes");
-        let plan = &self.iterations[plan].1;
         let args = EqRelaxArgs {
             weights,
             phase: self.phase.ptr(),
@@ -697,7 +575,7 @@ impl Batch {
         let output = &self.states(kind)[setup.network.output_index()];
         let classes = setup.network.classes();
         let nudge = nudging.map(|nudging| EqNudgeArgs {
-            origin: self.free[setup.network.output_index()].sides[0].ptr(),
+            free_state: self.free[setup.network.output_index()].sides[0].ptr(),
             sides: [output.sides[0].ptr(), output.sides[1].ptr()],
             nudge: self.nudge.ptr(),
             labels: self.labels.ptr(),
@@ -710,41 +588,9 @@ impl Batch {
             strengths: nudging.strengths,
             padding: 0,
         });
-        let raw = EqRelaxArgs {
-            form: EQ_FORM_RAW,
-            ..args
-        };
-        for up in &plan.prelude {
-            up.launch(setup, raw)?;
-        }
-        device.repeat(iterations, &mut || {
-            for group in &plan.groups {
-                group
-                    .refresh
-                    .iter()
-                    .try_for_each(|up| up.launch(setup, raw))?;
-                for down in &group.unpool {
-                    kernels::pool_down(device, setup.format, down)?;
-                }
-                if let Some(nudge) = nudge.as_ref().filter(|_| group.has_output) {
-                    kernels::nudge(device, setup.format, nudge)?;
-                }
-                let args = EqRelaxArgs {
-                    changes: changes.at(group.first_change),
-                    ..args
-                };
-                group.sweep.launch(device, args)?;
-            }
-            let advance = EqAdvanceArgs {
-                changes: changes.ptr(),
-                phase: self.phase.ptr(),
-                growth: SAFEGUARD_GROWTH,
-                negligible: SAFEGUARD_NEGLIGIBLE,
-                settling: SAFEGUARD_SETTLING,
-                count: plan.changes as u32,
-            };
-            kernels::advance_phase(device, &advance)
-        })?;
+        self.iterations[plan]
+            .1
+            .run(setup, args, nudge, iterations)?;
         let end = self.phase.read()?[0];
         if end.iterations % 2 == 1 {
             for state in &self.states(kind)[1..] {
@@ -766,9 +612,26 @@ impl Batch {
 
     /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
     /// states at the convolutions' resolution.
-    pub fn unpool_for_gradient(&self, setup: &Setup, weights: *const c_void) -> Result<()> {
+    pub fn unpool_for_gradient(&mut self, setup: &Setup, weights: *const c_void) -> Result<()> {
+        if self.gradient_pools.is_none() {
+            self.gradient_pools = Some(self.plan_gradient_pools(setup)?);
+        }
+        let args = EqRelaxArgs {
+            weights,
+            ..raw_args()
+        };
+        for pool in self.gradient_pools.iter().flatten() {
+            (pool.up.iter()).try_for_each(|up| up.launch(setup, args))?;
+            (pool.down.iter())
+                .try_for_each(|down| kernels::pool_down(&*setup.device, setup.format, down))?;
+        }
+        Ok(())
+    }
+
+    fn plan_gradient_pools(&self, setup: &Setup) -> Result<Vec<GradientPool>> {
         let network = &setup.network;
         let states = self.states(Kind::Pair);
+        let mut pools = Vec::new();
         for (e, edge) in network.edges().iter().enumerate() {
             let g = Geometry::of(network, e);
             if !g.pooled {
@@ -776,27 +639,22 @@ impl Batch {
             }
             let pool = self.pool(e);
             let post = &states[edge.post];
-            let down = EqPoolArgs {
-                components: 2,
-                unpooled: pool.unpooled.ptr(),
-                ..self.pool_shape(edge.pre, &g)
-            };
             if edge.pre == 0 {
                 // The image is the same in both states, and so are its maxima.
-                for component in 0..2 {
-                    let args = EqPoolArgs {
-                        form: EQ_FORM_STATES,
-                        components: 1,
-                        argmax: pool.argmax_free.ptr(),
-                        post: [post.component(1, component, setup.format); 2]
-                            .map(|p: *mut c_void| p.cast_const()),
-                        unpooled: pool
-                            .unpooled
-                            .at(component * pool.full_units * setup.format.bytes()),
-                        ..down
-                    };
-                    kernels::pool_down(&*setup.device, setup.format, &args)?;
-                }
+                let component = |component: usize| EqPoolArgs {
+                    form: EQ_FORM_STATES,
+                    components: 1,
+                    argmax: pool.argmax_free.ptr(),
+                    post: [post.component(1, component, setup.format); 2]
+                        .map(|p: *mut c_void| p.cast_const()),
+                    unpooled: (pool.unpooled)
+                        .at(component * pool.full_units * setup.format.bytes()),
+                    ..self.pool_shape(&g)
+                };
+                pools.push(GradientPool {
+                    up: None,
+                    down: vec![component(0), component(1)],
+                });
                 continue;
             }
             let mut convolution = SweepBuilder::new(&setup.layout, setup.relax, self.images, 2);
@@ -811,89 +669,34 @@ impl Batch {
                 .map(|tap| (tap, source))
                 .collect();
             convolution.add(&target, &whole(g.full), &taps);
-            let up = PoolUp {
-                convolution: convolution.build(&setup.device)?,
-                args: EqPoolArgs {
-                    full: pool.full.ptr(),
-                    argmax: pool.argmax.ptr(),
-                    components: 2,
-                    form: EQ_FORM_PAIR,
-                    ..self.pool_shape(edge.pre, &g)
-                },
-            };
-            let args = EqRelaxArgs {
-                weights,
-                ..raw_args()
-            };
-            up.launch(setup, args)?;
-            let args = EqPoolArgs {
+            let of_pair = EqPoolArgs {
+                components: 2,
                 form: EQ_FORM_PAIR,
                 argmax: pool.argmax.ptr(),
-                post: [post.sides[1].ptr(); 2].map(|p: *mut c_void| p.cast_const()),
-                ..down
+                ..self.pool_shape(&g)
             };
-            kernels::pool_down(&*setup.device, setup.format, &args)?;
-            // The tables must outlive the launch.
-            setup.device.synchronize()?;
+            pools.push(GradientPool {
+                up: Some(PoolUp {
+                    convolution: convolution.build(&setup.device)?,
+                    args: EqPoolArgs {
+                        full: pool.full.ptr(),
+                        ..of_pair
+                    },
+                }),
+                down: vec![EqPoolArgs {
+                    unpooled: pool.unpooled.ptr(),
+                    post: [post.sides[1].ptr(); 2].map(|p: *mut c_void| p.cast_const()),
+                    ..of_pair
+                }],
+            });
         }
-        Ok(())
+        Ok(pools)
     }
-}
-
-/// A phase as the device runs it.
-pub struct Phase {
-    pub mode: Mode,
-    pub kind: Kind,
-    pub iterations: usize,
-    /// omega, tolerance and what the safeguard starts from
-    pub start: EqPhase,
-    pub weights: *const c_void,
-    pub nudging: Option<PhaseNudging>,
-}
-
-/// Nudging of a phase, as `kernels/cost.cu` takes it.
-#[derive(Debug, Clone, Copy)]
-pub struct PhaseNudging {
-    pub cost: u32,
-    /// of the two states; of a pair mean and half-difference of the two
-    pub strengths: [f32; 2],
 }
 
 fn raw_args() -> EqRelaxArgs {
     EqRelaxArgs {
         form: EQ_FORM_RAW,
         ..EqRelaxArgs::default()
-    }
-}
-
-impl PoolUp {
-    fn launch(&self, setup: &Setup, args: EqRelaxArgs) -> Result<()> {
-        let args = EqRelaxArgs {
-            form: EQ_FORM_RAW,
-            ..args
-        };
-        self.convolution.launch(&*setup.device, args)?;
-        kernels::pool_up(&*setup.device, &self.args)
-    }
-}
-
-impl Pool {
-    fn new(setup: &Setup, e: usize, images: usize) -> Result<Option<Self>> {
-        let g = Geometry::of(&setup.network, e);
-        if !g.pooled {
-            return Ok(None);
-        }
-        let device = &setup.device;
-        let full_units = images * padded_units(g.full);
-        let pooled = images * setup.units(setup.network.edges()[e].post);
-        Ok(Some(Self {
-            full_units,
-            full_free: Buffer::new(device, full_units)?,
-            argmax_free: Buffer::new(device, pooled)?,
-            full: Buffer::new(device, 2 * full_units)?,
-            argmax: Buffer::new(device, 2 * pooled)?,
-            // Zeros, because pooling drops a last odd row or column, and nothing ever writes there.
-            unpooled: Buffer::zeros(device, 2 * full_units * setup.format.bytes())?,
-        }))
     }
 }

@@ -1,6 +1,7 @@
 //! What the gradient of equilibrium propagation is a product of.
 
-use super::batch::{Batch, Setup};
+use super::batch::Batch;
+use super::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::gradient::{Part, Products};
 use std::ffi::c_void;

@@ -1,7 +1,11 @@
 //! Relaxation, nudging and the gradient estimate on a device.
 
 pub mod backend;
-pub mod batch;
+mod batch;
 mod gradient;
+mod iteration;
+mod pool;
+mod setup;
+pub mod states;
 
 pub use backend::CudaBackend;

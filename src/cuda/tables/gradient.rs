@@ -129,7 +129,7 @@ impl GradientPlan {
         self.workspace.at(self.slots[tensor])
     }
 
-    /// Writes the gradient, scaled, and its norm.
+    /// Writes the gradient, scaled, and the sums of its squares by block.
     pub fn run(&self, device: &dyn Device, scale: f32, gradient: &Buffer<f32>) -> Result<()> {
         let args = EqGradArgs {
             edges: self.edges.ptr(),
@@ -152,7 +152,11 @@ impl GradientPlan {
             scale,
             padding: 0,
         };
-        kernels::gather_gradient(device, self.blocks.len(), &args)?;
+        kernels::gather_gradient(device, self.blocks.len(), &args)
+    }
+
+    /// Writes the global norm of the gradient of the last [`run`](Self::run).
+    pub fn measure_norm(&self, device: &dyn Device) -> Result<()> {
         let args = EqNormArgs {
             squares: self.squares.ptr(),
             norm: self.norm.ptr(),

@@ -4,3 +4,4 @@ pub mod geometry;
 pub mod gradient;
 pub mod layout;
 pub mod sweep;
+pub mod tiles;

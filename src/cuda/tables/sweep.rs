@@ -4,9 +4,10 @@
 
 use super::geometry::{Class, Tap};
 use super::layout::{Layout, padded};
+use super::tiles::{Extent, TileList};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
-use crate::cuda::machine::kernels::{Relax, TileShape};
+use crate::cuda::machine::kernels::Relax;
 use crate::network::Shape;
 use anyhow::Result;
 use std::ffi::c_void;
@@ -38,7 +39,8 @@ pub struct Target {
     pub drive: *const f32,
     pub addend: *const f32,
     pub nudge: *const f32,
-    pub origin: *const c_void,
+    /// s0 of a pair
+    pub free_state: *const c_void,
     pub sides: [*mut c_void; 2],
     pub raw: *mut f32,
     pub component_stride: usize,
@@ -54,7 +56,7 @@ impl Target {
             drive: std::ptr::null(),
             addend: std::ptr::null(),
             nudge: std::ptr::null(),
-            origin: std::ptr::null(),
+            free_state: std::ptr::null(),
             sides: [std::ptr::null_mut(); 2],
             raw: std::ptr::null_mut(),
             component_stride: 0,
@@ -73,21 +75,6 @@ pub struct SweepBuilder<'a> {
     targets: Vec<EqTarget>,
     taps: Vec<EqTap>,
     extents: Vec<Extent>,
-}
-
-/// What a target has to be divided into tiles.
-struct Extent {
-    /// of all images
-    pixels: usize,
-    channels: usize,
-    /// cost of an output unit: products
-    depth: usize,
-}
-
-impl Extent {
-    fn tiles(&self, shape: TileShape, components: usize) -> usize {
-        self.pixels.div_ceil(shape.rows / components) * self.channels.div_ceil(shape.channels)
-    }
 }
 
 impl<'a> SweepBuilder<'a> {
@@ -129,7 +116,7 @@ impl<'a> SweepBuilder<'a> {
             drive: target.drive,
             addend: target.addend,
             nudge: target.nudge,
-            origin: target.origin,
+            free_state: target.free_state,
             sides: target.sides,
             raw: target.raw,
             component_stride: target.component_stride as u64,
@@ -166,47 +153,24 @@ impl<'a> SweepBuilder<'a> {
         }) as u32
     }
 
-    pub fn build(mut self, device: &Arc<dyn Device>) -> Result<Sweep> {
-        let tiles = |shape| -> usize {
-            let each = self.extents.iter().map(|e| e.tiles(shape, self.components));
-            each.sum()
-        };
-        // A launch of few large tiles leaves multiprocessors idle: small layers take smaller ones.
-        if tiles(self.relax.tile()) < device.multiprocessors() {
-            self.relax = self.relax.finer();
-        }
-        // The heaviest first: small tiles then fill the gaps that large ones leave at the end.
-        let mut order: Vec<usize> = (0..self.extents.len()).collect();
-        order.sort_by_key(|&target| std::cmp::Reverse(self.extents[target].depth));
-        let tiles: Vec<EqTile> = order.into_iter().flat_map(|t| self.divide(t)).collect();
+    pub fn build(self, device: &Arc<dyn Device>) -> Result<Sweep> {
+        let list = TileList::new(
+            self.relax,
+            device.multiprocessors(),
+            self.components,
+            &self.extents,
+        );
         Ok(Sweep {
-            relax: self.relax,
+            relax: list.relax,
             components: self.components,
             images: self.images,
-            count: tiles.len(),
-            tiles: Buffer::from_slice(device, &tiles)?,
+            count: list.tiles.len(),
+            changes: list.changes,
+            tiles: Buffer::from_slice(device, &list.tiles)?,
             targets: Buffer::from_slice(device, &self.targets)?,
             taps: Buffer::from_slice(device, &self.taps)?,
             sources: Buffer::from_slice(device, &self.sources)?,
         })
-    }
-}
-
-impl SweepBuilder<'_> {
-    /// The tiles of a target, those of the same pixels next to each other.
-    fn divide(&self, target: usize) -> impl Iterator<Item = EqTile> {
-        let TileShape { rows, channels } = self.relax.tile();
-        let extent = &self.extents[target];
-        let columns = (0..extent.channels).step_by(channels);
-        (0..extent.pixels)
-            .step_by(rows / self.components)
-            .flat_map(move |first_pixel| {
-                columns.clone().map(move |first_channel| EqTile {
-                    target: target as u32,
-                    first_pixel: first_pixel as u32,
-                    first_channel: first_channel as u32,
-                })
-            })
     }
 }
 
@@ -216,6 +180,7 @@ pub struct Sweep {
     components: usize,
     images: usize,
     count: usize,
+    changes: usize,
     tiles: Buffer<EqTile>,
     targets: Buffer<EqTarget>,
     taps: Buffer<EqTap>,
@@ -223,8 +188,9 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    pub fn tiles(&self) -> usize {
-        self.count
+    /// Slots that its change is written to.
+    pub fn changes(&self) -> usize {
+        self.changes
     }
 
     /// Launches; `args` brings everything but the tables.

@@ -5,8 +5,19 @@
 //! PIL evaluates it in 16.16 fixed point (a map without shear in floating point), and so do we: at an exact border between
 //! two pixels the rounding decides which one is taken.
 
-use super::recipe::PadMode;
+use serde::{Deserialize, Serialize};
+
 use crate::data::Image;
+
+/// What surrounds an image before a random window is cut out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PadMode {
+    /// The border pixels, repeated.
+    Edge,
+    /// Black.
+    Zero,
+}
 
 /// Coefficients `(a, b, c, d, e, f)` of a map from output to input positions.
 type Affine = [f64; 6];
@@ -36,17 +47,17 @@ pub fn pad_zero(image: &Image, pad: usize) -> Image {
 /// Pads `pad` pixels on each side, by repeating the border, and cuts out the `size` x `size` window whose corner is `(top, left)`
 /// of the padded image.
 pub fn crop_edge(image: &Image, pad: usize, top: usize, left: usize, size: usize) -> Image {
-    crop(image, pad, PadMode::Edge, top, left, size)
+    crop(image, pad, PadMode::Edge, top, left, (size, size))
 }
 
-/// [`crop_edge`] with a choice of what the padding holds. A window that reaches beyond the padding sees more of the same.
+/// [`crop_edge`] with a choice of what the padding holds, and a window of `(height, width)` pixels. A window that reaches beyond the padding sees more of the same.
 pub fn crop(
     image: &Image,
     pad: usize,
     mode: PadMode,
     top: usize,
     left: usize,
-    size: usize,
+    (height, width): (usize, usize),
 ) -> Image {
     // Padding and cutting at once: position i of the window is position i + offset - pad of the image.
     let source = |offset: usize, i: usize, extent: usize| -> Option<usize> {
@@ -56,9 +67,9 @@ pub fn crop(
             PadMode::Zero => at.filter(|&at| at < extent),
         }
     };
-    let mut out = Image::zeros(image.channels, size, size);
+    let mut out = Image::zeros(image.channels, height, width);
     for (to, from) in out.planes_mut().zip(image.planes()) {
-        for (y, row) in to.chunks_exact_mut(size).enumerate() {
+        for (y, row) in to.chunks_exact_mut(width.max(1)).enumerate() {
             let Some(y) = source(top, y, image.height) else {
                 continue;
             };

@@ -9,6 +9,6 @@ pub mod geometry;
 pub mod rand_augment;
 mod recipe;
 
-pub use geometry::{crop, crop_edge, flip, pad_zero};
+pub use geometry::{PadMode, crop, crop_edge, flip, pad_zero};
 pub use rand_augment::{MAGNITUDE_BINS, RandAugmentOp, Sign, apply};
-pub use recipe::{Augmentation, PadMode, Step};
+pub use recipe::{Augmentation, Step};

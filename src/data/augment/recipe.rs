@@ -2,20 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::geometry::{crop, flip};
+use super::geometry::{PadMode, crop, flip};
 use super::rand_augment::RandAugmentOp;
 use crate::data::Image;
 use crate::data::rng::Draw;
-
-/// What surrounds an image before a random window is cut out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PadMode {
-    /// The border pixels, repeated.
-    Edge,
-    /// Black.
-    Zero,
-}
 
 /// One random transformation of a training image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +38,8 @@ impl Augmentation {
             Step::Crop { pad, mode } => {
                 let offsets = 2 * pad as u32 + 1;
                 let (top, left) = (draw.below(offsets), draw.below(offsets));
-                crop(&image, pad, mode, top as usize, left as usize, image.height)
+                let size = (image.height, image.width);
+                crop(&image, pad, mode, top as usize, left as usize, size)
             }
         })
     }

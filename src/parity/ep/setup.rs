@@ -26,9 +26,6 @@ pub struct Setup {
     pub variant: Variant,
     pub free_iterations: usize,
     pub nudged_iterations: usize,
-    /// optimizers that the metadata promises
-    pub optimizers: Vec<String>,
-    pub promises_variants: bool,
     /// the file exists to judge the direction of a small gradient
     pub is_precision: bool,
     pub momentum: Option<f64>,
@@ -83,8 +80,6 @@ impl Setup {
             variant: golden.setting("variant")?,
             free_iterations: iterations("free_iterations")?,
             nudged_iterations: iterations("nudged_iterations")?,
-            optimizers: golden.optional("optimizers")?.unwrap_or_default(),
-            promises_variants: golden.optional("variants")?.unwrap_or(false),
             is_precision,
             momentum: golden.optional("momentum")?,
             weight_decay: golden.optional("weight_decay")?,

@@ -2,24 +2,16 @@
 //! direct form, as published, and once in sum-and-difference form, which follows float64 more closely.
 
 use super::{Replay, labelled, plain};
-use crate::optim::OptimizerConfig;
+use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::parity::compare::{Difference, relative};
 use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
-use crate::phase::{NudgedPhase, Nudging, Start};
+use crate::phase::{NudgedPhase, Nudging, OutputCondition, Start};
 use anyhow::{Context, Result, ensure};
 
 impl Replay<'_> {
     pub fn training(&mut self) -> Result<()> {
         let found = self.words("train.");
-        for promised in self.setup.optimizers.clone() {
-            if !found.contains(&promised) {
-                let message = format!(
-                    "the metadata promises training with {promised:?}, but the file holds none"
-                );
-                self.report.problem(&message);
-            }
-        }
         for optimizer in found {
             // Others, `x` and `y` apart, are reported as unknown tensors.
             if let Some(config) = self.config(&optimizer)? {
@@ -93,11 +85,13 @@ impl Replay<'_> {
             beta: self.setup.beta,
             variant: self.setup.variant,
             form,
+            output: OutputCondition::Nudged,
         };
         let relaxation = plain(mode, self.setup.nudged_iterations);
         (self.backend).nudged_phases(&nudging, cost, &relaxation)?;
-        let norm = self.backend.estimate_gradient()?.norm;
-        self.backend.step(rates)?;
+        self.backend.estimate_gradient()?;
+        let norm = self.backend.gradient_norm()?;
+        self.backend.step(rates, Some(MAX_NORM))?;
         // Only what the form of the nudged phases has an influence on is told twice.
         if form == self.tolerances.forms[0] {
             for (what, ours) in [("cost", &outcome.cost), ("energy", &outcome.energy)] {
@@ -140,7 +134,9 @@ impl Replay<'_> {
                 let worst = (errors.zip(&parts)).max_by(|a, b| a.0.total_cmp(&b.0));
                 let tolerance = match form {
                     NudgedPhase::Direct => training.adamw,
-                    NudgedPhase::SumDifference => training.adamw_sum_difference,
+                    NudgedPhase::SumDifference | NudgedPhase::Linear => {
+                        training.adamw_sum_difference
+                    }
                 };
                 self.report.row(Row {
                     quantity,

@@ -2,89 +2,76 @@
 //! in a tar.gz archive or unpacked.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
+use super::Contents;
 use super::read::{broken, open, read_up_to};
-use super::{DataError, Dataset, DatasetName, SIDE, Splits};
+use crate::data::{DataError, Splits};
+use crate::shown::shown;
 
-const PIXELS: usize = 3 * SIDE * SIDE;
-/// More than any file of the family holds (30 MB each), so that a damaged size does not fill the memory.
-const LARGEST_MEMBER: u64 = 1 << 30;
+/// More than any file of the family holds (31 MB each), so that a damaged size does not fill the memory.
+const LARGEST_MEMBER: u64 = 256 << 20;
+/// More than any of the archives holds.
+const LARGEST_ARCHIVE: u64 = 1 << 30;
 
-/// How one of the two datasets is laid out.
-pub(super) struct Layout {
-    name: DatasetName,
+/// How a dataset is laid out.
+pub struct Layout {
+    pub archive: &'static str,
     /// The folder that holds the files, inside the archive and when unpacked.
-    pub(super) folder: &'static str,
-    train: &'static [&'static str],
-    test: &'static [&'static str],
+    pub folder: &'static str,
+    /// Files with training examples, in the order of the examples.
+    pub train: &'static [&'static str],
+    pub test: &'static [&'static str],
     /// Files of the archive that hold no examples.
-    other: &'static [&'static str],
-    /// Bytes before the pixels; the last one is the label.
-    label_bytes: usize,
+    pub other: &'static [&'static str],
+    pub records: Records,
 }
 
-const CIFAR10: Layout = Layout {
-    name: DatasetName::Cifar10,
-    folder: "cifar-10-batches-bin",
-    train: &[
-        "data_batch_1.bin",
-        "data_batch_2.bin",
-        "data_batch_3.bin",
-        "data_batch_4.bin",
-        "data_batch_5.bin",
-    ],
-    test: &["test_batch.bin"],
-    other: &["batches.meta.txt", "readme.html"],
-    label_bytes: 1,
-};
-
-const CIFAR100: Layout = Layout {
-    name: DatasetName::Cifar100,
-    folder: "cifar-100-binary",
-    train: &["train.bin"],
-    test: &["test.bin"],
-    other: &["coarse_label_names.txt", "fine_label_names.txt"],
-    label_bytes: 2,
-};
-
-/// The layout of `name`, if it is a CIFAR dataset.
-pub(super) fn layout(name: DatasetName) -> Option<&'static Layout> {
-    match name {
-        DatasetName::Cifar10 => Some(&CIFAR10),
-        DatasetName::Cifar100 => Some(&CIFAR100),
-        DatasetName::FashionMnist | DatasetName::FashionMnistMini => None,
-    }
+/// How a file holds its examples.
+#[derive(Clone, Copy, Debug)]
+pub enum Records {
+    /// One after the other: label bytes, the last of which is the label, then the pixels.
+    Binary { label_bytes: usize },
 }
 
 impl Layout {
     /// The files with examples: training first.
-    pub(super) fn members(&self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &'static str> {
         self.train.iter().chain(self.test).copied()
     }
 
     /// Reads the unpacked files in `folder`.
-    pub(super) fn read_folder(&self, folder: &Path) -> Result<Splits, DataError> {
+    pub(crate) fn read_folder(
+        &self,
+        contents: &Contents,
+        folder: &Path,
+    ) -> Result<Splits, DataError> {
         let mut files = BTreeMap::new();
         for member in self.members() {
             let path = folder.join(member);
             let (data, more) = read_up_to(&mut *open(&path)?, LARGEST_MEMBER, &path)?;
             if more {
-                return Err(DataError::corrupt(&path, "it is larger than 1 GiB"));
+                return Err(DataError::corrupt(&path, "it is larger than 256 MiB"));
             }
             files.insert(member, (path, data));
         }
-        self.assemble(files)
+        self.assemble(contents, files)
     }
 
     /// Reads the archive at `path`, which must hold exactly the expected files.
-    pub(super) fn read_archive(&self, path: &Path) -> Result<Splits, DataError> {
-        let mut archive = tar::Archive::new(open(path)?);
+    pub(crate) fn read_archive(
+        &self,
+        contents: &Contents,
+        path: &Path,
+    ) -> Result<Splits, DataError> {
+        let mut archive = tar::Archive::new(open(path)?.take(LARGEST_ARCHIVE));
         let mut files = BTreeMap::new();
-        for entry in archive.entries().map_err(|e| broken(path, e))? {
+        // Raw: the crate would read long names and extended headers into memory, whatever size they claim.
+        for entry in archive.entries().map_err(|e| broken(path, e))?.raw(true) {
             let mut entry = entry.map_err(|e| broken(path, e))?;
-            if entry.header().entry_type().is_dir() {
+            let kind = entry.header().entry_type();
+            if kind.is_dir() || is_annotation(kind) {
                 continue;
             }
             let inside = entry
@@ -95,7 +82,7 @@ impl Layout {
                 return Err(DataError::mislabelled(
                     path,
                     format!("an archive of {}/", self.folder),
-                    format!("`{}` in it", inside.display()),
+                    format!("`{}` in it", shown(inside.to_string_lossy())),
                 ));
             };
             if self.other.contains(&member) {
@@ -132,7 +119,7 @@ impl Layout {
                 "none in it",
             ));
         }
-        self.assemble(files)
+        self.assemble(contents, files)
     }
 
     /// The expected file that `inside` (a path in the archive) names, if any.
@@ -152,51 +139,56 @@ impl Layout {
 
     fn assemble(
         &self,
+        contents: &Contents,
         files: BTreeMap<&'static str, (PathBuf, Vec<u8>)>,
     ) -> Result<Splits, DataError> {
         let split = |members: &[&'static str]| {
             let (mut images, mut labels) = (Vec::new(), Vec::new());
             for (path, data) in members.iter().filter_map(|m| files.get(m)) {
-                self.append(path, data, &mut images, &mut labels)?;
+                let (more, their_labels) = match self.records {
+                    Records::Binary { label_bytes } => binary(contents, label_bytes, path, data)?,
+                };
+                contents.check_labels(path, &their_labels)?;
+                images.extend(more);
+                labels.extend(their_labels);
             }
-            Ok(Dataset::new(self.name, images, labels))
+            Ok(contents.dataset(images, labels))
         };
         Ok(Splits {
             train: split(self.train)?,
             test: split(self.test)?,
         })
     }
+}
 
-    /// Appends the records of one file.
-    fn append(
-        &self,
-        path: &Path,
-        data: &[u8],
-        images: &mut Vec<u8>,
-        labels: &mut Vec<u8>,
-    ) -> Result<(), DataError> {
-        let record = self.label_bytes + PIXELS;
-        if data.is_empty() || !data.len().is_multiple_of(record) {
-            return Err(DataError::truncated(
-                path,
-                format!("a multiple of {record} bytes"),
-                data.len().to_string(),
-            ));
-        }
-        for (index, record) in data.chunks_exact(record).enumerate() {
-            let (head, pixels) = record.split_at(self.label_bytes);
-            let label = head[self.label_bytes - 1];
-            if usize::from(label) >= self.name.classes() {
-                return Err(DataError::Label {
-                    path: path.to_owned(),
-                    dataset: self.name,
-                    index,
-                    label,
-                });
-            }
-            images.extend_from_slice(pixels);
-            labels.push(label);
-        }
-        Ok(())
+/// Entries that only describe others. The names that we accept are short, and need none of them.
+fn is_annotation(kind: tar::EntryType) -> bool {
+    kind.is_gnu_longname()
+        || kind.is_gnu_longlink()
+        || kind.is_pax_global_extensions()
+        || kind.is_pax_local_extensions()
+}
+
+/// Pixels and labels of the records of one file.
+fn binary(
+    contents: &Contents,
+    label_bytes: usize,
+    path: &Path,
+    data: &[u8],
+) -> Result<(Vec<u8>, Vec<u8>), DataError> {
+    let record = label_bytes + contents.pixels();
+    if data.is_empty() || !data.len().is_multiple_of(record) {
+        return Err(DataError::truncated(
+            path,
+            format!("a multiple of {record} bytes"),
+            data.len().to_string(),
+        ));
     }
+    let (mut images, mut labels) = (Vec::with_capacity(data.len()), Vec::new());
+    for record in data.chunks_exact(record) {
+        let (head, pixels) = record.split_at(label_bytes);
+        labels.push(head[label_bytes - 1]);
+        images.extend_from_slice(pixels);
+    }
+    Ok((images, labels))
 }

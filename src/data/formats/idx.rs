@@ -1,57 +1,72 @@
 //! The idx format of the MNIST family: a magic number, the extents of each dimension (big-endian), then the bytes.
 
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
-use super::read::{broken, open, read_up_to};
-use super::{DataError, Dataset, DatasetName};
+use super::Contents;
+use super::read::{broken, decompress, open, read_up_to};
+use crate::data::{DataError, Dataset};
 
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
-const SIDE: u32 = 28;
+/// More examples than any dataset of the family has (EMNIST: 814,255): a header that claims more is damaged, and nothing is
+/// read after it.
+const MOST_EXAMPLES: u32 = 1_000_000;
 
 /// Reads an images file and the labels file that belongs to it.
-pub(super) fn read_pair(
-    name: DatasetName,
+pub(crate) fn read_pair(
+    contents: &Contents,
     images_path: &Path,
     labels_path: &Path,
 ) -> Result<Dataset, DataError> {
     parse_pair(
-        name,
+        contents,
         (images_path, &mut *open(images_path)?),
         (labels_path, &mut *open(labels_path)?),
     )
 }
 
+/// The same of files in memory, compressed or not; the names are for messages.
+pub(crate) fn read_embedded(
+    contents: &Contents,
+    images: &(&str, &'static [u8]),
+    labels: &(&str, &'static [u8]),
+) -> Result<Dataset, DataError> {
+    let [(images_path, mut images), (labels_path, mut labels)] =
+        [unpacked(images)?, unpacked(labels)?];
+    parse_pair(
+        contents,
+        (images_path, &mut *images),
+        (labels_path, &mut *labels),
+    )
+}
+
+fn unpacked<'a>(file: &(&'a str, &'static [u8])) -> Result<(&'a Path, Box<dyn Read>), DataError> {
+    let path = Path::new(file.0);
+    Ok((path, decompress(Box::new(Cursor::new(file.1)), path)?))
+}
+
 /// [`read_pair`] on decompressed content; the paths are for messages.
-pub(super) fn parse_pair(
-    name: DatasetName,
+pub(crate) fn parse_pair(
+    contents: &Contents,
     (images_path, images): (&Path, &mut dyn Read),
     (labels_path, labels): (&Path, &mut dyn Read),
 ) -> Result<Dataset, DataError> {
-    let pixels = parse(images, IMAGES, images_path)?;
-    let labels = parse(labels, LABELS, labels_path)?;
-    let images = pixels.len() / (SIDE * SIDE) as usize;
-    if images != labels.len() {
+    let count = header(labels, LABELS, contents, labels_path)?;
+    let labels = body(labels, count.into(), labels_path)?;
+    let images_count = header(images, IMAGES, contents, images_path)?;
+    if images_count != count {
         return Err(DataError::CountMismatch {
             images_path: images_path.to_owned(),
-            images,
+            images: images_count as usize,
             labels_path: labels_path.to_owned(),
             labels: labels.len(),
         });
     }
-    if let Some(index) = labels
-        .iter()
-        .position(|&l| usize::from(l) >= name.classes())
-    {
-        return Err(DataError::Label {
-            path: labels_path.to_owned(),
-            dataset: name,
-            index,
-            label: labels[index],
-        });
-    }
-    Ok(Dataset::from_28(name, &pixels, labels))
+    let size = u64::from(count) * contents.pixels() as u64;
+    let pixels = body(images, size, images_path)?;
+    contents.check_labels(labels_path, &labels)?;
+    Ok(contents.dataset(pixels, labels))
 }
 
 fn describe(magic: u32) -> String {
@@ -62,8 +77,13 @@ fn describe(magic: u32) -> String {
     }
 }
 
-/// The bytes after the header, whose kind and extents are checked.
-fn parse(source: &mut dyn Read, magic: u32, path: &Path) -> Result<Vec<u8>, DataError> {
+/// Reads the header, whose kind and extents are checked, and returns the number of examples that it announces.
+fn header(
+    source: &mut dyn Read,
+    magic: u32,
+    contents: &Contents,
+    path: &Path,
+) -> Result<u32, DataError> {
     let found = word(source, path)?;
     if found != magic {
         return Err(DataError::mislabelled(
@@ -73,21 +93,29 @@ fn parse(source: &mut dyn Read, magic: u32, path: &Path) -> Result<Vec<u8>, Data
         ));
     }
     let count = word(source, path)?;
-    let mut size = u64::from(count);
     if magic == IMAGES {
         let (height, width) = (word(source, path)?, word(source, path)?);
-        if (height, width) != (SIDE, SIDE) {
+        let side = contents.side as u32;
+        if (height, width) != (side, side) {
             return Err(DataError::mislabelled(
                 path,
-                format!("images of {SIDE} x {SIDE} pixels"),
+                format!("images of {side} x {side} pixels"),
                 format!("{height} x {width}"),
             ));
         }
-        size *= u64::from(SIDE * SIDE);
     }
-    if count == 0 {
-        return Err(DataError::corrupt(path, "it holds no examples"));
+    match count {
+        0 => Err(DataError::corrupt(path, "it holds no examples")),
+        1..=MOST_EXAMPLES => Ok(count),
+        _ => Err(DataError::corrupt(
+            path,
+            format!("its header claims {count} examples, more than {MOST_EXAMPLES}"),
+        )),
     }
+}
+
+/// The `size` bytes after the header, and no others.
+fn body(source: &mut dyn Read, size: u64, path: &Path) -> Result<Vec<u8>, DataError> {
     let (data, more) = read_up_to(source, size, path)?;
     if (data.len() as u64) < size {
         return Err(DataError::truncated(

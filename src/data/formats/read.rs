@@ -6,16 +6,17 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::DataError;
+use crate::data::DataError;
+use crate::shown::shown;
 
 /// Opens a file; one that begins like gzip is decompressed on the way.
-pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {
     let file = File::open(path).map_err(DataError::io(path))?;
     decompress(Box::new(BufReader::new(file)), path)
 }
 
 /// Decompresses what `source` yields if it begins like gzip. `path` is for messages.
-pub(super) fn decompress(
+pub(crate) fn decompress(
     mut source: Box<dyn Read>,
     path: &Path,
 ) -> Result<Box<dyn Read>, DataError> {
@@ -42,20 +43,20 @@ pub(super) fn decompress(
 }
 
 /// The error for a file whose content cannot be read to the end: cut short, or damaged (gzip keeps a checksum).
-pub(super) fn broken(path: &Path, error: io::Error) -> DataError {
+pub(crate) fn broken(path: &Path, error: io::Error) -> DataError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
             DataError::truncated(path, "complete data", "an early end of the file")
         }
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::Other => {
-            DataError::corrupt(path, error.to_string())
+            DataError::corrupt(path, shown(error.to_string()))
         }
         _ => DataError::io(path)(error),
     }
 }
 
 /// Reads at most `limit` bytes and reports whether there was more. Memory grows with what is really there, not with `limit`.
-pub(super) fn read_up_to(
+pub(crate) fn read_up_to(
     source: &mut dyn Read,
     limit: u64,
     path: &Path,

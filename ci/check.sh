@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# What a change must be before it is tested: formatted, without warnings, documented, on dependencies under known terms.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cargo fmt --check
+cargo clippy --release --workspace --all-targets --features emulation -- -D warnings
+RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --quiet --features emulation
+ci/notices.py --check
+if cargo deny --version >/dev/null 2>&1; then
+  cargo deny check bans licenses sources
+  # The database of advisories comes over the network.
+  if cargo deny fetch db >/dev/null 2>&1; then cargo deny check advisories; else echo "skipped: the advisories cannot be had"; fi
+else
+  echo "skipped: cargo-deny is not installed; ci/notices.py checked licences and sources, nobody the advisories"
+fi

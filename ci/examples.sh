@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs every program of examples/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+for example in examples/*.rs; do
+  name=$(basename "$example" .rs)
+  echo "-- $name"
+  cargo run --release --quiet --features emulation --example "$name"
+done

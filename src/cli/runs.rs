@@ -1,0 +1,276 @@
+//! Runs that were named on the command line: what they are called, how they differ, and which belong together.
+
+use crate::plot::Curve;
+use crate::run::{Checkpoint, Record, RunFolder};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// A run's folder with what can be said of it without its parameters.
+pub struct Run {
+    pub name: String,
+    pub folder: PathBuf,
+    /// by name, as in `config.toml`
+    pub settings: Table,
+    pub records: Vec<Record>,
+}
+
+/// What has no influence on the numbers of a run, or hardly.
+const MACHINE: [&str; 8] = [
+    "data-dir",
+    "device",
+    "mirror",
+    "offline",
+    "save-every",
+    "tensorboard",
+    "threads",
+    "wandb",
+];
+const SEED: &str = "seed";
+/// Told apart first; of the others only what these leave alike.
+const FIRST: [&str; 3] = ["algorithm", "dataset", "lossfn"];
+/// Then in this order, and the rest after it.
+const NEXT: [&str; 13] = [
+    "network",
+    "channels",
+    "mode",
+    "omega",
+    "beta",
+    "variant",
+    "nudged-phase",
+    "num-iterations-inference",
+    "num-iterations-training",
+    "tolerance",
+    "optimizer",
+    "learning-rate",
+    "epochs",
+];
+
+impl Run {
+    /// Reads a run's folder; an error when it is none.
+    pub fn read(folder: &Path) -> Result<Self> {
+        RunFolder::check_is_one(folder)?;
+        Ok(Self {
+            name: name_of(folder),
+            folder: folder.to_path_buf(),
+            settings: settings(folder)?,
+            records: RunFolder::records(folder)?,
+        })
+    }
+
+    /// A setting's value as text; empty when the run has none of that name.
+    pub fn setting(&self, key: &str) -> String {
+        self.settings.get(key).map(plain).unwrap_or_default()
+    }
+
+    pub fn is_backprop(&self) -> bool {
+        self.setting("algorithm") == "backprop"
+    }
+
+    /// As in a log: a network's file without folder and ending.
+    pub fn network_name(&self) -> String {
+        let network = self.setting("network");
+        let stem = Path::new(&network)
+            .file_stem()
+            .filter(|_| network.ends_with(".toml"));
+        stem.map_or(network.clone(), |stem| stem.to_string_lossy().into_owned())
+    }
+
+    /// What its costs measure.
+    pub fn cost_name(&self) -> &'static str {
+        match self.setting("lossfn").as_str() {
+            "MSE" => "squared error ½‖s − y‖²",
+            "CE" => "cross-entropy",
+            _ => "",
+        }
+    }
+
+    /// The record with the smallest test error; the first of several.
+    pub fn best(&self) -> Option<&Record> {
+        (self.records.iter()).min_by(|a, b| a.test.top1_error.total_cmp(&b.test.top1_error))
+    }
+
+    /// Whether two runs differ in nothing but the seed.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let own = |run: &Self| {
+            let mut table = run.settings.clone();
+            table.remove(SEED);
+            MACHINE.iter().for_each(|key| {
+                table.remove(*key);
+            });
+            table
+        };
+        own(self) == own(other)
+    }
+}
+
+/// What a folder is called: `.` has no name of its own.
+pub fn name_of(folder: &Path) -> String {
+    let absolute = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    let name = absolute
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| folder.display().to_string())
+}
+
+fn settings(folder: &Path) -> Result<Table> {
+    let file = folder.join("config.toml");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        // Its checkpoint knows too.
+        Err(_) => Checkpoint::load(&RunFolder::best_of(folder))?
+            .config
+            .to_toml(),
+    };
+    (text.parse()).with_context(|| format!("{} cannot be read", file.display()))
+}
+
+/// Runs that differ only in the seed, together, each group in the order of its first.
+pub fn groups(runs: Vec<Run>) -> Vec<Vec<Run>> {
+    let mut groups: Vec<Vec<Run>> = Vec::new();
+    for run in runs {
+        match groups.iter_mut().find(|group| group[0].is_like(&run)) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    groups
+}
+
+/// A learning curve for each group: called after its run, or after the first one where there are several, and after what
+/// tells it from the others.
+pub fn curves(groups: Vec<Vec<Run>>) -> Vec<Curve> {
+    let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
+    let labels = differences(&firsts, groups.iter().all(|group| group.len() == 1));
+    let curves = groups.iter().zip(labels).map(|(group, label)| {
+        let first = &group[0];
+        let name = match (group.len(), label.is_empty()) {
+            (1, true) => first.name.clone(),
+            (1, false) => format!("{}: {label}", first.name),
+            (_, true) => first.name.clone(),
+            (_, false) => label,
+        };
+        let records = group.iter().map(|run| run.records.clone());
+        Curve {
+            name,
+            cost: first.cost_name().into(),
+            runs: records.collect(),
+        }
+    });
+    curves.collect()
+}
+
+/// For each run what tells it from the others, in few words: `CE, seed 1`. The seed only when `seeds` is set.
+pub fn differences(runs: &[&Run], seeds: bool) -> Vec<String> {
+    let differs = |key: &str| {
+        runs.iter()
+            .any(|run| run.setting(key) != runs[0].setting(key))
+    };
+    let mut keys: Vec<&str> = FIRST.into_iter().filter(|key| differs(key)).collect();
+    let rest = runs
+        .iter()
+        .flat_map(|run| run.settings.keys())
+        .map(String::as_str);
+    let candidates = NEXT.into_iter().chain(rest);
+    for key in candidates.chain(seeds.then_some(SEED)) {
+        let is_seed = key == SEED;
+        if MACHINE.contains(&key) || keys.contains(&key) || (is_seed && !seeds) {
+            continue;
+        }
+        // Whether it separates what is still alike.
+        let alike = |a: &Run, b: &Run| keys.iter().all(|key| a.setting(key) == b.setting(key));
+        let separates = (runs.iter().enumerate()).any(|(i, a)| {
+            let others = runs[..i].iter();
+            (others.clone()).any(|b| alike(a, b) && a.setting(key) != b.setting(key))
+        });
+        if separates {
+            keys.push(key);
+        }
+    }
+    let words = |run: &&Run| {
+        let words = keys.iter().map(|key| word(key, &run.setting(key)));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    runs.iter().map(words).collect()
+}
+
+/// A setting in a legend: the value alone where it speaks for itself.
+fn word(key: &str, value: &str) -> String {
+    match (key, value) {
+        ("algorithm", "") => "EP".into(),
+        ("algorithm", "backprop") => "backpropagation".into(),
+        (
+            "algorithm" | "network" | "dataset" | "lossfn" | "mode" | "variant" | "nudged-phase",
+            _,
+        ) => value.to_string(),
+        ("num-iterations-inference", _) => format!("{value} free iterations"),
+        ("num-iterations-training", _) => format!("{value} nudged iterations"),
+        (_, "") => format!("no {key}"),
+        _ => format!("{key} {value}"),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(plain).collect();
+            match values.first() {
+                Some(first) if values.iter().all(|v| v == first) => first.clone(),
+                _ => values.join(","),
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(settings: &str) -> Run {
+        Run {
+            name: "run".into(),
+            folder: "run".into(),
+            settings: settings.parse().unwrap(),
+            records: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn runs_of_other_seeds_belong_together() {
+        let runs = [
+            "seed = 0\nbeta = 0.1\nthreads = 1",
+            "seed = 0\nbeta = 0.2",
+            "seed = 1\nbeta = 0.1\noffline = true",
+        ];
+        let groups = groups(runs.map(run).into());
+        let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 1]);
+        assert_eq!(groups[0][1].setting("seed"), "1");
+    }
+
+    #[test]
+    fn labels_say_what_differs_and_no_more() {
+        let runs = [
+            "lossfn = \"MSE\"\nseed = 0\nbeta = 0.1\nomega = 1.6",
+            "lossfn = \"CE\"\nseed = 0\nbeta = 0.2\nomega = 1.6",
+            "lossfn = \"CE\"\nseed = 1\nbeta = 0.2\nomega = 1.6",
+        ]
+        .map(run);
+        let runs: Vec<&Run> = runs.iter().collect();
+        assert_eq!(
+            differences(&runs, true),
+            ["MSE, seed 0", "CE, seed 0", "CE, seed 1"]
+        );
+        assert_eq!(differences(&runs, false), ["MSE", "CE", "CE"]);
+        assert_eq!(differences(&runs[..1], true), [""]);
+        let other = run("algorithm = \"backprop\"\nlossfn = \"CE\"\nseed = 1");
+        assert_eq!(
+            differences(&[runs[2], &other], true),
+            ["EP", "backpropagation"]
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! The iterations of a phase: launches, recorded once and replayed.
+
+use super::pool::PoolUp;
+use super::setup::Setup;
+use super::states::Kind;
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Recording, bytes_of};
+use crate::cuda::machine::kernels;
+use crate::cuda::tables::sweep::Sweep;
+use crate::network::Mode;
+use anyhow::Result;
+use std::ffi::c_void;
+
+/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
+/// change exceeds this many times the smallest one, ...
+const SAFEGUARD_GROWTH: f64 = 1.5;
+/// ... to 1 itself when it is as close as this, ...
+const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
+/// ... and is left alone for so many iterations at the start of a phase and after each step.
+pub const SAFEGUARD_SETTLING: u32 = 3;
+
+/// Iterations in one recording of a phase.
+const RECORDED: usize = 8;
+/// Recordings that a plan keeps: nudging has as many strengths as signs of beta.
+const RECORDINGS: usize = 4;
+
+/// The sweeps of one iteration, the same in every iteration of a phase.
+pub struct Iteration {
+    /// brings pooling up to date before the first iteration
+    pub prelude: Vec<PoolUp>,
+    pub groups: Vec<Group>,
+    pub changes: Buffer<EqChange>,
+    /// by the arguments that they were recorded with, the last one used last
+    recorded: Vec<(Vec<u8>, Box<dyn Recording>)>,
+}
+
+pub struct Group {
+    /// the output is in this group
+    pub has_output: bool,
+    pub refresh: Vec<PoolUp>,
+    pub unpool: Vec<EqPoolArgs>,
+    pub sweep: Sweep,
+    pub first_change: usize,
+}
+
+impl Iteration {
+    /// `changes` is the number of tiles that report a change.
+    pub fn new(
+        setup: &Setup,
+        prelude: Vec<PoolUp>,
+        groups: Vec<Group>,
+        changes: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            prelude,
+            groups,
+            changes: Buffer::new(&setup.device, changes)?,
+            recorded: Vec::new(),
+        })
+    }
+
+    /// Runs so many iterations; `args` brings weights, progress and form.
+    pub fn run(
+        &mut self,
+        setup: &Setup,
+        args: EqRelaxArgs,
+        nudge: Option<EqNudgeArgs>,
+        iterations: usize,
+    ) -> Result<()> {
+        for up in &self.prelude {
+            up.launch(setup, args)?;
+        }
+        let mut left = iterations;
+        if left >= RECORDED {
+            let mut key = (args.weights as usize).to_le_bytes().to_vec();
+            key.extend(
+                nudge
+                    .iter()
+                    .flat_map(|args| bytes_of(std::slice::from_ref(args))),
+            );
+            match self.recorded.iter().position(|(other, _)| *other == key) {
+                Some(found) => self.recorded[found..].rotate_left(1),
+                None => {
+                    self.launch(setup, args, nudge.as_ref())?;
+                    left -= 1;
+                    let mut body =
+                        || (0..RECORDED).try_for_each(|_| self.launch(setup, args, nudge.as_ref()));
+                    if let Some(recording) = setup.device.record(&mut body)? {
+                        if self.recorded.len() == RECORDINGS {
+                            self.recorded.remove(0);
+                        }
+                        self.recorded.push((key, recording));
+                    } else {
+                        return self.launch_all(setup, args, nudge.as_ref(), left);
+                    }
+                }
+            }
+            let (_, recording) = self.recorded.last().expect("found or just made");
+            (0..left / RECORDED).try_for_each(|_| recording.replay())?;
+            left %= RECORDED;
+        }
+        self.launch_all(setup, args, nudge.as_ref(), left)
+    }
+
+    fn launch_all(
+        &self,
+        setup: &Setup,
+        args: EqRelaxArgs,
+        nudge: Option<&EqNudgeArgs>,
+        iterations: usize,
+    ) -> Result<()> {
+        (0..iterations).try_for_each(|_| self.launch(setup, args, nudge))
+    }
+
+    /// The launches of one iteration.
+    fn launch(&self, setup: &Setup, args: EqRelaxArgs, nudge: Option<&EqNudgeArgs>) -> Result<()> {
+        let device = &*setup.device;
+        for group in &self.groups {
+            (group.refresh.iter()).try_for_each(|up| up.launch(setup, args))?;
+            for down in &group.unpool {
+                kernels::pool_down(device, setup.format, down)?;
+            }
+            if let Some(nudge) = nudge.filter(|_| group.has_output) {
+                kernels::nudge(device, setup.format, nudge)?;
+            }
+            let args = EqRelaxArgs {
+                changes: self.changes.at(group.first_change),
+                ..args
+            };
+            group.sweep.launch(device, args)?;
+        }
+        let advance = EqAdvanceArgs {
+            changes: self.changes.ptr(),
+            phase: args.phase.cast_mut(),
+            growth: SAFEGUARD_GROWTH,
+            negligible: SAFEGUARD_NEGLIGIBLE,
+            settling: SAFEGUARD_SETTLING,
+            count: self.changes.len() as u32,
+        };
+        kernels::advance_phase(device, &advance)
+    }
+}
+
+/// A phase as the device runs it.
+pub struct Phase {
+    pub mode: Mode,
+    pub kind: Kind,
+    pub iterations: usize,
+    /// omega, tolerance and what the safeguard starts from
+    pub start: EqPhase,
+    pub weights: *const c_void,
+    pub nudging: Option<PhaseNudging>,
+}
+
+/// Nudging of a phase, as `kernels/cost.cu` takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct PhaseNudging {
+    pub cost: u32,
+    /// of the two states; of a pair mean and half-difference of the two
+    pub strengths: [f32; 2],
+}

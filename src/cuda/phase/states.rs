@@ -1,0 +1,59 @@
+//! The states of layers in device memory.
+
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::Format;
+use crate::cuda::tables::sweep::Form;
+use anyhow::Result;
+use std::sync::Arc;
+
+/// Which states relax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Free,
+    /// both nudged states
+    Direct,
+    /// their sum and difference
+    Pair,
+}
+
+impl Kind {
+    pub fn components(self) -> usize {
+        match self {
+            Self::Free => 1,
+            Self::Direct | Self::Pair => 2,
+        }
+    }
+
+    pub fn form(self) -> Form {
+        match self {
+            Self::Free | Self::Direct => Form::States,
+            Self::Pair => Form::Pair,
+        }
+    }
+}
+
+/// A layer's state: an update reads one side and writes the other. Between phases the present state is on side 0.
+pub struct State {
+    pub sides: [Buffer<u8>; 2],
+    /// units per component
+    pub units: usize,
+}
+
+impl State {
+    pub fn new(
+        device: &Arc<dyn Device>,
+        units: usize,
+        components: usize,
+        format: Format,
+    ) -> Result<Self> {
+        let bytes = units * components * format.bytes();
+        Ok(Self {
+            sides: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
+            units,
+        })
+    }
+
+    pub fn component<P>(&self, side: usize, component: usize, format: Format) -> *mut P {
+        self.sides[side].at(component * self.units * format.bytes())
+    }
+}

@@ -1,0 +1,57 @@
+//! What the program says: lines on stdout, complaints on stderr, when either may be closed or full.
+//!
+//! A reader that has gone away (`| head`) asks for no more, and nothing more is said. Any other error of stdout is remembered:
+//! work goes on, and [`failure`] tells the program's end, so that a cut-off report never passes for a whole one.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::sync::Mutex;
+
+static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Prints a line to stdout.
+pub fn say(line: impl Display) {
+    // Never an error: `Stdout` keeps it.
+    let _ = writeln!(Stdout, "{line}");
+}
+
+/// Prints a line to stderr, as far as that can be had: there is nowhere to say that it cannot.
+pub fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What stdout did not take, once: its first error.
+pub fn failure() -> Option<io::Error> {
+    keep(io::stdout().flush());
+    lock().take()
+}
+
+/// The process's stdout, of which errors are kept for [`failure`].
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        keep(io::stdout().write_all(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        keep(io::stdout().flush());
+        Ok(())
+    }
+}
+
+/// Keeps an error of stdout for [`failure`], unless it says that the reader has gone away.
+pub fn keep(result: io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        lock().get_or_insert(error);
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<io::Error>> {
+    FAILURE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
