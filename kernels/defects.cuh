@@ -1,6 +1,6 @@
 // Deliberate defects: tests/mutations.rs switches them on one at a time, and each must be noticed.
 //
-// Only the emulation has them. For nvcc `broken` is a constant, and nothing of a defect is left in the code.
+// The emulation has them all. For nvcc `broken` is a constant, and nothing of a defect is left in the code.
 #pragma once
 
 enum Defect : int {
@@ -34,6 +34,8 @@ enum Defect : int {
 
 #ifdef EQPROP_EMULATION
 inline bool broken(Defect defect) { return emulation::mutation() == defect; }
+#elif defined(EQPROP_DEFECT) // a defect compiled in, for the interpreter of compiled kernels
+__host__ __device__ constexpr bool broken(Defect defect) { return defect == EQPROP_DEFECT; }
 #else
 __host__ __device__ constexpr bool broken(Defect) { return false; }
 #endif
