@@ -165,7 +165,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     };
     let names = dataset.class_names();
     if let Some(file) = &args.predictions {
-        let text = predictions_csv(&evaluation, &names);
+        let text = predictions_csv(&evaluation, names);
         replace_file(file, text.as_bytes())?;
     }
     if args.json {
@@ -185,9 +185,9 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         say(serde_json::to_string_pretty(&object)?);
         return Ok(ExitCode::SUCCESS);
     }
-    report(&evaluation, &names);
+    report(&evaluation, names);
     if args.confusion {
-        say(confusion_table(&evaluation, &names));
+        say(confusion_table(&evaluation, names));
     }
     if let Some(file) = &args.predictions {
         say(format_args!("\n{}", file.display()));

@@ -93,7 +93,7 @@ fn size(text: &str) -> Result<(i32, i32), String> {
             .contains(&length)
             .then_some(length.round() as i32)
     };
-    let sides = text.trim_end_matches(unit).split_once('x');
+    let sides = text.strip_suffix(unit).unwrap_or(text).split_once('x');
     let sides = sides.and_then(|(width, height)| Some((length(width)?, length(height)?)));
     sides.ok_or_else(|| {
         format!("expected WIDTHxHEIGHT such as 1200x500 (pixels), 7x3in, 18x8cm or 180x80mm, up to {MOST} pixels")

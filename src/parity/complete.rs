@@ -79,7 +79,11 @@ fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
             names.push(format!("mode.{}.k*", name_of(mode)));
         }
     }
-    let steps = numbers(golden, "train.x.");
+    let (images, labels) = (numbers(golden, "train.x."), numbers(golden, "train.y."));
+    let steps: BTreeSet<usize> = images.union(&labels).copied().collect();
+    for i in &steps {
+        names.extend([format!("train.x.{i}"), format!("train.y.{i}")]);
+    }
     for optimizer in golden
         .optional::<Vec<String>>("optimizers")?
         .unwrap_or_default()
@@ -95,8 +99,13 @@ fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
 
 fn backprop(golden: &Golden) -> Vec<String> {
     let mut names = vec!["grad0.*".into(), "eval.logits".into(), "x.0".into()];
-    for i in numbers(golden, "x.") {
-        names.extend(["y", "logits", "loss"].map(|what| format!("{what}.{i}")));
+    // A step is there as soon as anything of it is.
+    let of_step = ["x", "y", "logits", "loss"];
+    for i in of_step
+        .iter()
+        .flat_map(|what| numbers(golden, &format!("{what}.")))
+    {
+        names.extend(of_step.map(|what| format!("{what}.{i}")));
     }
     names
 }

@@ -30,8 +30,10 @@ type Pass = fn(&Record) -> &Measures;
 /// What a panel shows of one.
 type Quantity = fn(&Measures) -> f64;
 
-const PASSES: [(Pass, fn(plotters::style::RGBColor) -> Pen); 2] =
-    [(|r| &r.train, Pen::dashed), (|r| &r.test, Pen::solid)];
+/// How a pass is drawn.
+type Stroke = fn(plotters::style::RGBColor) -> Pen;
+
+const PASSES: [(Pass, Stroke); 2] = [(|r| &r.train, Pen::dashed), (|r| &r.test, Pen::solid)];
 
 /// Top-1 error and cost over the epochs: the test's as solid lines, the training's as dashed ones.
 pub fn learning_curves(curves: &[Curve], style: &Style) -> Result<Figure> {
