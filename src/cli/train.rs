@@ -103,11 +103,11 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         rule.describe()
     ));
     // Nothing is written before everything else is known to work.
-    let folder = match place {
+    let mut folder = match place {
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
     };
-    let environment = Environment::now(rule.describe(), &data);
+    folder.begun_with(Environment::now(rule.describe(), &data));
     let path = folder.path().to_path_buf();
     let epochs = run.position.epoch;
     let names = Names::new(&run.network, run.names()?.parameters);
@@ -118,7 +118,6 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
             return Err(error);
         }
     };
-    folder.save_environment(&environment)?;
     say(format_args!("run folder {}", path.display()));
     if run.position != Default::default() {
         let done = run.position;

@@ -38,6 +38,8 @@ pub struct RunFolder {
     metrics: Vec<String>,
     /// held so that no other process trains in the same folder; absent where folders cannot be locked
     _lock: Option<File>,
+    /// of a session that has begun but saved nothing yet
+    environment: Option<Environment>,
 }
 
 impl RunFolder {
@@ -55,6 +57,7 @@ impl RunFolder {
             )
         })?;
         Ok(Self {
+            environment: None,
             _lock: lock(&path)?,
             path,
             metrics: Vec::new(),
@@ -153,6 +156,7 @@ impl RunFolder {
     /// Opens the folder of a run that has come to the end of epoch `epochs`, forgetting what it recorded beyond.
     pub fn reopen(path: &Path, epochs: usize) -> Result<Self> {
         let mut folder = Self {
+            environment: None,
             _lock: lock(path)?,
             path: path.to_path_buf(),
             metrics: Vec::new(),
@@ -179,7 +183,7 @@ impl RunFolder {
         let _ = fs::remove_dir(&self.path);
     }
 
-    /// Writes `config.toml`, and `network.toml` when the network came from a file.
+    /// Writes `config.toml`, `network.toml` when the network came from a file, and `environment.json`.
     pub fn save_config(&self, config: &Config, network: &Network) -> Result<()> {
         let mut config = config.clone();
         if is_network_file(&config.network) {
@@ -187,16 +191,21 @@ impl RunFolder {
             atomic::replace(&self.path.join(NETWORK), text.as_bytes())?;
             config.network = NETWORK.to_string();
         }
-        atomic::replace(&self.path.join(CONFIG), config.to_toml().as_bytes())
+        atomic::replace(&self.path.join(CONFIG), config.to_toml().as_bytes())?;
+        let path = self.path.join(ENVIRONMENT);
+        match &self.environment {
+            // That of the run's beginning stays.
+            Some(environment) if !path.exists() => {
+                atomic::replace(&path, serde_json::to_string_pretty(environment)?.as_bytes())
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Writes `environment.json`; one that is there, of the run's beginning, stays.
-    pub fn save_environment(&self, environment: &Environment) -> Result<()> {
-        let path = self.path.join(ENVIRONMENT);
-        if path.exists() {
-            return Ok(());
-        }
-        atomic::replace(&path, serde_json::to_string_pretty(environment)?.as_bytes())
+    /// Notes what the session was begun with, which [`save_config`](Self::save_config) writes: nothing is left of a run that could
+    /// not be saved once.
+    pub fn begun_with(&mut self, environment: Environment) {
+        self.environment = Some(environment);
     }
 
     /// What a run was begun with; `None` when it does not say, or not in a way that can be read.

@@ -116,7 +116,7 @@ fn assert_resumes(arguments: &str) {
     assert_eq!(code, Some(0), "{text}");
     assert_same_end(folder.path(), "whole", "killed");
     let left = fs::read_dir(&run).unwrap().count();
-    assert_eq!(left, 4, "config, metrics and two checkpoints");
+    assert_eq!(left, 5, "config, environment, metrics and two checkpoints");
 }
 
 #[cfg(unix)]
