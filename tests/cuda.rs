@@ -340,7 +340,7 @@ fn a_lost_gpu() -> Outcome {
     let folder = fresh("lost")?;
     let (output, log) = with_driver("lost-count", &training(&folder, &[]), &[]);
     ensure(output.status.success(), &text(&output))?;
-    let in_the_middle = format!("cuLaunchKernel:{}:719", calls(&log, "cuLaunchKernel") / 2);
+    let in_the_middle = format!("cuGraphLaunch:{}:719", calls(&log, "cuGraphLaunch") / 2);
     let folder = fresh("lost")?;
     let (output, _) = with_driver(
         "lost",
