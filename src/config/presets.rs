@@ -5,8 +5,8 @@
 //! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
 //! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
 
+use super::error::{UsageError, usage};
 use super::settings::{FileSettings, overlay};
-use super::{UsageError, resolved::usage};
 use anyhow::Result;
 use toml::Table;
 

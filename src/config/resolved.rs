@@ -1,5 +1,6 @@
 //! A run's configuration, with everything decided.
 
+use super::error::{UsageError, usage};
 use super::settings::{
     self, Algorithm, EP_ONLY, OptimizerKind, ScheduleKind, is_network_file, overlay,
 };
@@ -17,18 +18,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
-
-/// An option's value that cannot be used: the message names the option, its value and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
-macro_rules! usage {
-    ($($message:tt)*) => {
-        return Err($crate::config::UsageError(format!($($message)*)).into())
-    };
-}
-pub(super) use usage;
 
 /// Widths above this are a slip of the finger, and would exhaust the memory before anything could be said about it.
 const MAX_CHANNELS: usize = 8192;
