@@ -176,9 +176,9 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
 
 } // namespace simt
 
-// Registers for eight blocks on a multiprocessor.
+// Registers for six blocks on a multiprocessor: with eight (64 registers a thread) some forms spill.
 #define EQ_RELAX_SIMT(name, FORM, COMPONENTS) \
-    EQ_KERNEL_RESIDENT(relax_simt_##name, simt::THREADS, 8, EqRelaxArgs) { simt::relax<FORM, COMPONENTS>(args); }
+    EQ_KERNEL_RESIDENT(relax_simt_##name, simt::THREADS, 6, EqRelaxArgs) { simt::relax<FORM, COMPONENTS>(args); }
 
 EQ_RELAX_SIMT(raw_1, EQ_FORM_RAW, 1)
 EQ_RELAX_SIMT(raw_2, EQ_FORM_RAW, 2)
