@@ -1,5 +1,6 @@
 //! Where a network is computed, and the one place that makes a backend.
 
+use crate::choice::choices;
 use crate::cpu;
 use crate::cuda;
 use crate::feedforward::{self, FeedForward};
@@ -10,27 +11,19 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+choices! {
 /// The value of `--precision`: the format of states and products. Sums are never narrower than fp32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// tensor cores; the default on a GPU
-    Fp16,
+    Fp16 = "fp16",
     /// the default on a CPU
-    Fp32,
+    Fp32 = "fp32",
     /// CPU only
-    Fp64,
+    Fp64 = "fp64",
+}
 }
 
 impl Precision {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp16 => "fp16",
-            Self::Fp32 => "fp32",
-            Self::Fp64 => "fp64",
-        }
-    }
-
     /// How nudged phases are relaxed unless a user says otherwise. Direct phases, as published, lose most of the gradient
     /// in fp16.
     pub fn default_nudged_phase(self) -> NudgedPhase {

@@ -9,6 +9,7 @@
 //! files against a backend, [`diagnose`] asks how good relaxations and gradient estimates are, [`plot`] draws it, and [`cli`] is
 //! the command line over all of it. `docs/maths.md` has the formulas.
 
+pub mod choice;
 pub mod cli;
 pub mod config;
 pub mod cpu;
@@ -28,3 +29,4 @@ pub mod run;
 mod shown;
 pub mod torch;
 pub mod track;
+mod usage;

@@ -3,7 +3,7 @@
 use super::figure::{FigureArgs, make};
 use super::say;
 use super::{load_data, loader, use_threads};
-use crate::config::{Algorithm, Config, Settings, UsageError};
+use crate::config::{Config, Settings, UsageError};
 use crate::device::{Device, Precision};
 use crate::diagnose::{
     Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
@@ -13,7 +13,7 @@ use crate::phase::Variant;
 use crate::plot;
 use crate::run::{Checkpoint, RunFolder, replace_file};
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,9 +59,10 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let (run, name) = network(&args)?;
     let (config, network) = (&run.config, &run.network);
     ensure!(
-        config.algorithm == Algorithm::Ep,
+        config.algorithm.description().relaxes,
         UsageError(format!(
-            "{name} is trained by backpropagation, whose gradient is no estimate: there is nothing to check"
+            "{name} is trained by {}, whose gradient is no estimate: there is nothing to check",
+            config.algorithm.description().title
         ))
     );
     let betas = args.betas.clone().unwrap_or_else(|| usual_betas(config));
@@ -263,9 +264,7 @@ fn by_tensor(run: &Checkpoint, truth: &True, estimates: &[&Estimate]) {
     let (Some(length), Some(beta)) = (length, beta) else {
         return;
     };
-    let variant = config.variant.to_possible_value();
-    let variant = variant.expect("every variant has a name");
-    let variant = variant.get_name();
+    let variant = config.variant.name();
 
     say(format_args!(
         "\n1 - cosine of each tensor by beta: {variant}, {length} iterations"

@@ -156,10 +156,23 @@ impl<'a> Line<'a> {
 
     pub fn algorithm(&self) -> String {
         let run = &self.runs[0];
-        match run.is_backprop() {
-            true => "backpropagation".into(),
-            false => format!(
-                "EP, {}+{} iterations",
+        let description = match run.algorithm() {
+            Ok(algorithm) => algorithm.description(),
+            Err(name) => return name,
+        };
+        let label = description.label;
+        let foreign = |key: &str| description.foreign.contains(&key);
+        match (
+            foreign("num-iterations-inference"),
+            foreign("num-iterations-training"),
+        ) {
+            (true, _) => label.into(),
+            (false, true) => format!(
+                "{label}, {} iterations",
+                run.setting("num-iterations-inference")
+            ),
+            (false, false) => format!(
+                "{label}, {}+{} iterations",
                 run.setting("num-iterations-inference"),
                 run.setting("num-iterations-training")
             ),
@@ -242,7 +255,7 @@ impl<'a> Line<'a> {
         let first = &self.runs[0];
         json!({
             "runs": runs.collect::<Vec<_>>(),
-            "algorithm": if first.is_backprop() { "backprop" } else { "ep" },
+            "algorithm": first.algorithm_name(),
             "network": first.network_name(),
             "dataset": first.setting("dataset"),
             "best_top1_error": estimate(&self.best),

@@ -7,7 +7,6 @@ use super::{load_data, loader, use_threads};
 use crate::config::{Settings, UsageError};
 use crate::data::DatasetName;
 use crate::device::{Device, Precision};
-use crate::learn;
 use crate::network::Mode;
 use crate::run::{Checkpoint, Evaluation, RunFolder, evaluate, interrupt, replace_file};
 use anyhow::{Result, ensure};
@@ -137,7 +136,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         Images::Test => data.test,
         Images::Train => data.train,
     };
-    let mut rule = learn::of(config.algorithm).rule(&config, network)?;
+    let mut rule = config.rule(network)?;
     rule.set_state(&run.model)?;
     if !args.json {
         say(format_args!(

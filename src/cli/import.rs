@@ -3,12 +3,12 @@
 use super::say;
 use crate::config::settings::is_network_file;
 use crate::config::{Algorithm, Config, Settings, UsageError};
-use crate::feedforward::FeedForward;
-use crate::network::{ActivationKind, ModelState, ParameterSet};
+use crate::learn::SavedAs;
+use crate::network::{ActivationKind, ModelState};
 use crate::run::{Checkpoint, RunFolder};
 use crate::torch::{self, Tensors};
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ndarray::ArrayD;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -49,20 +49,26 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
         settings.channels = settings.channels.or(Some(channels));
     }
     if let Tensors::Named(_) = tensors {
-        settings.algorithm = settings.algorithm.or(Some(Algorithm::Backprop));
+        let saved_so = |a: &&Algorithm| a.description().saved_as == SavedAs::Dictionary;
+        let usual = Algorithm::ALL
+            .iter()
+            .find(saved_so)
+            .map(|a| a.name().to_string());
+        settings.algorithm = settings.algorithm.or(usual);
     }
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &settings)?;
     let mut run = Checkpoint::fresh(config, network)?;
-    run.model = match (tensors, run.config.feed_forward(&run.network)?) {
-        (Tensors::List(tensors), None) => hopfield(tensors, &run, &name),
-        (Tensors::Named(tensors), Some(model)) => feed_forward(tensors, &model, &name),
-        (Tensors::List(_), Some(_)) => bail!(
-            "{name} is a list of tensors, as the published program saves a Hopfield network; leave out --algorithm backprop"
+    let algorithm = run.config.algorithm;
+    run.model = match (tensors, algorithm.description().saved_as) {
+        (Tensors::List(tensors), SavedAs::List) => of_list(tensors, &run, &name),
+        (Tensors::Named(tensors), SavedAs::Dictionary) => of_dictionary(tensors, &run, &name),
+        (Tensors::List(_), SavedAs::Dictionary) => bail!(
+            "{name} is a list of tensors, as the published program saves a Hopfield network; leave out --algorithm {algorithm}"
         ),
-        (Tensors::Named(_), None) => bail!(
+        (Tensors::Named(_), SavedAs::List) => bail!(
             "{name} is a dictionary of named tensors, as the published program saves a feed-forward network; a Hopfield network is a \
-             list; leave out --algorithm ep"
+             list; leave out --algorithm {algorithm}"
         ),
     }
     .with_context(|| {
@@ -83,12 +89,9 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     let folder = RunFolder::create(Some(&args.output), &run.config)?;
     folder.save_config(&run.config, &run.network)?;
     folder.save_last(&run)?;
-    let activation = run.config.activation.to_possible_value();
-    let activation = match run.config.algorithm {
-        Algorithm::Ep => activation.map_or(String::new(), |value| {
-            format!(" with activation {}", value.get_name())
-        }),
-        Algorithm::Backprop => String::new(),
+    let activation = match algorithm.description().foreign.contains(&"activation") {
+        true => String::new(),
+        false => format!(" with activation {}", run.config.activation.name()),
     };
     say(format_args!(
         "{}: {} for {}{activation}, {} parameter tensors",
@@ -100,7 +103,8 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<ModelState> {
+/// Biases, then weights.
+fn of_list(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<ModelState> {
     ensure!(
         run.config.activation != ActivationKind::ReluClip || is_network_file(&run.config.network),
         UsageError(format!(
@@ -108,18 +112,17 @@ fn hopfield(tensors: Vec<ArrayD<f64>>, run: &Checkpoint, name: &str) -> Result<M
              describe the network with them in a .toml file and give it with --network"
         ))
     );
-    Ok(ModelState {
-        parameters: ParameterSet::from_tensors(&run.network, tensors)?,
-        statistics: Vec::new(),
-    })
+    let learning = run.config.algorithm.learning();
+    Ok(learning.state(&run.network, tensors, Vec::new())?)
 }
 
 /// Tensors of a `state_dict`, all of them and no others.
-fn feed_forward(
+fn of_dictionary(
     tensors: Vec<(String, ArrayD<f64>)>,
-    model: &FeedForward,
+    run: &Checkpoint,
     file: &str,
 ) -> Result<ModelState> {
+    let known = run.names()?;
     let mut tensors: HashMap<String, ArrayD<f64>> = tensors.into_iter().collect();
     let mut take = |names: &[String]| -> Result<Vec<ArrayD<f64>>> {
         let take = |name: &String| {
@@ -127,12 +130,13 @@ fn feed_forward(
         };
         names.iter().map(take).collect()
     };
-    let parameters = take(model.parameter_names())?;
-    let statistics = take(model.statistic_names())?;
+    let parameters = take(&known.parameters)?;
+    let statistics = take(&known.statistics)?;
     if let Some(name) = tensors.keys().min() {
         bail!("{file} holds {name}, which the network does not have");
     }
-    Ok(model.state(parameters, statistics)?)
+    let learning = run.config.algorithm.learning();
+    Ok(learning.state(&run.network, parameters, statistics)?)
 }
 
 /// The published network that such tensors belong to, and its widths.

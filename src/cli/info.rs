@@ -3,7 +3,6 @@
 use super::{say, start_threads};
 use crate::config::{Config, Settings};
 use crate::cuda;
-use crate::learn;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -61,7 +60,7 @@ pub fn run(args: InfoArgs) -> Result<ExitCode> {
         ("fp32", cuda::Precision::Fp32),
     ] {
         let (images, optimizer) = (config.batch_size, config.optimizer_config());
-        let learning = learn::of(config.algorithm);
+        let learning = config.algorithm.learning();
         let bytes = learning.memory_need(&network, precision, images, optimizer)?;
         say(format_args!(
             "GPU memory to train this with batches of {} in {name}: {:.0} MiB",

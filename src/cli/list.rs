@@ -112,20 +112,13 @@ impl Entry {
         Self { run, state, epochs }
     }
 
-    fn algorithm(&self) -> &'static str {
-        match self.run.is_backprop() {
-            true => "backprop",
-            false => "ep",
-        }
-    }
-
     fn cells(&self, error: impl Fn(f64) -> String) -> [String; 8] {
         let run = &self.run;
         let last = run.records.last().map_or(0, |r| r.epoch);
         [
             run.folder.display().to_string(),
             self.state.to_string(),
-            self.algorithm().to_string(),
+            run.algorithm_name(),
             run.network_name(),
             run.setting("dataset"),
             run.setting("seed"),
@@ -139,7 +132,7 @@ impl Entry {
         json!({
             "folder": run.folder.display().to_string(),
             "state": self.state,
-            "algorithm": self.algorithm(),
+            "algorithm": run.algorithm_name(),
             "network": run.network_name(),
             "dataset": run.setting("dataset"),
             "seed": run.setting("seed"),

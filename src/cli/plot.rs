@@ -5,7 +5,7 @@ use super::runs::{self, Run, name_of};
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::settings::count;
-use crate::config::{Algorithm, Settings, UsageError};
+use crate::config::{Settings, UsageError};
 use crate::cpu;
 use crate::data::Batch;
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
@@ -108,6 +108,7 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
         }
         let checkpoint = Checkpoint::load(&run.checkpoint)?;
         let epoch = checkpoint.position.epoch;
+        let algorithm = checkpoint.config.algorithm.description();
         if wants(Figures::Weights) {
             let title = format!("Parameters of {} after epoch {epoch}", run.name);
             let figure = plot::weights(
@@ -118,26 +119,20 @@ pub fn run(args: PlotArgs) -> Result<ExitCode> {
             )?;
             save(figure, &named("weights"))?;
         }
-        if wants(Figures::Relaxation) && checkpoint.config.algorithm == Algorithm::Backprop {
+        if wants(Figures::Relaxation) && !algorithm.relaxes {
             ensure!(
                 args.only.is_empty(),
                 UsageError(format!(
-                    "--only relaxation: {} is trained by backpropagation; nothing relaxes",
-                    run.name
+                    "--only relaxation: {} is trained by {}; nothing relaxes",
+                    run.name, algorithm.title
                 ))
             );
         } else if wants(Figures::Relaxation) {
             let (study, images) = relax(&args, &checkpoint, &mut threads_chosen)?;
             let config = &checkpoint.config;
-            let mode = config
-                .mode
-                .to_possible_value()
-                .expect("every mode has a name");
             let title = format!(
                 "Relaxation of {images} test images: {} after epoch {epoch}, {}, ω = {}",
-                run.name,
-                mode.get_name(),
-                config.omega
+                run.name, config.mode, config.omega
             );
             save(
                 plot::relaxation(&title, &study, &style)?,
@@ -273,7 +268,7 @@ fn relax(
             &longer(config.free_relaxation(), free),
             &longer(config.nudged_relaxation(), nudged),
         ),
-        (&config.nudging(), config.lossfn),
+        (&config.rule_settings().nudging(), config.lossfn),
         used,
     )?;
     Ok((study, batch.len()))

@@ -1,5 +1,6 @@
 //! Runs that were named on the command line: what they are called, how they differ, and which belong together.
 
+use crate::learn::Algorithm;
 use crate::plot::Curve;
 use crate::run::{Checkpoint, Record, RunFolder};
 use anyhow::{Context, Result};
@@ -63,8 +64,15 @@ impl Run {
         self.settings.get(key).map(plain).unwrap_or_default()
     }
 
-    pub fn is_backprop(&self) -> bool {
-        self.setting("algorithm") == "backprop"
+    /// How it learns; as its `config.toml` has it where this program does not know such a name.
+    pub fn algorithm(&self) -> Result<Algorithm, String> {
+        algorithm(&self.setting("algorithm"))
+    }
+
+    /// The name of that.
+    pub fn algorithm_name(&self) -> String {
+        self.algorithm()
+            .map_or_else(|name| name, |a| a.name().into())
     }
 
     /// As in a log: a network's file without folder and ending.
@@ -199,16 +207,24 @@ pub fn differences(runs: &[&Run], seeds: bool) -> Vec<String> {
 /// A setting in a legend: the value alone where it speaks for itself.
 fn word(key: &str, value: &str) -> String {
     match (key, value) {
-        ("algorithm", "") => "EP".into(),
-        ("algorithm", "backprop") => "backpropagation".into(),
-        (
-            "algorithm" | "network" | "dataset" | "lossfn" | "mode" | "variant" | "nudged-phase",
-            _,
-        ) => value.to_string(),
+        ("algorithm", _) => {
+            algorithm(value).map_or_else(|name| name, |a| a.description().label.into())
+        }
+        ("network" | "dataset" | "lossfn" | "mode" | "variant" | "nudged-phase", _) => {
+            value.to_string()
+        }
         ("num-iterations-inference", _) => format!("{value} free iterations"),
         ("num-iterations-training", _) => format!("{value} nudged iterations"),
         (_, "") => format!("no {key}"),
         _ => format!("{key} {value}"),
+    }
+}
+
+/// The algorithm of a name in `config.toml`, where the default one is left out; else the name.
+fn algorithm(name: &str) -> Result<Algorithm, String> {
+    match name {
+        "" => Ok(Algorithm::default()),
+        _ => name.parse().map_err(|_| name.to_string()),
     }
 }
 

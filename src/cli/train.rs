@@ -4,7 +4,6 @@ use super::progress::Printer;
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
-use crate::learn;
 use crate::run::{Checkpoint, Ending, Environment, RunFolder, Trainer, interrupt};
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
@@ -85,7 +84,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
     use_threads(&run.config)?;
     interrupt::install()?;
     // Before any download: the device may be missing.
-    let mut rule = learn::of(run.config.algorithm).rule(&run.config, &run.network)?;
+    let mut rule = run.config.rule(&run.network)?;
     let data = load_data(&run.config)?;
     run.set_examples(data.train.len())?;
     say(format_args!(

@@ -1,10 +1,10 @@
 //! What was asked for ([`Settings`]), settings by name ([`presets`]), and what they mean ([`Config`]).
 
-mod error;
 pub mod presets;
 mod resolved;
 pub mod settings;
 
-pub use error::UsageError;
+pub use crate::learn::Algorithm;
+pub use crate::usage::UsageError;
 pub use resolved::Config;
-pub use settings::{Algorithm, FileSettings, OptimizerKind, ScheduleKind, Settings};
+pub use settings::{FileSettings, OptimizerKind, ScheduleKind, Settings};

@@ -5,8 +5,8 @@
 //! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
 //! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
 
-use super::error::{UsageError, usage};
 use super::settings::{FileSettings, overlay};
+use crate::usage::{UsageError, usage};
 use anyhow::Result;
 use toml::Table;
 
@@ -103,7 +103,7 @@ num-iterations-inference = 15
 num-iterations-training = 8
 "#;
 
-// The rest of a baseline's recipe goes without saying: `settings::backprop_defaults`.
+// The rest of a baseline's recipe goes without saying: `learn/backprop.rs`.
 const RESNET13: &str = r#"
 algorithm = "backprop"
 network = "resnet13"
@@ -130,7 +130,7 @@ pub fn find(name: &str) -> Result<Table> {
     for text in *layers {
         let layer =
             FileSettings::parse(text).map_err(|e| UsageError(format!("preset {name}: {e}")))?;
-        table = overlay(table, layer.settings.table());
+        table = overlay(table, layer.settings.spelled_out()?);
     }
     Ok(table)
 }

@@ -1,18 +1,16 @@
 //! A run's configuration, with everything decided.
 
-use super::error::{UsageError, usage};
-use super::settings::{
-    self, Algorithm, EP_ONLY, OptimizerKind, ScheduleKind, is_network_file, overlay,
-};
+use super::settings::{self, OptimizerKind, ScheduleKind, is_network_file, overlay};
 use super::{FileSettings, Settings, presets};
 use crate::data::{Augmentation, DatasetName, Normalization, SIDE, Source};
 use crate::device::{Device, Precision};
-use crate::feedforward::{FeedForward, recipe};
-use crate::network::presets::{PAPER_CHANNELS, PRESETS, PresetOptions};
+use crate::learn::{Algorithm, LearningRule, RuleSettings};
+use crate::network::presets::{PAPER_CHANNELS, PresetOptions};
 use crate::network::{ActivationKind, Mode, Network, NetworkDescription};
 use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
-use crate::phase::{CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Variant};
-use anyhow::{Context, Result, ensure};
+use crate::phase::{CostFunction, NudgedPhase, Relaxation, Variant};
+use crate::usage::{UsageError, usage};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -118,19 +116,19 @@ impl Config {
         if let Some(name) = preset.or(file.preset.as_deref()) {
             layers.push(presets::find(name)?);
         }
-        layers.push(file.settings.table());
-        layers.push(given.table());
+        layers.push(file.settings.spelled_out()?);
+        layers.push(given.spelled_out()?);
         // What goes without saying depends on the algorithm.
         let said = layers.iter().cloned().reduce(overlay).unwrap_or_default();
-        let mut table = settings::defaults().table();
-        if said
-            .get("algorithm")
-            .is_some_and(|name| name.as_str() == Some("backprop"))
-        {
-            check_ep_only(&said)?;
-            let network = said.get("network").and_then(|network| network.as_str());
-            table = overlay(table, settings::backprop_defaults(network).table());
-        }
+        let algorithm: Algorithm = match said.contains_key("algorithm") {
+            true => decided(&said, "algorithm"),
+            false => Algorithm::default(),
+        };
+        check_foreign(algorithm, &said)?;
+        let network = said.get("network").and_then(|network| network.as_str());
+        let defaults = FileSettings::parse(algorithm.learning().defaults(network))
+            .map_err(|e| anyhow!("defaults of --algorithm {algorithm}: {e}"))?;
+        let table = overlay(settings::defaults().table(), defaults.settings.table());
         Self::from_table(layers.into_iter().fold(table, overlay))
     }
 
@@ -142,8 +140,11 @@ impl Config {
             config.data_dir = Some(std::path::absolute(folder).context("--data-dir")?);
         }
         let network = config.build_network()?;
-        if config.algorithm == Algorithm::Backprop {
-            config.complete_backprop(&network)?;
+        let learning = config.algorithm.learning();
+        learning.check(&config.rule_settings(), &network)?;
+        if !config.algorithm.description().rates.for_each_tensor {
+            let rate = config.default_rate();
+            config.learning_rate.get_or_insert(rate);
             return Ok((config, network));
         }
         config.complete(&network)?;
@@ -164,10 +165,9 @@ impl Config {
         if let Some(name) = preset.or(file.preset.as_deref()) {
             said = presets::find(name)?;
         }
-        said = overlay(overlay(said, file.settings.table()), given.table());
-        if self.algorithm == Algorithm::Backprop {
-            check_ep_only(&said)?;
-        }
+        said = overlay(said, file.settings.spelled_out()?);
+        said = overlay(said, given.spelled_out()?);
+        check_foreign(self.algorithm, &said)?;
         let mine = self.table();
         let mut merged = mine.clone();
         for (key, value) in said {
@@ -198,14 +198,15 @@ impl Config {
             .try_into()
             .expect("every key has a type already");
         config.check_ranges()?;
-        config.check_over_relaxation(network)?;
+        let learning = config.algorithm.learning();
+        learning.check(&config.rule_settings(), network)?;
         Ok(config)
     }
 
     /// Whether a setting that the user repeats is what this configuration has.
     fn says(&self, key: &str, value: &toml::Value) -> bool {
         match (key, value.as_float()) {
-            ("learning-rate", Some(rate)) if self.algorithm == Algorithm::Ep => {
+            ("learning-rate", Some(rate)) if self.learning_rate.is_none() => {
                 let all = self
                     .learning_rates_biases
                     .iter()
@@ -221,9 +222,9 @@ impl Config {
                 (given.iter().enumerate()).all(|(i, rate)| rate.as_float().as_ref() == mine(i))
             }),
             // Left out of the table.
-            ("algorithm", _) if self.algorithm == Algorithm::Ep => value.as_str() == Some("ep"),
+            ("algorithm", _) => value.as_str() == Some(self.algorithm.name()),
             ("learning-rate-schedule", _) => {
-                value.as_str() == Some(&spelled(&self.learning_rate_schedule))
+                value.as_str() == Some(self.learning_rate_schedule.name())
             }
             _ => self.table().get(key) == Some(value),
         }
@@ -236,9 +237,8 @@ impl Config {
     /// The text of `config.toml`, which `--config` reads again.
     pub fn to_toml(&self) -> String {
         let mut table = self.table();
-        if self.algorithm == Algorithm::Backprop {
-            table.retain(|key, _| !EP_ONLY.contains(&key));
-        }
+        let foreign = self.algorithm.description().foreign;
+        table.retain(|key, _| !foreign.contains(&key));
         let table = toml::to_string(&table).expect("a configuration is numbers, strings and lists");
         format!(
             "# Every setting of this run; `eqprop-cuda train --config` takes this file.\n{table}"
@@ -270,13 +270,27 @@ impl Config {
         }
     }
 
-    pub fn nudging(&self) -> Nudging {
-        Nudging {
+    /// What the learning rule may know.
+    pub fn rule_settings(&self) -> RuleSettings {
+        RuleSettings {
+            device: self.device,
+            precision: self.precision,
+            cost: self.lossfn,
+            free: self.free_relaxation(),
+            nudged: self.nudged_relaxation(),
             beta: self.beta,
             variant: self.variant,
-            form: self.nudged_phase,
-            output: OutputCondition::Nudged,
+            nudged_phase: self.nudged_phase,
         }
+    }
+
+    /// Makes the learning rule on the configured device, with all parameters at zero.
+    ///
+    /// # Errors
+    /// When the device cannot be had, or the algorithm does not train such a network.
+    pub fn rule(&self, network: &Network) -> Result<Box<dyn LearningRule>> {
+        let learning = self.algorithm.learning();
+        learning.rule(&self.rule_settings(), network)
     }
 
     pub fn optimizer_config(&self) -> OptimizerConfig {
@@ -287,9 +301,9 @@ impl Config {
             },
             OptimizerKind::Adam => {
                 let weight_decay = self.weight_decay;
-                match self.algorithm {
-                    Algorithm::Ep => OptimizerConfig::AdamW { weight_decay },
-                    Algorithm::Backprop => OptimizerConfig::Adam { weight_decay },
+                match self.algorithm.description().rates.decoupled_decay {
+                    true => OptimizerConfig::AdamW { weight_decay },
+                    false => OptimizerConfig::Adam { weight_decay },
                 }
             }
         }
@@ -307,41 +321,32 @@ impl Config {
         }
     }
 
-    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first; in backpropagation one for all,
-    /// which is annealed to zero.
+    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first, or one for all, as the algorithm has it.
     pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
         let schedule = self.schedule();
+        let end = self.algorithm.description().rates.end;
         if let Some(rate) = self.learning_rate {
-            return vec![schedule.rate_between(rate, 0.0, epoch)];
+            return vec![schedule.rate_between(rate, end, epoch)];
         }
         let initial = self
             .learning_rates_biases
             .iter()
             .chain(&self.learning_rates_weights);
-        initial.map(|&rate| schedule.rate(rate, epoch)).collect()
+        initial
+            .map(|&rate| schedule.rate_between(rate, end, epoch))
+            .collect()
     }
 
-    /// The feed-forward network to train by backpropagation; `None` for equilibrium propagation.
-    pub fn feed_forward(&self, network: &Network) -> Result<Option<FeedForward>> {
-        Ok(match self.algorithm {
-            Algorithm::Ep => None,
-            Algorithm::Backprop => Some(FeedForward::of(network)?),
-        })
-    }
-
-    /// What is done to training images: the published augmentation of the dataset, or of the baseline.
+    /// What is done to training images: the published augmentation.
     pub fn augmentation(&self) -> Augmentation {
-        match self.algorithm {
-            Algorithm::Ep => self.dataset.augmentation(),
-            Algorithm::Backprop => recipe::augmentation(&self.network, self.dataset),
-        }
+        let learning = self.algorithm.learning();
+        learning.augmentation(&self.network, self.dataset)
     }
 
+    /// What is done to all images: the published normalisation.
     pub fn normalization(&self) -> Normalization {
-        match self.algorithm {
-            Algorithm::Ep => self.dataset.normalization(),
-            Algorithm::Backprop => recipe::normalization(&self.network, self.dataset),
-        }
+        let learning = self.algorithm.learning();
+        learning.normalization(&self.network, self.dataset)
     }
 
     /// The network as a name for folders and titles.
@@ -360,30 +365,21 @@ impl Config {
                 usage!(
                     "--channels: the widths of {} are in that file; --channels goes with {}",
                     self.network,
-                    PRESETS.join(" or ")
+                    self.algorithm.description().networks.join(" or ")
                 );
             }
             return self.read_network(&mut rng);
         }
-        let known = match self.algorithm {
-            Algorithm::Ep => PRESETS,
-            Algorithm::Backprop => FeedForward::PRESETS,
-        };
+        let known = self.algorithm.description().networks;
         if !known.contains(&self.network.as_str()) {
             usage!(
                 "--network {}: expected {} or the path of a .toml file for --algorithm {}",
                 self.network,
                 known.join(", "),
-                spelled(&self.algorithm)
+                self.algorithm
             );
         }
         let channels = self.channels.as_deref().unwrap_or(&PAPER_CHANNELS);
-        if self.algorithm == Algorithm::Backprop {
-            let (inputs, classes) = (self.dataset.channels(), self.dataset.classes());
-            let widths = channels.try_into().expect("the length was checked");
-            let model = FeedForward::preset(&self.network, inputs, classes, widths)?;
-            return Ok(model.network().clone());
-        }
         let options = PresetOptions {
             input_channels: self.dataset.channels(),
             classes: self.dataset.classes(),
@@ -391,11 +387,8 @@ impl Config {
             activation: self.activation,
             gains: None,
         };
-        Ok(crate::network::presets::build(
-            &self.network,
-            &options,
-            &mut rng,
-        )?)
+        let learning = self.algorithm.learning();
+        Ok(learning.network(&self.network, &options, &mut rng)?)
     }
 
     fn read_network(&self, rng: &mut ChaCha8Rng) -> Result<Network> {
@@ -421,20 +414,13 @@ impl Config {
         Ok(network)
     }
 
-    /// Fills in the learning rate, and checks what backpropagation needs.
-    fn complete_backprop(&mut self, network: &Network) -> Result<()> {
-        if self.lossfn != CostFunction::Ce {
-            usage!(
-                "--lossfn {}: backpropagation minimises the cross-entropy; leave it out, or use CE",
-                spelled(&self.lossfn)
-            );
+    /// The learning rate that goes with the optimizer.
+    fn default_rate(&self) -> f64 {
+        let rates = &self.algorithm.description().rates;
+        match self.optimizer {
+            OptimizerKind::Sgd => rates.sgd,
+            OptimizerKind::Adam => rates.adam,
         }
-        FeedForward::of(network).map_err(|e| UsageError(format!("--algorithm backprop: {e}")))?;
-        self.learning_rate.get_or_insert(match self.optimizer {
-            OptimizerKind::Sgd => 0.1,
-            OptimizerKind::Adam => 1e-3,
-        });
-        Ok(())
     }
 
     /// Fills in gains and learning rates, and checks what depends on the network.
@@ -456,11 +442,8 @@ impl Config {
             );
         }
         if self.learning_rates_weights.is_empty() {
-            let default = match self.optimizer {
-                OptimizerKind::Sgd => 3e-2,
-                OptimizerKind::Adam => 1e-4,
-            };
-            self.learning_rates_weights = vec![self.learning_rate.unwrap_or(default); edges.len()];
+            let rate = self.learning_rate.unwrap_or(self.default_rate());
+            self.learning_rates_weights = vec![rate; edges.len()];
         }
         self.learning_rate = None;
         let rates = &self.learning_rates_weights;
@@ -472,7 +455,7 @@ impl Config {
             network,
         )?;
         self.learning_rates_biases = self.bias_rates(network)?;
-        self.check_over_relaxation(network)
+        Ok(())
     }
 
     /// One learning rate per bias. The published program takes a list with one value per *weight tensor*, whose first
@@ -498,28 +481,6 @@ impl Config {
         }
         check_length("learning-rates-biases", given, biases, "bias", network)?;
         Ok(given.clone())
-    }
-
-    /// Over-relaxation converges when the layers of a group are not joined; otherwise the order is like Jacobi's.
-    fn check_over_relaxation(&self, network: &Network) -> Result<()> {
-        if self.omega <= 1.0 {
-            return Ok(());
-        }
-        for group in network.update_groups(self.mode) {
-            let joined =
-                |e: &&crate::network::Edge| group.contains(&e.pre) && group.contains(&e.post);
-            if let Some(edge) = network.edges().iter().find(joined) {
-                usage!(
-                    "--omega {}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
-                     use --mode coloured, or --omega 1",
-                    self.omega,
-                    spelled(&self.mode),
-                    network.layers()[edge.pre].name,
-                    network.layers()[edge.post].name,
-                );
-            }
-        }
-        Ok(())
     }
 
     fn check_ranges(&self) -> Result<()> {
@@ -602,15 +563,20 @@ impl Config {
     }
 }
 
-/// Settings of equilibrium propagation that were given for backpropagation are a mistake.
-fn check_ep_only(said: &Table) -> Result<()> {
-    match EP_ONLY.iter().find(|key| said.contains_key(**key)) {
-        Some(key) => usage!(
-            "--{key} {}: belongs to equilibrium propagation; leave it out with --algorithm backprop",
-            said[*key]
-        ),
-        None => Ok(()),
-    }
+/// Settings that were given for an algorithm that has no use for them are a mistake.
+fn check_foreign(algorithm: Algorithm, said: &Table) -> Result<()> {
+    let foreign = algorithm.description().foreign;
+    let Some(key) = foreign.iter().find(|key| said.contains_key(**key)) else {
+        return Ok(());
+    };
+    let others = Algorithm::ALL.iter().map(|other| other.description());
+    let others = others.filter(|other| !other.foreign.contains(key));
+    let titles: Vec<_> = others.map(|other| other.title).collect();
+    usage!(
+        "--{key} {}: belongs to {}; leave it out with --algorithm {algorithm}",
+        said[*key],
+        titles.join(", ")
+    )
 }
 
 /// Precision goes with the device, and the form of the nudged phases with the precision, where nobody chose them.
@@ -619,16 +585,12 @@ fn fill_in_arithmetic(table: &mut Table) {
         table.entry(key).or_insert(value);
     };
     let device: Device = decided(table, "device");
-    set(
-        table,
-        "precision",
-        spelled(&device.default_precision()).into(),
-    );
+    set(table, "precision", device.default_precision().name().into());
     let precision: Precision = decided(table, "precision");
     set(
         table,
         "nudged-phase",
-        spelled(&precision.default_nudged_phase()).into(),
+        precision.default_nudged_phase().name().into(),
     );
 }
 
@@ -679,10 +641,4 @@ fn check_length(
         );
     }
     Ok(())
-}
-
-/// A value as users write it.
-fn spelled(value: &impl clap::ValueEnum) -> String {
-    let possible = value.to_possible_value();
-    possible.map_or(String::new(), |value| value.get_name().to_string())
 }

@@ -4,6 +4,7 @@
 //! files too, built into the program. The layers are put on top of each other as tables of keys, command line over
 //! `--config` over `--preset` over [`defaults`]; [`Config`](super::Config) is what results.
 
+use crate::choice::{Choice, choices};
 use crate::data::DatasetName;
 use crate::network::ActivationKind;
 use crate::network::Mode;
@@ -12,39 +13,34 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-use super::UsageError;
 use crate::device::{Device, Precision};
+use crate::learn::Algorithm;
+use crate::usage::UsageError;
 
-/// How a network learns.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Algorithm {
-    /// equilibrium propagation in a Hopfield network
-    #[default]
-    Ep,
-    /// backpropagation in its feed-forward equivalent
-    Backprop,
-}
-
+choices! {
 /// How the learning rates change from epoch to epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
     /// cosine annealing over all epochs
-    #[default]
-    Cosine,
+    Cosine = "cosine",
     /// the same in every epoch
-    Constant,
+    Constant = "constant",
+}
 }
 
+impl Default for ScheduleKind {
+    fn default() -> Self {
+        Self::CHOICES[0].0
+    }
+}
+
+choices! {
 /// The published optimizers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum OptimizerKind {
     /// SGD with Nesterov momentum
-    Sgd,
+    Sgd = "sgd",
     /// AdamW; in backpropagation Adam with L2 weight decay
-    Adam,
+    Adam = "adam",
+}
 }
 
 /// One layer of settings: the options that were given, or the keys that a file has.
@@ -75,8 +71,8 @@ pub struct Settings {
     pub batch_size: Option<usize>,
 
     /// Equilibrium propagation, or backpropagation in the feed-forward equivalent [default: ep]
-    #[arg(long, value_name = "NAME", help_heading = "Network")]
-    pub algorithm: Option<Algorithm>,
+    #[arg(long, value_name = "NAME", value_parser = algorithm_name, help_heading = "Network")]
+    pub algorithm: Option<String>,
     /// hopfieldresnet13 (backprop: resnet13), vgg5, or the path of a .toml file that describes another network [default:
     /// hopfieldresnet13, backprop: resnet13]
     #[arg(long, value_name = "NAME|FILE", help_heading = "Network")]
@@ -238,6 +234,20 @@ impl Settings {
         Table::try_from(self).expect("settings are numbers, strings and lists")
     }
 
+    /// The keys that are set, and under them those that the name of the algorithm implies.
+    pub fn spelled_out(&self) -> anyhow::Result<Table> {
+        let mut table = self.table();
+        let Some(name) = &self.algorithm else {
+            return Ok(table);
+        };
+        let (algorithm, implied) =
+            Algorithm::named(name).map_err(|e| UsageError(format!("--algorithm: {e}")))?;
+        table.insert("algorithm".into(), algorithm.name().into());
+        let implied = FileSettings::parse(implied)
+            .map_err(|e| anyhow::anyhow!("settings of --algorithm {name}: {e}"))?;
+        Ok(overlay(implied.settings.table(), table))
+    }
+
     /// Reads a configuration file. Relative paths in it are relative to its folder.
     pub fn read(path: &Path) -> anyhow::Result<FileSettings> {
         let text = std::fs::read_to_string(path).map_err(|e| {
@@ -284,6 +294,11 @@ impl FileSettings {
     }
 }
 
+/// Checks the name of an algorithm, and leaves it as it is: it may imply more.
+fn algorithm_name(name: &str) -> Result<String, String> {
+    name.parse::<Algorithm>().map(|_| name.to_string())
+}
+
 /// Parses an option that counts something. TOML's whole numbers have 63 bits.
 pub fn count(text: &str) -> Result<usize, String> {
     let number = text
@@ -318,7 +333,7 @@ pub fn is_network_file(network: &str) -> bool {
 /// The published defaults, but for those that depend on other settings.
 pub fn defaults() -> Settings {
     Settings {
-        algorithm: Some(Algorithm::Ep),
+        algorithm: Some(Algorithm::default().name().into()),
         dataset: Some(DatasetName::FashionMnist),
         offline: Some(false),
         batch_size: Some(128),
@@ -342,45 +357,6 @@ pub fn defaults() -> Settings {
         ..Settings::default()
     }
 }
-
-/// What training by backpropagation changes of [`defaults`]: the published recipe of the network (`resnet.py`, `vgg.py`).
-pub fn backprop_defaults(network: Option<&str>) -> Settings {
-    let is_vgg5 = network == Some("vgg5");
-    Settings {
-        algorithm: Some(Algorithm::Backprop),
-        dataset: Some(DatasetName::Cifar10),
-        network: Some(network.unwrap_or("resnet13").to_string()),
-        epochs: Some(300),
-        lossfn: Some(CostFunction::Ce),
-        optimizer: Some(match is_vgg5 {
-            true => OptimizerKind::Sgd,
-            false => OptimizerKind::Adam,
-        }),
-        weight_decay: Some(if is_vgg5 { 5e-4 } else { 2.5e-4 }),
-        learning_rate_schedule: Some(match is_vgg5 {
-            true => ScheduleKind::Cosine,
-            false => ScheduleKind::Constant,
-        }),
-        ..Settings::default()
-    }
-}
-
-/// Keys that mean nothing in training by backpropagation.
-pub const EP_ONLY: [&str; 13] = [
-    "activation",
-    "weight-gains",
-    "learning-rates-weights",
-    "learning-rates-biases",
-    "beta",
-    "num-iterations-inference",
-    "num-iterations-training",
-    "variant",
-    "mode",
-    "omega",
-    "nudged-phase",
-    "tolerance",
-    "tolerance-nudged",
-];
 
 /// Keys that were chosen for the value of another key, and go when a layer above changes it.
 const BELONGS: [(&str, &[&str]); 5] = [

@@ -22,7 +22,6 @@
 //! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
 //! resolution. `tests/phase/true_gradient.rs` compares with finite differences of the cost.
 
-use crate::config::UsageError;
 use crate::cpu::{self, Precision};
 use crate::data::Batch;
 use crate::network::{Network, ParameterSet};
@@ -30,6 +29,7 @@ use crate::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
     Start, Variant,
 };
+use crate::usage::UsageError;
 use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;

@@ -1,20 +1,124 @@
 //! Backpropagation in the feed-forward equivalent of a network.
 
-use super::rule::{check_norm, check_outcome};
-use super::{BatchReport, Learning, LearningRule, Probe, TensorNames};
-use crate::config::Config;
+use super::probe::Probe;
+use super::rule::{
+    BatchReport, Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs,
+    TensorNames, check_norm, check_outcome,
+};
 use crate::cuda;
-use crate::data::Batch;
-use crate::feedforward::{Backend, FeedForward, Mode};
+use crate::data::{Augmentation, Batch, DatasetName, Normalization};
+use crate::feedforward::{Backend, FeedForward, Mode, recipe};
+use crate::network::presets::PresetOptions;
 use crate::network::{ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::phase::CostFunction;
+use crate::usage::{UsageError, usage};
 use anyhow::Result;
 use ndarray::ArrayD;
+use rand_chacha::ChaCha8Rng;
 
 /// As it is registered.
+pub const REGISTERED: Backpropagation = Backpropagation;
+
 pub struct Backpropagation;
 
+/// The published recipe of `resnet13` (`resnet.py`), and of networks that are not published.
+const RESNET13: &str = r#"
+dataset = "CIFAR10"
+network = "resnet13"
+epochs = 300
+lossfn = "CE"
+optimizer = "adam"
+weight-decay = 2.5e-4
+learning-rate-schedule = "constant"
+"#;
+
+/// That of `vgg5` (`vgg.py`).
+const VGG5: &str = r#"
+dataset = "CIFAR10"
+network = "vgg5"
+epochs = 300
+lossfn = "CE"
+optimizer = "sgd"
+weight-decay = 5e-4
+learning-rate-schedule = "cosine"
+"#;
+
 impl Learning for Backpropagation {
+    fn description(&self) -> &'static Description {
+        &Description {
+            name: "backprop",
+            aliases: &[],
+            about: "backpropagation in its feed-forward equivalent",
+            title: "backpropagation",
+            label: "backpropagation",
+            foreign: &[
+                "activation",
+                "weight-gains",
+                "learning-rates-weights",
+                "learning-rates-biases",
+                "beta",
+                "num-iterations-inference",
+                "num-iterations-training",
+                "variant",
+                "mode",
+                "omega",
+                "nudged-phase",
+                "tolerance",
+                "tolerance-nudged",
+            ],
+            networks: &FeedForward::PRESETS,
+            rates: LearningRates {
+                sgd: 0.1,
+                adam: 1e-3,
+                for_each_tensor: false,
+                end: 0.0,
+                decoupled_decay: false,
+            },
+            relaxes: false,
+            saved_as: SavedAs::Dictionary,
+        }
+    }
+
+    fn defaults(&self, network: Option<&str>) -> &'static str {
+        match network {
+            Some("vgg5") => VGG5,
+            _ => RESNET13,
+        }
+    }
+
+    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
+        if settings.cost != CostFunction::Ce {
+            usage!(
+                "--lossfn {}: backpropagation minimises the cross-entropy; leave it out, or use CE",
+                settings.cost.name()
+            );
+        }
+        match FeedForward::of(network) {
+            Ok(_) => Ok(()),
+            Err(error) => usage!("--algorithm backprop: {error}"),
+        }
+    }
+
+    fn network(
+        &self,
+        name: &str,
+        options: &PresetOptions,
+        _rng: &mut ChaCha8Rng,
+    ) -> Result<Network, NetworkError> {
+        let (inputs, classes) = (options.input_channels, options.classes);
+        let model = FeedForward::preset(name, inputs, classes, options.channels)?;
+        Ok(model.network().clone())
+    }
+
+    fn augmentation(&self, network: &str, dataset: DatasetName) -> Augmentation {
+        recipe::augmentation(network, dataset)
+    }
+
+    fn normalization(&self, network: &str, dataset: DatasetName) -> Normalization {
+        recipe::normalization(network, dataset)
+    }
+
     fn names(&self, network: &Network) -> Result<TensorNames, NetworkError> {
         let model = FeedForward::of(network)?;
         let parameters = model.parameter_names().to_vec();
@@ -49,11 +153,10 @@ impl Learning for Backpropagation {
         cuda::feed_forward_memory_need(&model, precision, images, optimizer)
     }
 
-    fn rule(&self, config: &Config, network: &Network) -> Result<Box<dyn LearningRule>> {
+    fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
         let model = FeedForward::of(network)?;
-        Ok(Box::new(Rule(
-            config.device.feed_forward(&model, config.precision)?,
-        )))
+        let backend = settings.device.feed_forward(&model, settings.precision)?;
+        Ok(Box::new(Rule(backend)))
     }
 }
 

@@ -1,14 +1,21 @@
 //! The interfaces of a learning rule, and what all rules check.
 
 use super::Probe;
-use crate::config::Config;
 use crate::cuda;
-use crate::data::Batch;
-use crate::network::{ModelState, Network, NetworkError};
+use crate::data::{Augmentation, Batch, DatasetName, Normalization};
+use crate::device::{Device, Precision};
+use crate::network::parameters::initialise;
+use crate::network::presets::{self, PresetOptions};
+use crate::network::{Edge, ModelState, Network, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, PhaseReport};
+use crate::phase::{
+    BatchOutcome, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
+    Variant,
+};
+use crate::usage::{UsageError, usage};
 use anyhow::{Result, bail};
 use ndarray::ArrayD;
+use rand_chacha::ChaCha8Rng;
 
 /// A cost per example beyond this means that the output ran away, though no number overflowed yet.
 const RUNAWAY_COST: f64 = 1e6;
@@ -40,19 +47,161 @@ pub struct TensorNames {
     pub titles: Vec<String>,
 }
 
-/// An algorithm as far as it is known without a device.
+/// What is fixed about an algorithm.
+#[derive(Debug)]
+pub struct Description {
+    /// as users write it
+    pub name: &'static str,
+    /// other names, which may choose settings too
+    pub aliases: &'static [Alias],
+    /// what it is, for `--help`
+    pub about: &'static str,
+    /// what it is called in a sentence
+    pub title: &'static str,
+    /// the same in a legend
+    pub label: &'static str,
+    /// settings that mean nothing to it, and are left out of `config.toml`
+    pub foreign: &'static [&'static str],
+    /// names of the published networks that it trains
+    pub networks: &'static [&'static str],
+    /// learning rates
+    pub rates: LearningRates,
+    /// whether states relax: there are phases to watch, and the gradient is an estimate
+    pub relaxes: bool,
+    /// how the published program saves what it trained
+    pub saved_as: SavedAs,
+}
+
+/// A name of the literature for an algorithm with certain settings.
+#[derive(Debug)]
+pub struct Alias {
+    /// as users write it, in upper or lower case
+    pub name: &'static str,
+    /// the text of a configuration file
+    pub settings: &'static str,
+}
+
+/// Which learning rates an algorithm takes, and how they end.
+#[derive(Debug)]
+pub struct LearningRates {
+    /// that of SGD where none is given
+    pub sgd: f64,
+    /// that of Adam or AdamW
+    pub adam: f64,
+    /// whether each tensor has one of its own; else there is one for all
+    pub for_each_tensor: bool,
+    /// at the end of an annealing
+    pub end: f64,
+    /// whether `adam` is AdamW, which decouples weight decay from the gradient
+    pub decoupled_decay: bool,
+}
+
+/// What is in a file of `torch.save`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedAs {
+    /// biases, then weights
+    List,
+    /// a `state_dict`
+    Dictionary,
+}
+
+/// What a rule may know of a run's settings.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleSettings {
+    /// where to compute
+    pub device: Device,
+    /// in which arithmetic
+    pub precision: Precision,
+    /// what is minimised
+    pub cost: CostFunction,
+    /// a free phase
+    pub free: Relaxation,
+    /// a phase after it
+    pub nudged: Relaxation,
+    /// strength of the nudging
+    pub beta: f64,
+    /// the two phases that an estimate lies between
+    pub variant: Variant,
+    /// how they are represented
+    pub nudged_phase: NudgedPhase,
+}
+
+impl RuleSettings {
+    /// A pair of phases with a nudged output.
+    pub fn nudging(&self) -> Nudging {
+        Nudging {
+            beta: self.beta,
+            variant: self.variant,
+            form: self.nudged_phase,
+            output: OutputCondition::Nudged,
+        }
+    }
+}
+
+/// An algorithm as far as it is known without a device. What is not said is as for a Hopfield network that relaxes.
 pub trait Learning: Sync {
+    /// What is fixed about it.
+    fn description(&self) -> &'static Description;
+
+    /// What goes without saying where nobody chose it, as the text of a configuration file; it may depend on the network that
+    /// a user named.
+    fn defaults(&self, _network: Option<&str>) -> &'static str {
+        ""
+    }
+
+    /// Whether the algorithm can do with these settings.
+    ///
+    /// # Errors
+    /// An option that it cannot train `network` with.
+    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
+        check_over_relaxation(&settings.free, network)
+    }
+
+    /// Builds one of its published networks. `rng` draws the bounds of activations.
+    ///
+    /// # Errors
+    /// When it is none of [`Description::networks`], or cannot be built with the options.
+    fn network(
+        &self,
+        name: &str,
+        options: &PresetOptions,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Network, NetworkError> {
+        presets::build(name, options, rng)
+    }
+
+    /// The published augmentation of a dataset's images for this network.
+    fn augmentation(&self, _network: &str, dataset: DatasetName) -> Augmentation {
+        dataset.augmentation()
+    }
+
+    /// The published normalisation of a dataset's images for this network.
+    fn normalization(&self, _network: &str, dataset: DatasetName) -> Normalization {
+        dataset.normalization()
+    }
+
     /// What the tensors of a network are called.
     ///
     /// # Errors
     /// When the algorithm does not train such a network.
-    fn names(&self, network: &Network) -> Result<TensorNames, NetworkError>;
+    fn names(&self, network: &Network) -> Result<TensorNames, NetworkError> {
+        Ok(TensorNames {
+            parameters: network.parameter_names(),
+            statistics: Vec::new(),
+            titles: network.parameter_titles(),
+        })
+    }
 
     /// A fresh network.
     ///
     /// # Errors
     /// As for [`names`](Self::names).
-    fn initial(&self, network: &Network, seed: u64) -> Result<ModelState, NetworkError>;
+    fn initial(&self, network: &Network, seed: u64) -> Result<ModelState, NetworkError> {
+        Ok(ModelState {
+            parameters: initialise(network, seed),
+            statistics: Vec::new(),
+        })
+    }
 
     /// Takes tensors in the order of the names.
     ///
@@ -63,7 +212,12 @@ pub trait Learning: Sync {
         network: &Network,
         parameters: Vec<ArrayD<f64>>,
         statistics: Vec<ArrayD<f64>>,
-    ) -> Result<ModelState, NetworkError>;
+    ) -> Result<ModelState, NetworkError> {
+        Ok(ModelState {
+            parameters: ParameterSet::from_tensors(network, parameters)?,
+            statistics,
+        })
+    }
 
     /// Bytes of GPU memory that training with batches of `images` takes.
     ///
@@ -75,13 +229,42 @@ pub trait Learning: Sync {
         precision: cuda::Precision,
         images: usize,
         optimizer: OptimizerConfig,
-    ) -> Result<usize>;
+    ) -> Result<usize> {
+        cuda::memory_need(network, precision, images, optimizer)
+    }
 
-    /// Makes the rule on the configured device, with all parameters at zero.
+    /// Makes the rule on the device of the settings, with all parameters at zero.
     ///
     /// # Errors
     /// When the device cannot be had, besides those of [`names`](Self::names).
-    fn rule(&self, config: &Config, network: &Network) -> Result<Box<dyn LearningRule>>;
+    fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>>;
+}
+
+/// Over-relaxation converges when the layers of a group are not joined; otherwise the order is like Jacobi's.
+///
+/// # Errors
+/// When it diverges in this order of updates.
+pub(super) fn check_over_relaxation(
+    relaxation: &Relaxation,
+    network: &Network,
+) -> Result<(), UsageError> {
+    let Relaxation { omega, mode, .. } = relaxation;
+    if *omega <= 1.0 {
+        return Ok(());
+    }
+    for group in network.update_groups(*mode) {
+        let joined = |e: &&Edge| group.contains(&e.pre) && group.contains(&e.post);
+        if let Some(edge) = network.edges().iter().find(joined) {
+            usage!(
+                "--omega {omega}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
+                 use --mode coloured, or --omega 1",
+                mode.name(),
+                network.layers()[edge.pre].name,
+                network.layers()[edge.post].name,
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A learning rule on a device: trains and evaluates batches.

@@ -1,24 +1,23 @@
 //! In which order the free layers are updated.
 
 use super::graph::Network;
+use crate::choice::choices;
 
+choices! {
 /// The order of one iteration. All pre-activations of a group are computed before any of its states is written.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
-)]
-#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// layers 1, 3, 5, .. together, then 2, 4, 6, .. together (the published order)
-    Asynchronous,
+    Asynchronous = "asynchronous",
     /// all layers together
-    Synchronous,
+    Synchronous = "synchronous",
     /// one layer at a time, from the input to the output
-    Forward,
+    Forward = "forward",
     /// one layer at a time, from the output to the input
-    Backward,
+    Backward = "backward",
     /// groups in which no two layers share an edge, so that each update exactly minimises the energy over its
     /// group; the one order that bears over-relaxation
-    Coloured,
+    Coloured = "coloured",
+}
 }
 
 impl Network {

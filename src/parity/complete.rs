@@ -5,10 +5,10 @@
 //! (one layer of a state) they miss themselves; here are the groups, and the tensors that stand alone.
 
 use super::golden::{Golden, GoldenError};
+use crate::choice::Choice;
 use crate::data::augment::RandAugmentOp;
 use crate::network::Mode;
 use crate::phase::Variant;
-use clap::ValueEnum;
 use std::collections::BTreeSet;
 
 /// Names of what is missing; `name.*` where a whole group is.
@@ -37,11 +37,6 @@ fn numbers(golden: &Golden, prefix: &str) -> BTreeSet<usize> {
     golden.names().filter_map(number).collect()
 }
 
-fn name_of(value: &impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or(String::new(), |value| value.get_name().to_string())
-}
-
 fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
     let iterations: usize = golden.setting("free_iterations")?;
     let mut names = vec![
@@ -64,9 +59,9 @@ fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
     if golden.optional("variants")?.unwrap_or(false) {
         let (own_variant, own_mode): (Variant, Mode) =
             (golden.setting("variant")?, golden.setting("mode")?);
-        let variants = Variant::value_variants().iter();
-        for variant in variants.filter(|v| **v != own_variant) {
-            names.push(format!("variant.{}.grad.raw.*", name_of(variant)));
+        let variants = Variant::CHOICES.iter().map(|(variant, ..)| *variant);
+        for variant in variants.filter(|v| *v != own_variant) {
+            names.push(format!("variant.{variant}.grad.raw.*"));
         }
         // The published ones.
         let modes = [
@@ -76,7 +71,7 @@ fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
             Mode::Backward,
         ];
         for mode in modes.iter().filter(|m| **m != own_mode) {
-            names.push(format!("mode.{}.k*", name_of(mode)));
+            names.push(format!("mode.{mode}.k*"));
         }
     }
     let (images, labels) = (numbers(golden, "train.x."), numbers(golden, "train.y."));

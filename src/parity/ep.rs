@@ -17,7 +17,6 @@ use crate::phase::{
     Backend, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start, Variant,
 };
 use anyhow::Result;
-use clap::ValueEnum;
 use ndarray::ArrayD;
 use setup::Setup;
 use std::collections::BTreeSet;
@@ -122,7 +121,7 @@ impl Replay<'_> {
     /// `mode.M.kK.layer.l`
     fn other_modes(&mut self) -> Result<()> {
         for word in self.words("mode.") {
-            let Ok(mode) = Mode::from_str(&word, false) else {
+            let Ok(mode) = word.parse::<Mode>() else {
                 continue; // reported as unknown tensors
             };
             for k in self.numbers(&format!("mode.{word}.k")) {
@@ -170,7 +169,7 @@ impl Replay<'_> {
     fn variants(&mut self) -> Result<()> {
         let words = self.words("variant.");
         for word in words {
-            let Ok(variant) = Variant::from_str(&word, false) else {
+            let Ok(variant) = word.parse::<Variant>() else {
                 continue; // reported as unknown tensors
             };
             let quantity = format!("variant.{word}.grad.raw");

@@ -1,18 +1,16 @@
 //! The cost `C(s_L, y)` between the output layer and the one-hot target, per example.
 
+use crate::choice::choices;
 use num_traits::Float;
-use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+choices! {
+/// What is minimised, per example.
 pub enum CostFunction {
     /// mean squared error: `1/2 |s_L - y|^2`
-    #[value(name = "MSE", alias = "mse")]
-    #[serde(rename = "MSE")]
-    Mse,
+    Mse = "MSE",
     /// cross-entropy: `-log softmax(s_L)[label]`
-    #[value(name = "CE", alias = "ce")]
-    #[serde(rename = "CE")]
-    Ce,
+    Ce = "CE",
+}
 }
 
 impl CostFunction {

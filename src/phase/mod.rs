@@ -20,33 +20,32 @@ pub use backend::{Backend, BatchOutcome, PhaseReport, PhaseState, Start, as_imag
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
 
+use crate::choice::choices;
 pub use crate::network::Mode;
-use serde::{Deserialize, Serialize};
 
+choices! {
 /// Which two phases the gradient estimate is taken between.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// -beta and +beta: the bias is second order in beta
-    Centered,
+    Centered = "centered",
     /// 0 and +beta
-    Positive,
+    Positive = "positive",
     /// -beta and 0
-    Negative,
+    Negative = "negative",
+}
 }
 
+choices! {
 /// How the two nudged phases are represented while they relax.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum NudgedPhase {
     /// the two states themselves, as published
-    Direct,
+    Direct = "direct",
     /// their mean (from the free state) and half their difference, which loses nothing to cancellation
-    SumDifference,
+    SumDifference = "sum-difference",
     /// no pair, but the one linear response of the free state to an infinitesimal nudging: `d <- mask (sum Op(d) - dC/ds_L)`,
     /// where the mask keeps the units strictly inside their bounds
-    #[value(skip)]
-    Linear,
+    Linear = "linear",
+}
 }
 
 /// What the cost does to the output while a phase relaxes.

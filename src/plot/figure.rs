@@ -2,7 +2,7 @@
 
 use super::canvas::{Figure, px};
 use super::panel::{HEADING, Legend, Panel, heading};
-use crate::config::UsageError;
+use crate::usage::UsageError;
 use anyhow::{Result, ensure};
 
 /// How a figure is to look, whatever it shows.

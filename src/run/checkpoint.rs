@@ -10,7 +10,7 @@ use super::atomic;
 use super::metrics::Tally;
 use crate::config::Config;
 use crate::device::Precision;
-use crate::learn::{self, TensorNames};
+use crate::learn::TensorNames;
 use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -83,7 +83,7 @@ impl Checkpoint {
     /// A run that has not begun.
     pub fn fresh(config: Config, network: Network) -> Result<Self> {
         Ok(Self {
-            model: learn::of(config.algorithm).initial(&network, config.seed)?,
+            model: config.algorithm.learning().initial(&network, config.seed)?,
             config,
             network,
             position: Position::default(),
@@ -109,7 +109,7 @@ impl Checkpoint {
     /// # Errors
     /// When the algorithm does not train such a network.
     pub fn names(&self) -> Result<TensorNames> {
-        Ok(learn::of(self.config.algorithm).names(&self.network)?)
+        Ok(self.config.algorithm.learning().names(&self.network)?)
     }
 
     /// Notes the size of the training set; an error when the run was started with another.
@@ -187,7 +187,7 @@ impl Checkpoint {
 
         let mut rng = ChaCha8Rng::seed_from_u64(state.config.seed);
         let network = state.network.build(state.config.activation, &mut rng)?;
-        let learning = learn::of(state.config.algorithm);
+        let learning = state.config.algorithm.learning();
         let names = learning.names(&network)?;
         let read = |prefix: &str, names: &[String]| -> Result<Vec<ArrayD<f64>>> {
             let tensors = names

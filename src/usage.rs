@@ -5,9 +5,10 @@
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// Returns a [`UsageError`] with a formatted message.
 macro_rules! usage {
     ($($message:tt)*) => {
-        return Err($crate::config::UsageError(format!($($message)*)).into())
+        return Err($crate::usage::UsageError(format!($($message)*)).into())
     };
 }
-pub(super) use usage;
+pub(crate) use usage;

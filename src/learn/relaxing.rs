@@ -1,0 +1,121 @@
+//! What all rules share that let a Hopfield network relax: a free phase, its outcome, then an estimate of the gradient, then a step.
+
+use super::probe::Probe;
+use super::rule::{BatchReport, LearningRule, RuleSettings, check_norm, check_outcome};
+use crate::data::Batch;
+use crate::network::{ModelState, Network};
+use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation, Start};
+use anyhow::Result;
+use ndarray::ArrayD;
+
+/// What a rule does after the free phase.
+pub(super) trait Estimate {
+    /// Leaves a gradient estimate of the present batch in the backend; how the phases went that it took.
+    ///
+    /// # Errors
+    /// When the backend has no such phases, or fails.
+    fn estimate(&mut self, backend: &mut dyn Backend, batch: &Batch) -> Result<PhaseReport>;
+}
+
+/// A rule that relaxes, with its backend.
+pub(super) struct Relaxing<E> {
+    backend: Box<dyn Backend>,
+    cost: CostFunction,
+    free: Relaxation,
+    estimate: E,
+}
+
+impl<E: Estimate + 'static> Relaxing<E> {
+    /// On the device of the settings, with all parameters at zero.
+    pub fn boxed(
+        settings: &RuleSettings,
+        network: &Network,
+        estimate: E,
+    ) -> Result<Box<dyn LearningRule>> {
+        Ok(Box::new(Self {
+            backend: settings.device.backend(network, settings.precision)?,
+            cost: settings.cost,
+            free: settings.free,
+            estimate,
+        }))
+    }
+}
+
+impl<E> Relaxing<E> {
+    /// The free phase of a batch.
+    fn relax(&mut self, batch: &Batch, start: Start) -> Result<BatchReport> {
+        let backend = &mut self.backend;
+        backend.load_batch(&batch.images, &batch.labels, start)?;
+        let free = backend.free_phase(&self.free)?;
+        let outcome = backend.outcome(self.cost)?;
+        check_outcome(&outcome)?;
+        Ok(BatchReport {
+            outcome,
+            free: Some(free),
+            nudged: None,
+        })
+    }
+}
+
+impl<E: Estimate> LearningRule for Relaxing<E> {
+    fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    fn state(&self) -> Result<ModelState> {
+        Ok(ModelState {
+            parameters: self.backend.parameters()?,
+            statistics: Vec::new(),
+        })
+    }
+
+    fn set_state(&mut self, state: &ModelState) -> Result<()> {
+        self.backend.set_parameters(&state.parameters)
+    }
+
+    fn set_optimizer(&mut self, config: OptimizerConfig, state: &OptimizerState) -> Result<()> {
+        self.backend.set_optimizer(config)?;
+        match state.steps {
+            0 => Ok(()),
+            _ => self.backend.set_optimizer_state(state.clone()),
+        }
+    }
+
+    fn optimizer_state(&self) -> Result<OptimizerState> {
+        self.backend.optimizer_state()
+    }
+
+    fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
+        self.backend.kept_state()
+    }
+
+    fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
+        self.backend.set_kept_state(state)
+    }
+
+    fn train(&mut self, batch: &Batch, rates: &[f64]) -> Result<BatchReport> {
+        let report = self.relax(batch, Start::Kept)?;
+        let nudged = self.estimate.estimate(&mut *self.backend, batch)?;
+        check_norm(self.backend.gradient_norm()?)?;
+        self.backend.step(rates, Some(MAX_NORM))?;
+        Ok(BatchReport {
+            nudged: Some(nudged),
+            ..report
+        })
+    }
+
+    fn evaluate(&mut self, batch: &Batch) -> Result<BatchReport> {
+        self.relax(batch, Start::Zero)
+    }
+
+    fn probe_states(&self) -> Result<Probe> {
+        Probe::states(&*self.backend)
+    }
+
+    fn probe(&self) -> Result<Probe> {
+        Ok(self
+            .probe_states()?
+            .with_gradient(&self.backend.gradient()?))
+    }
+}
