@@ -1,10 +1,11 @@
 //! Loads, stores and copies of a warp: addresses are checked lane by lane.
 
+use crate::block::{Block, Context};
 use crate::decode::{LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW};
 use crate::finding::{Fault, Problem, Space, fault};
 use crate::instruction::*;
-use crate::launch::{Block, Context, Traffic};
 use crate::memory::Place;
+use crate::report::Traffic;
 use crate::warp::{FULL, Pending, Warp, WideLanes, lanes_of};
 
 /// Where an address of a lane leads.

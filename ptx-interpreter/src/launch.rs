@@ -1,150 +1,19 @@
 //! A launch: blocks are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
 
+use crate::block::{Block, Context};
 use crate::decode::Kernel;
+use crate::execute::{self, Stopped};
 use crate::finding::{Finding, Problem, Wait};
-use crate::matrix::Sums;
 use crate::memory::Memory;
+use crate::options::{Dim, Options};
 use crate::parse::Location;
-use crate::report::Report;
-use crate::shadow::{self, Stamp};
+use crate::report::{Report, Traffic};
+use crate::shadow;
 use crate::shared::Shared;
-use crate::warp::{self, State, Stopped, Warp};
+use crate::warp::{State, Warp};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-
-/// Blocks in a grid, or threads in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dim {
-    pub x: u32,
-    pub y: u32,
-    pub z: u32,
-}
-
-impl Dim {
-    pub fn count(self) -> u64 {
-        u64::from(self.x) * u64::from(self.y) * u64::from(self.z)
-    }
-}
-
-impl From<u32> for Dim {
-    fn from(x: u32) -> Self {
-        Self { x, y: 1, z: 1 }
-    }
-}
-
-/// How a launch is run.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Decides in which order warps and blocks run.
-    pub seed: u64,
-    /// How sums inside an `mma` are rounded.
-    pub sums: Sums,
-    /// Whether races and reads of what nobody wrote are looked for. Bounds and alignment always are.
-    pub checks: bool,
-    /// Blocks that a worker runs by turns: more than one for kernels whose blocks wait for one another.
-    pub resident: usize,
-    /// A warp gives way after so many instructions.
-    pub slice: u64,
-    /// A warp that executes more has no end.
-    pub limit: u64,
-    /// Whether conflicts of shared memory's banks are counted.
-    pub bank_conflicts: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            sums: Sums::Rounded,
-            checks: true,
-            resident: 1,
-            slice: 1 << 16,
-            limit: 1 << 36,
-            bank_conflicts: false,
-        }
-    }
-}
-
-/// Bytes moved, and passes lost to banks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    pub global_read: u64,
-    pub global_written: u64,
-    pub shared_read: u64,
-    pub shared_written: u64,
-    /// Passes over shared memory beyond the one that every access needs.
-    pub bank_conflicts: u64,
-}
-
-impl Traffic {
-    pub fn add(&mut self, other: &Traffic) {
-        self.global_read += other.global_read;
-        self.global_written += other.global_written;
-        self.shared_read += other.shared_read;
-        self.shared_written += other.shared_written;
-        self.bank_conflicts += other.bank_conflicts;
-    }
-}
-
-/// What all blocks of a launch share.
-pub struct Context<'a> {
-    pub kernel: &'a Kernel,
-    locations: &'a [Location],
-    pub memory: &'a Memory,
-    pub parameters: &'a [u8],
-    pub options: &'a Options,
-    grid: Dim,
-    threads: Dim,
-    launch: u32,
-}
-
-impl Context<'_> {
-    /// Of lane 0; a lane's is as many more.
-    #[inline(always)]
-    pub fn stamp(&self, block: &Block, warp: &Warp) -> Stamp {
-        shadow::stamp(
-            self.launch,
-            block.index,
-            block.epoch,
-            warp.sub,
-            warp.index as u32 * 32,
-        )
-    }
-
-    fn finding(
-        &self,
-        block: u32,
-        line: Option<usize>,
-        thread: Option<u32>,
-        problem: Problem,
-    ) -> Box<Finding> {
-        let instruction = line.map(|at| &self.kernel.code[at]);
-        Box::new(Finding {
-            kernel: self.kernel.name.clone(),
-            line: instruction.map_or(0, |i| i.line),
-            instruction: instruction.map_or(String::new(), |i| {
-                self.kernel.opcodes[i.text as usize].clone()
-            }),
-            source: instruction.map_or(Vec::new(), |i| self.locations[i.location as usize].clone()),
-            block,
-            thread,
-            problem,
-        })
-    }
-}
-
-/// A block at work.
-pub struct Block {
-    pub index: u32,
-    /// Barriers so far.
-    pub epoch: u32,
-    pub shared: Shared,
-    pub local: Vec<u8>,
-    /// Per instruction: how often warps, and how often threads executed it.
-    pub counts: Vec<[u64; 2]>,
-    pub traffic: Traffic,
-}
 
 /// SplitMix64.
 struct Random(u64);
@@ -221,7 +90,7 @@ impl Resident {
         let index = self.block.index;
         for i in order {
             let warp = &mut self.warps[i];
-            warp::run(context, &mut self.block, warp, context.options.slice).map_err(
+            execute::run(context, &mut self.block, warp, context.options.slice).map_err(
                 |Stopped { at, fault }| {
                     let (lane, problem) = *fault;
                     let thread = lane.map(|lane| warp.index as u32 * 32 + lane);

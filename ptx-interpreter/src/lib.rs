@@ -1,52 +1,15 @@
-//! Runs compiled CUDA kernels (PTX) on a CPU, and finds their memory errors and races.
+#![doc = include_str!("../README.md")]
 //!
-//! ```
-//! use ptx_interpreter::{Memory, Module, Options};
+//! # How it works
 //!
-//! let text = "
-//!     .version 9.0
-//!     .target sm_80
-//!     .address_size 64
-//!     .visible .entry twice(.param .u64 data) {
-//!         .reg .b32 %r<3>;
-//!         .reg .b64 %rd<4>;
-//!         ld.param.u64 %rd1, [data];
-//!         mov.u32 %r1, %tid.x;
-//!         mul.wide.u32 %rd2, %r1, 4;
-//!         add.s64 %rd3, %rd1, %rd2;
-//!         ld.global.u32 %r2, [%rd3];
-//!         shl.b32 %r2, %r2, 1;
-//!         st.global.u32 [%rd3], %r2;
-//!         ret;
-//!     }";
-//! let module = Module::parse(text).unwrap();
-//! let mut memory = Memory::new();
-//! let data = memory.allocate(4 * 32);
-//! memory.write(data, &[1; 4 * 32]).unwrap();
-//! let kernel = module.kernel("twice").unwrap();
-//! let report = module
-//!     .launch(kernel, 1.into(), 32.into(), 0, &data.to_le_bytes(), &memory, &Options::default())
-//!     .unwrap();
-//! assert_eq!(report.count("shl").threads, 32);
-//! let mut first = [0; 4];
-//! memory.read(data, &mut first).unwrap();
-//! assert_eq!(first, [2; 4]);
-//! // One thread too many: the finding says where.
-//! let error = module
-//!     .launch(kernel, 1.into(), 33.into(), 0, &data.to_le_bytes(), &memory, &Options::default())
-//!     .unwrap_err();
-//! assert_eq!((error.line, error.thread), (12, Some(32)));
-//! ```
-//!
-//! A warp's 32 lanes are executed together; lanes that branch apart meet again at the immediate post-dominator. Shadow
-//! memory knows who wrote and read each byte last (see [`Problem`] for what is found). What is not modelled: time, caches,
-//! and the order of memory between blocks while a launch runs, because blocks that depend on it race and are reported.
-//!
-//! Arithmetic is IEEE's with the rounding that the opcode names; approximate instructions (`ex2.approx`, `lg2.approx`,
-//! `rsqrt.approx` ..) give the correctly rounded result, from which a chip's differs by its last digits.
+//! `lex`, `parse` and `decode` make instructions of a text, whose operands are rows of a warp's register file; `flow` says where lanes
+//! that branch apart meet again (the immediate post-dominator). `launch` gives blocks to workers and turns to warps, `execute` runs a
+//! warp's instructions on all its lanes, `access` what touches memory. `shadow` knows who wrote and read each piece of it last.
 
 mod access;
+mod block;
 mod decode;
+mod execute;
 mod finding;
 mod float;
 mod flow;
@@ -56,6 +19,7 @@ mod launch;
 mod lex;
 mod matrix;
 mod memory;
+mod options;
 mod parse;
 mod report;
 mod shadow;
@@ -64,11 +28,11 @@ mod warp;
 
 pub use decode::Kernel;
 pub use finding::{Conflict, Finding, Problem, Space, Wait};
-pub use launch::{Dim, Options, Traffic};
 pub use matrix::Sums;
 pub use memory::{Memory, OutsideMemory};
+pub use options::{Dim, Options};
 pub use parse::{Location, ParseError, SourceLine};
-pub use report::{Executed, Report};
+pub use report::{Executed, Report, Traffic};
 
 use std::collections::BTreeMap;
 

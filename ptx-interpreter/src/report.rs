@@ -1,7 +1,6 @@
 //! What a launch did: instructions by kind, bytes by space.
 
 use crate::decode::Kernel;
-use crate::launch::Traffic;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +12,27 @@ pub struct Executed {
     pub warps: u64,
     /// By threads whose predicate let them.
     pub threads: u64,
+}
+
+/// Bytes moved, and passes lost to banks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub global_read: u64,
+    pub global_written: u64,
+    pub shared_read: u64,
+    pub shared_written: u64,
+    /// Passes over shared memory beyond the one that every access needs.
+    pub bank_conflicts: u64,
+}
+
+impl Traffic {
+    pub fn add(&mut self, other: &Traffic) {
+        self.global_read += other.global_read;
+        self.global_written += other.global_written;
+        self.shared_read += other.shared_read;
+        self.shared_written += other.shared_written;
+        self.bank_conflicts += other.bank_conflicts;
+    }
 }
 
 /// Counts of one launch, or of several that were added up.
