@@ -98,6 +98,99 @@ fn little_endian(bytes: &[u8]) -> u64 {
         .fold(0, |value, &b| value << 8 | u64::from(b))
 }
 
+/// Loads of 32-bit registers from shared memory, by runs of lanes whose addresses follow one another or are the same.
+#[inline(always)]
+fn load_shared_words(
+    context: &Context,
+    block: &mut Block,
+    warp: &mut Warp,
+    mask: u32,
+    d: &[Option<Reg>],
+    addresses: &WideLanes,
+) -> Result<(), Fault> {
+    let bytes = 4 * d.len();
+    let me = context.stamp(block, warp);
+    let mut values = [[0u32; 32]; 4];
+    let mut read = 0;
+    let mut rest = mask;
+    while rest != 0 {
+        let lane = rest.trailing_zeros() as usize;
+        let address = addresses[lane] & 0xffff_ffff;
+        // Lanes in a row without a gap.
+        let together = lane + (!(rest >> lane)).trailing_zeros().min(32 - lane as u32) as usize;
+        let run = |apart: u64| {
+            let mut end = lane + 1;
+            while end < together
+                && addresses[end] == addresses[lane].wrapping_add(apart * (end - lane) as u64)
+            {
+                end += 1;
+            }
+            end
+        };
+        let same = run(0);
+        let (end, lanes_apart) = if same > lane + 1 {
+            (same, 0)
+        } else {
+            (run(bytes as u64), 1)
+        };
+        let span = if lanes_apart == 0 { 1 } else { end - lane };
+        if address % bytes as u64 != 0 {
+            let (space, align) = (Space::Shared, bytes);
+            return fault(
+                lane,
+                Problem::Misaligned {
+                    space,
+                    address,
+                    bytes,
+                    align,
+                },
+            );
+        }
+        if address as usize + bytes * span > block.shared.len() {
+            let fits = (block.shared.len() as u64).saturating_sub(address) as usize / bytes;
+            let at = address + (fits * bytes) as u64;
+            block.shared.check_range(lane + fits, at, bytes)?;
+        }
+        if lanes_apart == 0 {
+            // Two of them are checked: then it counts as several readers.
+            block
+                .shared
+                .check_reads(lane, 1, address, bytes, me + lane as u64)?;
+            block
+                .shared
+                .check_reads(lane + 1, 1, address, bytes, me + lane as u64 + 1)?;
+        } else {
+            block
+                .shared
+                .check_reads(lane, span, address, bytes, me + lane as u64)?;
+        }
+        read += bytes * span;
+        let from = block.shared.bytes(address as usize, bytes * span);
+        let word = |at: usize| u32::from_le_bytes(from[at..at + 4].try_into().expect("four bytes"));
+        for (i, values) in values[..d.len()].iter_mut().enumerate() {
+            if lanes_apart == 0 {
+                values[lane..end].fill(word(4 * i));
+            } else {
+                for (k, value) in values[lane..end].iter_mut().enumerate() {
+                    *value = word(k * bytes + 4 * i);
+                }
+            }
+        }
+        rest &= !(FULL >> (32 - (end - lane)) << lane);
+    }
+    block.traffic.shared_read += read as u64;
+    if context.options.bank_conflicts {
+        block.traffic.bank_conflicts += conflicts(addresses, mask, bytes);
+    }
+    for (d, values) in d.iter().zip(&values) {
+        if let Some(d) = d {
+            warp.set32(*d, mask, values);
+        }
+    }
+    Ok(())
+}
+
+#[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub fn load(
     context: &Context,
@@ -111,6 +204,10 @@ pub fn load(
 ) -> Result<(), Fault> {
     let addresses = warp.addresses(at);
     let (size, bytes) = (ty.bytes(), ty.bytes() * d.len());
+    let narrow = d.iter().flatten().all(|d| !d.wide());
+    if space == Space::Shared && size == 4 && narrow {
+        return load_shared_words(context, block, warp, mask, d, &addresses);
+    }
     let mut values = [[0u64; 32]; 4];
     let me = context.stamp(block, warp);
     let piece = context.kernel.global_piece;
@@ -147,7 +244,7 @@ pub fn load(
             Found::Shared(offset) => {
                 block
                     .shared
-                    .check_read(lane, offset, bytes, me + lane as u64)?;
+                    .check_reads(lane, 1, offset, bytes, me + lane as u64)?;
                 traffic.shared_read += bytes as u64;
                 for (i, values) in values[..d.len()].iter_mut().enumerate() {
                     values[lane] = block.shared.load(offset as usize + i * size, size);
@@ -183,6 +280,7 @@ pub fn load(
     Ok(())
 }
 
+#[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub fn store(
     context: &Context,
@@ -310,9 +408,10 @@ pub fn load_matrix(
             };
             block
                 .shared
-                .check_read(lane, offset, 16, me + lane as u64)?;
-            for (i, half) in halves.iter_mut().enumerate() {
-                *half = block.shared.load(offset as usize + 2 * i, 2) as u32;
+                .check_reads(lane, 1, offset, 16, me + lane as u64)?;
+            let row = block.shared.bytes(offset as usize, 16);
+            for (half, bytes) in halves.iter_mut().zip(row.chunks_exact(2)) {
+                *half = u32::from(u16::from_le_bytes([bytes[0], bytes[1]]));
             }
         }
         if context.options.bank_conflicts {
@@ -396,9 +495,7 @@ pub fn copy(
                     me + lane as u64,
                 )?;
             }
-            for (i, byte) in data[..wanted].iter_mut().enumerate() {
-                *byte = place.load(i, 1) as u8;
-            }
+            place.read(&mut data[..wanted]);
         }
         block.traffic.global_read += wanted as u64;
         block.traffic.shared_written += bytes as u64;

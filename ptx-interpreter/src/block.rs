@@ -60,7 +60,7 @@ impl Context<'_> {
 /// A block at work.
 pub struct Block {
     pub index: u32,
-    /// Barriers so far.
+    /// The interval between two barriers.
     pub epoch: u32,
     pub shared: Shared,
     pub local: Vec<u8>,

@@ -67,7 +67,7 @@ impl Resident {
 
     fn start(&mut self, context: &Context, index: u32) {
         self.block.index = index;
-        self.block.epoch = 0;
+        self.block.epoch = shadow::next_epoch(0);
         self.block.shared.clear();
         let grid = context.grid;
         let place = [
@@ -139,7 +139,7 @@ impl Resident {
         }
         if opened {
             // A barrier of some of the warps counts for all: races between it and the others are not seen.
-            self.block.epoch += 1;
+            self.block.epoch = shadow::next_epoch(self.block.epoch);
             return Ok(());
         }
         let mut waits = Vec::new();

@@ -8,7 +8,7 @@
 //! c  (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
 //! ```
 
-use crate::float::{bfloat_to_f32, half_to_f32};
+use crate::float::{Rounding, bfloat_to_f32, half_to_f32, round_to_f32};
 
 /// How the sum of a row's products is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,14 +23,22 @@ pub enum Sums {
 
 pub type Lanes = [u32; 32];
 
+/// Both halves of each lane's register.
 #[inline(always)]
-fn element(bits: u32, upper: usize, brain: bool) -> f32 {
-    let half = bits >> (16 * upper) & 0xffff;
-    if brain {
-        bfloat_to_f32(half)
-    } else {
-        half_to_f32(half)
+fn halves(bits: &Lanes, brain: bool) -> [[f32; 32]; 2] {
+    let convert = |bits: u32| {
+        if brain {
+            bfloat_to_f32(bits)
+        } else {
+            half_to_f32(bits)
+        }
+    };
+    let mut out = [[0.0; 32]; 2];
+    for lane in 0..32 {
+        out[0][lane] = convert(bits[lane] & 0xffff);
+        out[1][lane] = convert(bits[lane] >> 16);
     }
+    out
 }
 
 /// `d = a b + c`; `brain` for bf16 operands.
@@ -44,15 +52,21 @@ pub fn multiply(
 ) -> [Lanes; 4] {
     let mut left = [[0f32; 16]; 16];
     let mut right = [[0f32; 8]; 16];
-    for lane in 0..32 {
-        let (g, t) = (lane / 4, lane % 4 * 2);
-        for upper in 0..2 {
-            for (part, values) in a.iter().enumerate() {
-                left[g + part % 2 * 8][t + part / 2 * 8 + upper] =
-                    element(values[lane], upper, brain);
+    for (part, values) in a.iter().enumerate() {
+        let values = halves(values, brain);
+        for lane in 0..32 {
+            let (g, t) = (lane / 4, lane % 4 * 2);
+            for upper in 0..2 {
+                left[g + part % 2 * 8][t + part / 2 * 8 + upper] = values[upper][lane];
             }
-            for (part, values) in b.iter().enumerate() {
-                right[t + part * 8 + upper][g] = element(values[lane], upper, brain);
+        }
+    }
+    for (part, values) in b.iter().enumerate() {
+        let values = halves(values, brain);
+        for lane in 0..32 {
+            let (g, t) = (lane / 4, lane % 4 * 2);
+            for upper in 0..2 {
+                right[t + part * 8 + upper][g] = values[upper][lane];
             }
         }
     }
@@ -62,25 +76,26 @@ pub fn multiply(
             out[g + part / 2 * 8][t + part % 2] = f32::from_bits(values[lane]);
         }
     }
-    for (row, out) in left.iter().zip(&mut out) {
-        match sums {
-            Sums::Rounded => {
+    match sums {
+        Sums::Rounded => {
+            let right = right.map(|row| row.map(f64::from));
+            for (row, out) in left.iter().zip(&mut out) {
                 let mut sum = [0f64; 8];
                 for (column, right) in row.iter().zip(&right) {
+                    let column = f64::from(*column);
                     for (sum, right) in sum.iter_mut().zip(right) {
-                        *sum += f64::from(*column) * f64::from(*right);
+                        *sum = column.mul_add(*right, *sum);
                     }
                 }
                 for (out, sum) in out.iter_mut().zip(sum) {
                     *out = (f64::from(*out) + sum) as f32;
                 }
             }
-            Sums::Truncated => {
-                for (j, out) in out.iter_mut().enumerate() {
-                    for k in [0, 8] {
-                        let products = std::array::from_fn(|i| row[k + i] * right[k + i][j]);
-                        *out = truncated_sum(*out, products);
-                    }
+        }
+        Sums::Truncated => {
+            for (row, out) in left.iter().zip(&mut out) {
+                for (row, right) in row.chunks_exact(8).zip(right.chunks_exact(8)) {
+                    truncated_sums(out, row, right);
                 }
             }
         }
@@ -94,20 +109,52 @@ pub fn multiply(
     result
 }
 
-/// Products of two halves are exact in fp32.
-fn truncated_sum(start: f32, products: [f32; 8]) -> f32 {
-    let all = [start].into_iter().chain(products);
-    if all.clone().any(|x| !x.is_finite()) {
-        return all.sum();
+/// Adds eight products to each of eight sums. Products of two halves are exact in fp32.
+#[inline(always)]
+fn truncated_sums(sums: &mut [f32; 8], row: &[f32], right: &[[f32; 8]]) {
+    let mut terms = [[0f32; 8]; 9];
+    terms[8] = *sums;
+    for (term, (left, right)) in terms.iter_mut().zip(row.iter().zip(right)) {
+        for (term, right) in term.iter_mut().zip(right) {
+            *term = left * right;
+        }
     }
-    let exponent = |x: f32| ((x.to_bits() >> 23 & 0xff) as i32).max(1) - 127;
-    let Some(largest) = all.clone().filter(|&x| x != 0.0).map(exponent).max() else {
-        return all.sum();
-    };
-    // Units of 2^(largest - 24), cut off towards zero.
-    let unit = 2f64.powi(24 - largest);
-    let sum: i64 = all.map(|x| (f64::from(x) * unit) as i64).sum();
-    crate::float::round_to_f32(sum as f64 / unit, 0.0, crate::float::Rounding::Zero)
+    // The largest exponent of each sum; the smallest one is that of numbers without a leading one.
+    let mut largest = [1u32 << 23; 8];
+    for term in &terms {
+        for (largest, term) in largest.iter_mut().zip(term) {
+            *largest = (*largest).max(term.to_bits() & 0x7f80_0000);
+        }
+    }
+    // Units of 2^(largest - 24), cut off towards zero: integers below 2^25, whose sum is exact.
+    let unit = largest.map(|bits| f64::from_bits((1023 + 24 + 127 - u64::from(bits >> 23)) << 52));
+    let mut total = [0f64; 8];
+    for term in &terms {
+        for ((total, term), unit) in total.iter_mut().zip(term).zip(&unit) {
+            *total += (f64::from(*term) * unit).trunc();
+        }
+    }
+    let mut plain = true;
+    let mut cut = [0f32; 8];
+    for (((cut, total), unit), largest) in cut.iter_mut().zip(&total).zip(&unit).zip(&largest) {
+        let sum = total / unit;
+        // Bits that fp32 has no place for are cut off.
+        *cut = f64::from_bits(sum.to_bits() & !0x1fff_ffff) as f32;
+        plain &=
+            *largest < 0x7f00_0000 && (sum == 0.0 || sum.abs() >= f64::from(f32::MIN_POSITIVE));
+    }
+    if plain {
+        *sums = cut;
+        return;
+    }
+    for (j, sum) in sums.iter_mut().enumerate() {
+        let all = || terms[8..].iter().chain(&terms[..8]).map(|term| term[j]);
+        *sum = if all().any(|x| !x.is_finite()) {
+            all().sum()
+        } else {
+            round_to_f32(total[j] / unit[j], 0.0, Rounding::Zero)
+        };
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +163,12 @@ mod tests {
 
     #[test]
     fn truncation_loses_what_rounding_keeps() {
+        let truncated_sum = |start: f32, products: [f32; 8]| {
+            let mut sums = [start; 8];
+            truncated_sums(&mut sums, &products, &[[1.0; 8]; 8]);
+            assert!(sums.iter().all(|&sum| sum == sums[0]));
+            sums[0]
+        };
         let products = [
             1.0,
             2f32.powi(-24),
@@ -130,5 +183,9 @@ mod tests {
         let products = [1.0, -(2f32.powi(-30)), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         assert_eq!(truncated_sum(0.0, products), 1.0);
         assert_eq!(truncated_sum(-0.25, [0.5; 8]), 3.75);
+        let tiny = f32::from_bits(3);
+        assert_eq!(truncated_sum(tiny, [tiny; 8]), f32::from_bits(27));
+        assert_eq!(truncated_sum(1.0, [f32::INFINITY; 8]), f32::INFINITY);
+        assert_eq!(truncated_sum(f32::MAX, [f32::MAX; 8]), f32::MAX);
     }
 }

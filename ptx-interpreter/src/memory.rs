@@ -255,6 +255,22 @@ impl Place<'_> {
         }
     }
 
+    /// The bytes from its beginning on: whole aligned words where there are such.
+    #[inline(always)]
+    pub fn read(&self, to: &mut [u8]) {
+        let whole = if self.offset % 8 == 0 {
+            to.len() / 8 * 8
+        } else {
+            0
+        };
+        for (i, word) in to[..whole].chunks_exact_mut(8).enumerate() {
+            word.copy_from_slice(&self.load(8 * i, 8).to_le_bytes());
+        }
+        for (i, byte) in to.iter_mut().enumerate().skip(whole) {
+            *byte = self.load(i, 1) as u8;
+        }
+    }
+
     #[inline(always)]
     pub fn store(&self, at: usize, bytes: usize, value: u64) {
         let pointer = self.allocation.byte(self.offset + at);

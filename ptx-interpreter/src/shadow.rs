@@ -24,6 +24,27 @@ const LANES: u64 = 1 << 63;
 /// In a writer's stamp: a `cp.async` that was not waited for.
 pub const PENDING: u64 = LANES;
 
+/// What is left of a stamp in shared memory: barrier interval, interval of the warp, thread; and the flags, further down.
+pub type BlockStamp = u32;
+const WARPS_IN_BLOCK: BlockStamp = 1 << 30;
+const LANES_IN_BLOCK: BlockStamp = 1 << 31;
+pub const PENDING_IN_BLOCK: BlockStamp = LANES_IN_BLOCK;
+const EPOCH_IN_BLOCK: BlockStamp = EPOCH as BlockStamp;
+const SUB_IN_BLOCK: BlockStamp = SUB as BlockStamp;
+const LANE: BlockStamp = 31;
+const WARP: BlockStamp = THREAD as BlockStamp & !LANE;
+
+/// Launch and block are cut off, where the flags are then.
+#[inline(always)]
+pub fn in_block(stamp: Stamp) -> BlockStamp {
+    stamp as BlockStamp & !(WARPS_IN_BLOCK | LANES_IN_BLOCK)
+}
+
+/// The number of the barrier interval after this one: never 0, so that no stamp is.
+pub fn next_epoch(epoch: u32) -> u32 {
+    epoch % (EPOCH >> EPOCH_SHIFT) as u32 + 1
+}
+
 pub const MAX_BLOCKS: u32 = 1 << 20;
 /// Launches are told apart by a number from 1 to this.
 pub const MAX_LAUNCH: u32 = 0x7ff;
@@ -145,6 +166,89 @@ pub fn add_reader(readers: Stamp, me: Stamp) -> Stamp {
     me | blocks | warps | lanes
 }
 
+/// Whether a piece of shared memory was written, in an earlier interval, and no copy to it is under way.
+#[inline(always)]
+pub fn long_written(writer: BlockStamp, me: BlockStamp) -> bool {
+    writer != 0 && writer & PENDING_IN_BLOCK == 0 && (writer ^ me) & EPOCH_IN_BLOCK != 0
+}
+
+/// Whether a piece was neither written nor read in this interval, and no copy to it is under way.
+#[inline(always)]
+pub fn long_untouched(writer: BlockStamp, readers: BlockStamp, me: BlockStamp) -> bool {
+    writer & PENDING_IN_BLOCK == 0
+        && (writer ^ me) & EPOCH_IN_BLOCK != 0
+        && (readers ^ me) & EPOCH_IN_BLOCK != 0
+}
+
+/// [`read_clash`] in shared memory.
+pub fn read_clash_in_block(writer: BlockStamp, me: BlockStamp) -> Option<Clash> {
+    let flags = if writer & PENDING_IN_BLOCK != 0 {
+        PENDING
+    } else {
+        0
+    };
+    read_clash(wide(writer, flags), wide(me, 0))
+}
+
+/// [`write_clash`] in shared memory.
+pub fn write_clash_in_block(
+    writer: BlockStamp,
+    readers: BlockStamp,
+    me: BlockStamp,
+) -> Option<Clash> {
+    let pending = if writer & PENDING_IN_BLOCK != 0 {
+        PENDING
+    } else {
+        0
+    };
+    let warps = if readers & WARPS_IN_BLOCK != 0 {
+        WARPS
+    } else {
+        0
+    };
+    let lanes = if readers & LANES_IN_BLOCK != 0 {
+        LANES
+    } else {
+        0
+    };
+    write_clash(
+        wide(writer, pending),
+        wide(readers, warps | lanes),
+        wide(me, 0),
+    )
+}
+
+fn wide(stamp: BlockStamp, flags: u64) -> Stamp {
+    u64::from(in_block(stamp.into())) | flags
+}
+
+/// [`add_reader`] in shared memory, without a branch.
+#[inline(always)]
+pub fn add_reader_in_block(readers: BlockStamp, me: BlockStamp) -> BlockStamp {
+    let differs = readers ^ me;
+    let kept = readers & WARPS_IN_BLOCK;
+    let lanes = if differs & LANE != 0 {
+        LANES_IN_BLOCK
+    } else {
+        readers & LANES_IN_BLOCK
+    };
+    let lanes = if differs & SUB_IN_BLOCK != 0 {
+        0
+    } else {
+        lanes
+    };
+    let flags = if differs & WARP != 0 {
+        WARPS_IN_BLOCK
+    } else {
+        kept | lanes
+    };
+    me | if differs & EPOCH_IN_BLOCK != 0 {
+        0
+    } else {
+        flags
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +278,35 @@ mod tests {
         assert!(write_clash(0, alone, at(0, 1, 0, 3)).is_none());
         let blocks = add_reader(alone, at(1, 1, 0, 3));
         assert!(write_clash(0, blocks, at(1, 1, 0, 3)).is_some());
+    }
+
+    #[test]
+    fn stamps_of_shared_memory_say_what_the_wide_ones_do() {
+        let places = || {
+            let numbers = (0..3).flat_map(|epoch| (0..3).map(move |sub| (epoch + 1, sub)));
+            numbers.flat_map(|(epoch, sub)| [3, 4, 40, 72].map(|t| stamp(0, 0, epoch, sub, t)))
+        };
+        for first in places() {
+            for second in places() {
+                for third in places() {
+                    let wide = add_reader(add_reader(first, second), third);
+                    let [a, b, c] = [first, second, third].map(in_block);
+                    let narrow = add_reader_in_block(add_reader_in_block(a, b), c);
+                    for me in places() {
+                        let want = write_clash(third, wide, me);
+                        let got = write_clash_in_block(c, narrow, in_block(me));
+                        assert_eq!(got, want);
+                        if want.is_some() {
+                            assert!(!long_untouched(c, narrow, in_block(me)));
+                        }
+                    }
+                }
+                let (writer, me) = (in_block(first), in_block(second));
+                let clash = read_clash(first, second);
+                assert_eq!(read_clash_in_block(writer, me), clash);
+                assert!(clash.is_none() || !long_written(writer, me));
+            }
+        }
+        assert_eq!(next_epoch(0x3fff), 1);
     }
 }

@@ -194,6 +194,9 @@ fn races_within_a_barrier_interval() {
     fine(&format!(
         "{neighbour} {write} bar.sync 0; ld.shared.u32 %r4, [%r3]; bar.sync 0; {write}"
     ));
+    // Every block has its own shared memory.
+    let body = format!("{write} bar.sync 0; ld.shared.u32 %r4, [%r3];");
+    launch(&format!("{neighbour} {body}"), 9).unwrap();
     let (_, problem) = found("st.shared.u32 [%r2], %r0;");
     assert!(
         matches!(
