@@ -317,6 +317,7 @@ typedef struct EqLossArgs {
 #define EQ_OPTIMIZER_SGD 0
 #define EQ_OPTIMIZER_ADAMW 1
 #define EQ_OPTIMIZER_ADAM 2
+#define EQ_OPTIMIZER_HEAVY_BALL 3
 
 typedef struct EqOptimizerArgs {
     float *parameters;

@@ -1,8 +1,8 @@
-// One update of all parameters, fused over all tensors: clip the global norm, SGD with Nesterov momentum, Adam or AdamW as
-// PyTorch defines them, and write the fp32 master and its 16-bit copy.
+// One update of all parameters, fused over all tensors: clip the global norm, SGD with momentum, Adam or AdamW as PyTorch
+// defines them, and write the fp32 master and its 16-bit copy.
 //
 //   g <- g * min(1, 1/(norm + 1e-6))                        (an infinite max_norm: g as it is)
-//   SGD:    g += wd w       m <- mu m + g       w <- w - lr (g + mu m)
+//   SGD:    g += wd w       m <- mu m + g       w <- w - lr (g + mu m)     (a heavy ball: w <- w - lr m)
 //   Adam:   g += wd w             then as AdamW without decay
 //   AdamW:  w <- w (1 - lr wd)    m <- b1 m + (1-b1) g    v <- b2 v + (1-b2) g^2    w <- w - lr c1 m / (sqrt(v) c2 + eps)
 //
@@ -28,12 +28,13 @@ EQ_KERNEL(optimizer_step, optimizer::THREADS, EqOptimizerArgs) {
     load(w, args.parameters + at);
     load(g, args.gradient + at);
     load(m, args.first + at);
-    if (args.kind == EQ_OPTIMIZER_SGD) {
+    if (args.kind == EQ_OPTIMIZER_SGD || args.kind == EQ_OPTIMIZER_HEAVY_BALL) {
+        const bool nesterov = args.kind == EQ_OPTIMIZER_SGD;
 #pragma unroll
         for (int i = 0; i < PER_THREAD; ++i) {
             const float step = scale * g[i] + args.weight_decay * w[i];
             m[i] = args.momentum * m[i] + step;
-            w[i] -= rate * (step + args.momentum * m[i]);
+            w[i] -= rate * (nesterov ? step + args.momentum * m[i] : m[i]);
         }
     } else {
         float v[PER_THREAD];

@@ -147,6 +147,10 @@ impl Parameters {
                 momentum,
                 weight_decay,
             } => (EQ_OPTIMIZER_SGD, momentum, weight_decay),
+            OptimizerConfig::HeavyBall {
+                momentum,
+                weight_decay,
+            } => (EQ_OPTIMIZER_HEAVY_BALL, momentum, weight_decay),
             OptimizerConfig::Adam { weight_decay } => (EQ_OPTIMIZER_ADAM, 0.0, weight_decay),
             OptimizerConfig::AdamW { weight_decay } => (EQ_OPTIMIZER_ADAMW, 0.0, weight_decay),
         };

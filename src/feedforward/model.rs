@@ -1,11 +1,12 @@
 //! A feed-forward network as a value: which layers and edges it has, and what its tensors are called.
 
+use crate::network::parameters::normal;
 use crate::network::presets::{self, PresetOptions};
 use crate::network::{
     ActivationKind, LinearMap, ModelState, Network, NetworkError, ParameterSet, Pooling,
 };
 use ndarray::{ArrayD, IxDyn};
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Added to the variance.
@@ -287,10 +288,4 @@ impl FeedForward {
 
 fn zeros(shapes: &[Vec<usize>]) -> Vec<ArrayD<f64>> {
     shapes.iter().map(|s| ArrayD::zeros(IxDyn(s))).collect()
-}
-
-/// A standard normal number (Box and Muller 1958).
-fn normal(rng: &mut impl Rng) -> f64 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }

@@ -5,7 +5,8 @@ use super::check::check_count;
 use super::edge::{Convolution, Edge, LinearMap, Pooling};
 use super::error::NetworkError;
 use super::graph::Network;
-use super::layer::{Layer, Shape};
+use super::initial::Initial;
+use super::layer::{Bias, Layer, Shape};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -36,6 +37,24 @@ pub struct LayerDescription {
     /// upper clip of a `reluclip` layer; drawn from [1, 10] when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// trained when absent
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<BiasKind>,
+    /// initial biases are uniform in `+-bias-gain / sqrt(fan_in)`; 0.5 when absent
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "bias-gain")]
+    pub bias_gain: Option<f64>,
+}
+
+/// What becomes of a layer's bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BiasKind {
+    /// it is learnt
+    Trained,
+    /// it keeps its initial value
+    Fixed,
+    /// there is none
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +85,9 @@ pub struct EdgeDescription {
     /// 0.5 when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
+    /// distribution of the initial weights; uniform in `+-gain / sqrt(fan_in)` when absent
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<Initial>,
 }
 
 const DEFAULT_GAIN: f64 = 0.5;
@@ -103,13 +125,19 @@ impl NetworkDescription {
     /// The description of a network, complete enough to build the same one again.
     pub fn of(network: &Network) -> Self {
         let layers = network.layers().iter().map(|layer| {
-            let activation = layer.activation;
+            let (activation, bias) = (layer.activation, layer.bias);
             let kind = (activation != Activation::LINEAR).then(|| activation.kind());
             LayerDescription {
                 name: layer.name.clone(),
                 shape: vec![layer.shape.channels, layer.shape.height, layer.shape.width],
                 activation: kind,
                 clip: activation.clip(),
+                bias: (bias != Bias::PUBLISHED).then_some(match bias {
+                    Bias::ABSENT => BiasKind::None,
+                    Bias { trained: true, .. } => BiasKind::Trained,
+                    Bias { trained: false, .. } => BiasKind::Fixed,
+                }),
+                bias_gain: (bias != Bias::PUBLISHED && bias != Bias::ABSENT).then_some(bias.gain),
             }
         });
         let name = |l: usize| network.layers()[l].name.clone();
@@ -127,6 +155,7 @@ impl NetworkDescription {
                 stride: conv.map(|c| c.stride),
                 padding: conv.map(|c| c.padding),
                 gain: Some(edge.gain),
+                initial: (edge.initial != Initial::default()).then_some(edge.initial),
             }
         });
         Self {
@@ -192,6 +221,7 @@ impl NetworkDescription {
             post,
             map,
             pooling,
+            initial: edge.initial.unwrap_or_default(),
             gain: edge.gain.unwrap_or(DEFAULT_GAIN),
         })
     }
@@ -277,7 +307,25 @@ impl LayerDescription {
             name: self.name.clone(),
             shape,
             activation,
+            bias: self.build_bias().map_err(fail)?,
         })
+    }
+
+    fn build_bias(&self) -> Result<Bias, String> {
+        let gain = self.bias_gain.unwrap_or(Bias::PUBLISHED.gain);
+        match (self.bias, self.bias_gain) {
+            (Some(BiasKind::None), Some(gain)) => Err(format!(
+                "bias-gain is {gain}, but bias = \"none\" says that there is no bias; leave one of them out"
+            )),
+            (Some(BiasKind::None), None) => Ok(Bias::ABSENT),
+            (kind, _) if gain.is_finite() && gain >= 0.0 => Ok(Bias {
+                gain,
+                trained: kind != Some(BiasKind::Fixed),
+            }),
+            _ => Err(format!(
+                "bias-gain is {gain}; expected a number that is not negative"
+            )),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! An edge: `Op(s_pre) = pooling(map(s_pre; W))`, a linear map with a weight, and a pooling of what it makes.
 
+use super::initial::Initial;
 use super::layer::Shape;
 
 /// Kernel side, stride and zero padding of a convolution (the same in both directions of the image).
@@ -88,6 +89,8 @@ pub struct Edge {
     pub post: usize,
     pub map: LinearMap,
     pub pooling: Pooling,
-    /// initial weights are uniform in `+-gain * sqrt(1 / fan_in)`
+    /// the distribution of the initial weights
+    pub initial: Initial,
+    /// its scale
     pub gain: f64,
 }

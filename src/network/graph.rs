@@ -37,6 +37,26 @@ impl Network {
         }
     }
 
+    /// The same with other initial gains, one per edge.
+    ///
+    /// # Errors
+    /// When there are more or fewer than edges, or one is no gain.
+    pub fn with_gains(&self, gains: &[f64]) -> Result<Self, NetworkError> {
+        if gains.len() != self.edges.len() {
+            return Err(NetworkError(format!(
+                "{} weight gains were given, but {} has {} weight tensors",
+                gains.len(),
+                self.name,
+                self.edges.len()
+            )));
+        }
+        let mut edges = self.edges.clone();
+        for (edge, &gain) in edges.iter_mut().zip(gains) {
+            edge.gain = gain;
+        }
+        Self::new(&self.name, self.layers.clone(), edges)
+    }
+
     /// All layers, the input first and the output last.
     pub fn layers(&self) -> &[Layer] {
         &self.layers

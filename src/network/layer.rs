@@ -40,10 +40,41 @@ impl fmt::Display for Shape {
     }
 }
 
+/// The bias of a free layer, one value per channel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bias {
+    /// initial values are uniform in `+-gain / sqrt(fan_in)`, where a layer's fan-in is that of its widest edge from below
+    pub gain: f64,
+    /// whether learning changes it
+    pub trained: bool,
+}
+
+impl Bias {
+    /// As the published programs have it.
+    pub const PUBLISHED: Self = Self {
+        gain: 0.5,
+        trained: true,
+    };
+
+    /// Learnt from zero.
+    pub const FROM_ZERO: Self = Self {
+        gain: 0.0,
+        trained: true,
+    };
+
+    /// None: zero for ever.
+    pub const ABSENT: Self = Self {
+        gain: 0.0,
+        trained: false,
+    };
+}
+
 /// A layer of a network: its states have `shape` per example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     pub name: String,
     pub shape: Shape,
     pub activation: Activation,
+    /// of no meaning for the input
+    pub bias: Bias,
 }

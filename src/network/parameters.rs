@@ -4,7 +4,7 @@ use super::error::NetworkError;
 use super::graph::Network;
 use ndarray::{ArrayD, IxDyn};
 use num_traits::Float;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -156,23 +156,39 @@ fn sum_of_squares<T: Float>(values: &[T]) -> f64 {
     lanes.iter().sum::<f64>() + rest.iter().map(|&v| square(v)).sum::<f64>()
 }
 
-/// Draws initial parameters: weights uniform in `+-gain * sqrt(1/fan_in)`, biases uniform in
-/// `+-0.5 / sqrt(fan_in)`, where a layer's fan-in is that of its widest edge from below.
+/// Draws initial parameters: weights as [`Initial`](super::Initial) says for each edge, biases as [`Bias`](super::Bias) does
+/// for each layer.
 pub fn initialise(network: &Network, seed: u64) -> ParameterSet<f64> {
     let mut parameters = ParameterSet::zeros(network);
     let biases = network.free_layers().map(|l| {
         let fan_in = network.edges_into(l).map(|(e, _)| network.fan_in(e)).max();
-        0.5 / (fan_in.unwrap_or(1) as f64).sqrt()
+        let scale = network.layers()[l].bias.gain / (fan_in.unwrap_or(1) as f64).sqrt();
+        (scale, false)
     });
-    let weights = (network.edges().iter().enumerate())
-        .map(|(e, edge)| edge.gain / (network.fan_in(e) as f64).sqrt());
-    let bounds: Vec<f64> = biases.chain(weights).collect();
-    for (t, (tensor, bound)) in parameters.tensors.iter_mut().zip(bounds).enumerate() {
+    let weights = network.edges().iter().enumerate().map(|(e, edge)| {
+        let fan_out = network.layers()[edge.post].shape.channels;
+        let scale = edge.initial.scale(edge.gain, network.fan_in(e), fan_out);
+        (scale, edge.initial.is_normal())
+    });
+    let scales: Vec<(f64, bool)> = biases.chain(weights).collect();
+    for (t, (tensor, (scale, is_normal))) in parameters.tensors.iter_mut().zip(scales).enumerate() {
         // A stream of its own for each tensor: changing one layer's width leaves the others as they were.
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1 + t as u64);
         // Rounded to f32 so that an fp32 and an fp64 run of one seed start from the same point.
-        tensor.mapv_inplace(|_| f64::from((bound * (2.0 * rng.random::<f64>() - 1.0)) as f32));
+        tensor.mapv_inplace(|_| {
+            let drawn = match is_normal {
+                true => normal(&mut rng),
+                false => 2.0 * rng.random::<f64>() - 1.0,
+            };
+            f64::from((scale * drawn) as f32)
+        });
     }
     parameters
+}
+
+/// A standard normal number (Box and Muller 1958).
+pub fn normal(rng: &mut impl Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()
 }

@@ -5,7 +5,9 @@ use std::f64::consts::PI;
 
 /// Learning rate at the end of an annealing.
 pub const ETA_MIN: f64 = 2e-6;
-/// Epochs between warm restarts.
+/// What the exponential schedule multiplies a learning rate by in each epoch, as the field's framework does.
+pub const DECAY: f64 = 0.99;
+/// Epochs between warm restarts, where nobody says otherwise.
 pub const RESTART_PERIOD: usize = 5;
 
 /// A schedule, stepped once per epoch. Closed forms of the PyTorch classes named.
@@ -16,8 +18,10 @@ pub enum Schedule {
     Constant,
     /// `CosineAnnealingLR(T_max = epochs, eta_min = 2e-6)`
     Cosine { epochs: usize },
-    /// `CosineAnnealingWarmRestarts(T_0 = 5, T_mult = 1, eta_min = 2e-6)`
+    /// `CosineAnnealingWarmRestarts(T_0 = period, T_mult = 1, eta_min = 2e-6)`
     WarmRestarts { period: usize },
+    /// `ExponentialLR(gamma = 0.99)`
+    Exponential,
 }
 
 impl Schedule {
@@ -27,10 +31,11 @@ impl Schedule {
         self.rate_between(initial, ETA_MIN, epoch)
     }
 
-    /// The same with another learning rate at the end of an annealing.
+    /// The same with another learning rate at the end of an annealing; the other schedules know no end.
     pub fn rate_between(self, initial: f64, eta_min: f64, epoch: usize) -> f64 {
         let (t, period) = match self {
             Self::Constant => return initial,
+            Self::Exponential => return initial * DECAY.powf(epoch as f64),
             Self::Cosine { epochs } => (epoch, epochs),
             Self::WarmRestarts { period } => (epoch % period, period),
         };

@@ -1,4 +1,4 @@
-//! SGD with Nesterov momentum, Adam and AdamW, as PyTorch defines them, with one learning rate per tensor.
+//! SGD with momentum, Nesterov's or the classical one, Adam and AdamW, as PyTorch defines them, with one learning rate per tensor.
 
 use crate::network::ParameterSet;
 use ndarray::{ArrayD, Zip};
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum OptimizerConfig {
     /// Nesterov momentum, L2 weight decay in the gradient (`torch.optim.SGD`)
     Sgd { momentum: f64, weight_decay: f64 },
+    /// classical momentum, L2 weight decay in the gradient (`torch.optim.SGD` with `nesterov=False`)
+    HeavyBall { momentum: f64, weight_decay: f64 },
     /// L2 weight decay in the gradient, betas (0.9, 0.999), eps 1e-8 (`torch.optim.Adam`)
     Adam { weight_decay: f64 },
     /// decoupled weight decay, betas (0.9, 0.999), eps 1e-8 (`torch.optim.AdamW`)
@@ -21,7 +23,7 @@ impl OptimizerConfig {
     /// Buffers as large as the parameters that it keeps.
     pub fn moments(self) -> usize {
         match self {
-            Self::Sgd { .. } => 1,
+            Self::Sgd { .. } | Self::HeavyBall { .. } => 1,
             Self::Adam { .. } | Self::AdamW { .. } => 2,
         }
     }
@@ -39,7 +41,7 @@ pub const ADAM_EPSILON: f64 = 1e-8;
 pub struct OptimizerState {
     /// updates so far
     pub steps: u64,
-    /// SGD: the momentum buffer. Adam and AdamW: first, then second moments. Empty before the first update.
+    /// SGD of either kind: the momentum buffer. Adam and AdamW: first, then second moments. Empty before the first update.
     pub moments: Vec<ParameterSet<f64>>,
 }
 
@@ -105,6 +107,13 @@ impl<T: Float + Send + Sync> Optimizer<T> {
                     let m = &mut self.moments[0].tensors_mut()[i];
                     sgd(w, g, m, scale, rate, momentum, weight_decay);
                 }
+                OptimizerConfig::HeavyBall {
+                    momentum,
+                    weight_decay,
+                } => {
+                    let m = &mut self.moments[0].tensors_mut()[i];
+                    heavy_ball(w, g, m, scale, rate, momentum, weight_decay);
+                }
                 OptimizerConfig::Adam { weight_decay }
                 | OptimizerConfig::AdamW { weight_decay } => {
                     let [first, second] = &mut self.moments[..] else {
@@ -139,6 +148,23 @@ fn sgd<T: Float + Send + Sync>(
         let g = scale * g + weight_decay * *w;
         *m = momentum * *m + g;
         *w = *w - rate * (g + momentum * *m);
+    });
+}
+
+/// `g' = g + wd w`, `m <- mu m + g'`, `w <- w - lr m`.
+fn heavy_ball<T: Float + Send + Sync>(
+    w: &mut ArrayD<T>,
+    g: &ArrayD<T>,
+    m: &mut ArrayD<T>,
+    scale: f64,
+    rate: f64,
+    momentum: f64,
+    weight_decay: f64,
+) {
+    let [scale, rate, momentum, weight_decay]: [T; 4] = real([scale, rate, momentum, weight_decay]);
+    Zip::from(w).and(g).and(m).par_for_each(|w, &g, m| {
+        *m = momentum * *m + scale * g + weight_decay * *w;
+        *w = *w - rate * *m;
     });
 }
 

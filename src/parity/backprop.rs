@@ -213,7 +213,7 @@ impl Replay<'_> {
         let names = self.model.parameter_names();
         let parts = self.differences(prefix, names, state.parameters.tensors())?;
         match self.optimizer {
-            OptimizerConfig::Sgd { .. } => {
+            OptimizerConfig::Sgd { .. } | OptimizerConfig::HeavyBall { .. } => {
                 let tolerance = Some(self.tolerances.sgd);
                 (self.report).tensors(prefix, &parts, Scale::LayerNorm, tolerance);
             }

@@ -12,7 +12,8 @@ use crate::support::kernels::*;
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Convolution, Edge, Layer, LinearMap, Mode, Network, Pooling, Shape,
+    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
+    Pooling, Shape,
 };
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, PhaseState, Start, Variant};
 
@@ -150,6 +151,7 @@ fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
         name: name.into(),
         shape,
         activation,
+        bias: Bias::PUBLISHED,
     };
     let point = Convolution {
         kernel: 1,
@@ -166,6 +168,7 @@ fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
         post: pre + 1,
         map,
         pooling: Pooling::None,
+        initial: Initial::default(),
         gain: 1.0,
     };
     let edges = vec![edge(0, LinearMap::Conv(point)), edge(1, LinearMap::Dense)];

@@ -91,10 +91,13 @@ fn training_steps_match_the_reference_for_random_networks() {
             },
             variant: [Variant::Centered, Variant::Positive, Variant::Negative]
                 [seed as usize / 2 % 3],
-            optimizer: if seed % 4 == 1 {
-                OptimizerConfig::AdamW { weight_decay: 1e-2 }
-            } else {
-                Recipe::default().optimizer
+            optimizer: match seed % 4 {
+                1 => OptimizerConfig::AdamW { weight_decay: 1e-2 },
+                3 => OptimizerConfig::HeavyBall {
+                    momentum: 0.9,
+                    weight_decay: 1e-2,
+                },
+                _ => Recipe::default().optimizer,
             },
             free: 4 + seed as usize % 3,
             ..Recipe::default()

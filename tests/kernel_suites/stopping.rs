@@ -6,7 +6,8 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{self, CudaBackend, Device, emulated::EmulatedDevice};
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Convolution, Edge, Layer, LinearMap, Mode, Network, Pooling, Shape,
+    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
+    Pooling, Shape,
 };
 use eqprop_cuda::optim::MAX_NORM;
 use eqprop_cuda::phase::{
@@ -226,6 +227,7 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
         name: name.into(),
         shape: Shape::new(channels, 16, 16),
         activation,
+        bias: Bias::PUBLISHED,
     };
     let point = LinearMap::Conv(Convolution {
         kernel: 1,
@@ -236,6 +238,7 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
         name: "output".into(),
         shape: Shape::flat(10),
         activation: Activation::LINEAR,
+        bias: Bias::PUBLISHED,
     };
     let layers = vec![
         layer("input", 1, Activation::LINEAR),
@@ -248,6 +251,7 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
         post: pre + 1,
         map,
         pooling: Pooling::None,
+        initial: Initial::default(),
         gain: 0.7,
     };
     let edges = vec![edge(0, point), edge(1, point), edge(2, LinearMap::Dense)];

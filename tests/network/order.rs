@@ -2,7 +2,8 @@
 
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Edge, Layer, LinearMap, Mode, Network, Pooling, Shape,
+    Activation, ActivationKind, Bias, Edge, Initial, Layer, LinearMap, Mode, Network, Pooling,
+    Shape,
 };
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -59,6 +60,7 @@ fn any_graph() -> impl Strategy<Value = Network> {
                     _ if l == 0 || l == count - 1 => Activation::LINEAR,
                     _ => Activation::RELU6,
                 },
+                bias: Bias::PUBLISHED,
             });
             let pairs = (0..count).flat_map(|post| (0..post).map(move |pre| (pre, post)));
             let edges = pairs.zip(chosen).filter_map(|((pre, post), chosen)| {
@@ -67,6 +69,7 @@ fn any_graph() -> impl Strategy<Value = Network> {
                     post,
                     map: LinearMap::Dense,
                     pooling: Pooling::None,
+                    initial: Initial::default(),
                     gain: 0.5,
                 })
             });

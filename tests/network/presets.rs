@@ -99,7 +99,7 @@ fn vgg5_has_the_papers_layers_and_five_weights() {
 /// Network -> description -> TOML -> description -> network is the identity, drawn clips included.
 #[test]
 fn descriptions_round_trip_through_toml() {
-    for name in presets::PRESETS {
+    for name in ["hopfieldresnet13", "vgg5"] {
         for activation in [
             ActivationKind::Relu6,
             ActivationKind::HardSigmoid,
@@ -190,4 +190,96 @@ fn the_example_takes_fashion_mnist() {
     backend
         .set_parameters(&parameters::initialise(&network, 1))
         .unwrap();
+}
+
+/// The framework's networks have its sizes, take any images where they are dense, and start from biases of zero there.
+#[test]
+fn the_networks_of_the_framework() {
+    let build = |name: &str, input: Shape| {
+        let preset = presets::find(name).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        preset.build(
+            input,
+            10,
+            preset.widths,
+            ActivationKind::HardSigmoid,
+            &mut rng,
+        )
+    };
+    let mnist = Shape::new(1, 28, 28);
+    for (name, hidden) in [("dhn-1h", 1), ("dhn-2h", 2), ("dhn-3h", 3)] {
+        let network = build(name, mnist).unwrap();
+        assert_eq!(network.free_layers().len(), hidden + 1);
+        assert!(network.edges().iter().all(|e| e.gain == 0.7));
+        let parameters = initialise(&network, 3);
+        for l in network.free_layers() {
+            assert!(parameters.bias(l).iter().all(|&b| b == 0.0), "{name} {l}");
+        }
+        let bound = 0.7 / 28.0;
+        let first = parameters.weight(0);
+        let largest = first.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+        assert!(largest <= bound && largest > 0.99 * bound, "{largest}");
+        let coloured = build(name, Shape::new(3, 32, 20)).unwrap();
+        assert_eq!(coloured.weight_shape(0), [3, 32, 20, 1024]);
+        let description = NetworkDescription::of(&network);
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let again = description.build(ActivationKind::Relu6, &mut rng).unwrap();
+        assert_eq!(again, network);
+    }
+    let network = build("dchn28", mnist).unwrap();
+    assert_eq!(network.weight_shape(1), [64, 32, 5, 5]);
+    assert_eq!(network.weight_shape(2), [64, 4, 4, 10]);
+    let error = build("dchn28", Shape::new(1, 32, 32)).unwrap_err().0;
+    assert!(
+        error.contains("28x28") && error.contains("32x32"),
+        "{error}"
+    );
+}
+
+/// Each distribution of initial weights has the deviation of its formula, and stays within its bounds if it has any.
+#[test]
+fn initial_weights_have_the_deviation_that_their_distribution_says() {
+    let preset = presets::find("dhn-1h").unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let input = Shape::new(1, 28, 28);
+    let network = preset
+        .build(input, 10, &[1024], ActivationKind::HardSigmoid, &mut rng)
+        .unwrap();
+    let (pre, post, gain) = (784.0f64, 1024.0f64, 0.7);
+    let uniform = |bound: f64| bound / 3f64.sqrt();
+    for (initial, deviation) in [
+        (Initial::KaimingUniform, uniform(gain / pre.sqrt())),
+        (Initial::KaimingNormal, gain / 2.0 / pre.sqrt()),
+        (
+            Initial::XavierUniform,
+            uniform(gain / 2.0 * (6.0 / (pre + post)).sqrt()),
+        ),
+        (
+            Initial::XavierNormal,
+            gain / 2.0 * (2.0 / (pre + post)).sqrt(),
+        ),
+        (Initial::Uniform, uniform(gain)),
+        (Initial::Normal, gain),
+    ] {
+        let mut edges = network.edges().to_vec();
+        edges[0].initial = initial;
+        let network = Network::new("test", network.layers().to_vec(), edges).unwrap();
+        let weights = initialise(&network, 1);
+        let weights = weights.weight(0);
+        let n = weights.len() as f64;
+        let square = weights.iter().map(|w| w * w).sum::<f64>() / n;
+        // 800,000 draws: the deviation of the estimate is below 0.1 %.
+        assert!(
+            (square.sqrt() / deviation - 1.0).abs() < 5e-3,
+            "{initial:?}: {}, expected {deviation}",
+            square.sqrt()
+        );
+        let largest = weights.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+        let is_bounded = largest <= deviation * 3f64.sqrt() * 1.0001;
+        assert_eq!(is_bounded, !initial.is_normal(), "{initial:?}");
+        let description = NetworkDescription::of(&network);
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let again = description.build(ActivationKind::Relu6, &mut rng).unwrap();
+        assert_eq!(again, network);
+    }
 }

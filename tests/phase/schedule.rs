@@ -1,6 +1,6 @@
 //! The learning rate's closed forms against PyTorch's recurrences, and at the points that define them.
 
-use eqprop_cuda::optim::{ETA_MIN, RESTART_PERIOD, Schedule};
+use eqprop_cuda::optim::{DECAY, ETA_MIN, RESTART_PERIOD, Schedule};
 use std::f64::consts::PI;
 
 /// `CosineAnnealingLR`: each rate from the one before.
@@ -54,4 +54,23 @@ fn the_ends_are_the_initial_rate_and_two_millionths() {
     assert!((schedule.rate(0.25, 10) - 2e-6).abs() < 1e-17);
     // A rate that starts below the minimum rises to it: no special case.
     assert!((schedule.rate(0.0, 10) - 2e-6).abs() < 1e-17);
+}
+
+/// `ExponentialLR(gamma = 0.99)`: each rate is the one before times 0.99, and no other end is known.
+#[test]
+fn the_exponential_schedule_follows_pytorchs_recurrence() {
+    assert_eq!(DECAY, 0.99);
+    let mut expected = 0.2;
+    for t in 0..100 {
+        for rate in [
+            Schedule::Exponential.rate(0.2, t),
+            Schedule::Exponential.rate_between(0.2, 0.1, t),
+        ] {
+            assert!(
+                (rate - expected).abs() < 1e-14,
+                "epoch {t}: {rate}, expected {expected}"
+            );
+        }
+        expected *= 0.99;
+    }
 }

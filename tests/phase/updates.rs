@@ -84,6 +84,26 @@ fn sgd_is_nesterov_momentum_with_l2_decay() {
     }
 }
 
+/// `torch.optim.SGD(nesterov=False)`.
+#[test]
+fn a_heavy_ball_moves_by_its_momentum_alone() {
+    let (momentum, weight_decay) = (0.9, 0.01);
+    let mut optimizer = Optimizer::new(OptimizerConfig::HeavyBall {
+        momentum,
+        weight_decay,
+    });
+    let mut parameters = set(START);
+    let (mut w, mut velocity) = (START, [0.0; 3]);
+    for gradient in GRADIENTS {
+        step(&mut optimizer, &mut parameters, &set(gradient), &RATES);
+        for i in 0..3 {
+            velocity[i] = momentum * velocity[i] + gradient[i] + weight_decay * w[i];
+            w[i] -= rate(i) * velocity[i];
+        }
+        assert_close(&flat(&parameters), &w);
+    }
+}
+
 /// The first two steps in closed form: an error in the recurrence above and in the code alike would show here.
 #[test]
 fn sgd_starts_as_pytorch_does() {

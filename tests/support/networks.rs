@@ -2,8 +2,8 @@
 
 use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::{
-    Activation, Convolution, Edge, Layer, LinearMap, Network, ParameterSet, Pooling, Shape,
-    parameters,
+    Activation, Bias, Convolution, Edge, Initial, Layer, LinearMap, Network, ParameterSet, Pooling,
+    Shape, parameters,
 };
 use eqprop_cuda::phase::{Backend, Mode, Relaxation, Start};
 use ndarray::{Array4, ArrayD, IxDyn};
@@ -108,6 +108,7 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
         } else {
             activation(rng)
         },
+        bias: Bias::PUBLISHED,
     });
     let layers = layers.collect();
     let edges = edges.into_iter().map(|(pre, post, map, pooling)| Edge {
@@ -115,6 +116,7 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
         post,
         map,
         pooling,
+        initial: Initial::default(),
         gain: 0.7,
     });
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")

@@ -25,6 +25,8 @@ use rayon::prelude::*;
 /// Most examples that relax together on one core. Few enough for its cache, many enough that the products of the
 /// smallest layers (2x2 pixels) still have some rows.
 const CHUNK: usize = 4;
+/// The same where every free layer is flat: an image has one row then, and its states are small.
+const FLAT_CHUNK: usize = 64;
 /// A small batch is cut into at least this many chunks, so that it keeps as many cores busy.
 const CHUNKS: usize = 2;
 
@@ -123,7 +125,9 @@ impl<T: Real> Backend for CpuBackend<T> {
             Start::Kept => self.kept.take().filter(|kept| kept[output].nrows() == n),
             Start::Zero => None,
         };
-        let size = CHUNK.min(n.div_ceil(CHUNKS));
+        let is_flat = network.layers()[1..].iter().all(|l| l.shape.pixels() == 1);
+        let most = if is_flat { FLAT_CHUNK } else { CHUNK };
+        let size = most.min(n.div_ceil(CHUNKS));
         let starts: Vec<usize> = (0..n).step_by(size).collect();
         let packed = &self.packed;
         let chunk = |&first: &usize| {

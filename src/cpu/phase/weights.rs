@@ -17,8 +17,8 @@ pub struct PackedNetwork<T> {
     pub parameters: ParameterSet<T>,
     /// the weights in panels, for the way up
     weights: Vec<Panels<T>>,
-    /// and their transposes, for the way down
-    transposed: Vec<Panels<T>>,
+    /// and their transposes, for the way down; nothing goes down to the input, which is clamped
+    transposed: Vec<Option<Panels<T>>>,
 }
 
 impl<T: Real> PackedNetwork<T> {
@@ -39,7 +39,9 @@ impl<T: Real> PackedNetwork<T> {
         let edges = 0..network.edges().len();
         Self {
             weights: edges.clone().map(|e| panels(e, false)).collect(),
-            transposed: edges.map(|e| panels(e, true)).collect(),
+            transposed: edges
+                .map(|e| (network.edges()[e].pre != 0).then(|| panels(e, true)))
+                .collect(),
             products,
             parameters,
             network,
@@ -51,7 +53,8 @@ impl<T: Real> PackedNetwork<T> {
     }
 
     pub fn transposed_weight(&self, e: usize) -> &Panels<T> {
-        &self.transposed[e]
+        let weight = self.transposed[e].as_ref();
+        weight.expect("nothing goes down to the input")
     }
 
     /// Applies an optimizer to the parameters, with the gradient times `scale`.
@@ -73,7 +76,9 @@ impl<T: Real> PackedNetwork<T> {
                 if let Some(e) = tensor.checked_sub(biases) {
                     let weight = matrix(parameters.weight(e));
                     weights[e].fill(weight);
-                    transposed[e].fill_transposed(weight);
+                    if let Some(transposed) = &mut transposed[e] {
+                        transposed.fill_transposed(weight);
+                    }
                 }
             },
         );
@@ -86,7 +91,9 @@ impl<T: Real> PackedNetwork<T> {
         for e in 0..self.network.edges().len() {
             let weight = matrix(self.parameters.weight(e));
             self.weights[e].fill(weight);
-            self.transposed[e].fill_transposed(weight);
+            if let Some(transposed) = &mut self.transposed[e] {
+                transposed.fill_transposed(weight);
+            }
         }
         Ok(())
     }

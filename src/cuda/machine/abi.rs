@@ -31,6 +31,7 @@ pub const EQ_COST_CE: u32 = 1;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
 pub const EQ_OPTIMIZER_ADAMW: u32 = 1;
 pub const EQ_OPTIMIZER_ADAM: u32 = 2;
+pub const EQ_OPTIMIZER_HEAVY_BALL: u32 = 3;
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct EqSource {

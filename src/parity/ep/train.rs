@@ -120,7 +120,7 @@ impl Replay<'_> {
         let quantity = labelled(prefix, form);
         let training = &self.tolerances.training;
         match config {
-            OptimizerConfig::Sgd { .. } => {
+            OptimizerConfig::Sgd { .. } | OptimizerConfig::HeavyBall { .. } => {
                 let tolerance = Some(training.sgd);
                 (self.report).tensors(&quantity, &parts, Scale::LayerNorm, tolerance);
             }
