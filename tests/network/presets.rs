@@ -3,7 +3,8 @@
 use eqprop_cuda::cpu::{self, Precision};
 use eqprop_cuda::network::presets::{self, PAPER_CHANNELS, PresetOptions};
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Network, NetworkDescription, ParameterSet, parameters,
+    Activation, ActivationKind, Initial, Network, NetworkDescription, ParameterSet, Shape,
+    parameters,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -211,7 +212,7 @@ fn the_networks_of_the_framework() {
         let network = build(name, mnist).unwrap();
         assert_eq!(network.free_layers().len(), hidden + 1);
         assert!(network.edges().iter().all(|e| e.gain == 0.7));
-        let parameters = initialise(&network, 3);
+        let parameters = parameters::initialise(&network, 3);
         for l in network.free_layers() {
             assert!(parameters.bias(l).iter().all(|&b| b == 0.0), "{name} {l}");
         }
@@ -264,7 +265,7 @@ fn initial_weights_have_the_deviation_that_their_distribution_says() {
         let mut edges = network.edges().to_vec();
         edges[0].initial = initial;
         let network = Network::new("test", network.layers().to_vec(), edges).unwrap();
-        let weights = initialise(&network, 1);
+        let weights = parameters::initialise(&network, 1);
         let weights = weights.weight(0);
         let n = weights.len() as f64;
         let square = weights.iter().map(|w| w * w).sum::<f64>() / n;
