@@ -134,7 +134,7 @@ fn load_shared_words(
             (run(bytes as u64), 1)
         };
         let span = if lanes_apart == 0 { 1 } else { end - lane };
-        if address % bytes as u64 != 0 {
+        if !address.is_multiple_of(bytes as u64) {
             let (space, align) = (Space::Shared, bytes);
             return fault(
                 lane,

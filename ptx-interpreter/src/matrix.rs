@@ -33,12 +33,10 @@ fn halves(bits: &Lanes, brain: bool) -> [[f32; 32]; 2] {
             half_to_f32(bits)
         }
     };
-    let mut out = [[0.0; 32]; 2];
-    for lane in 0..32 {
-        out[0][lane] = convert(bits[lane] & 0xffff);
-        out[1][lane] = convert(bits[lane] >> 16);
-    }
-    out
+    [
+        bits.map(|bits| convert(bits & 0xffff)),
+        bits.map(|bits| convert(bits >> 16)),
+    ]
 }
 
 /// `d = a b + c`; `brain` for bf16 operands.
@@ -54,19 +52,19 @@ pub fn multiply(
     let mut right = [[0f32; 8]; 16];
     for (part, values) in a.iter().enumerate() {
         let values = halves(values, brain);
-        for lane in 0..32 {
-            let (g, t) = (lane / 4, lane % 4 * 2);
-            for upper in 0..2 {
-                left[g + part % 2 * 8][t + part / 2 * 8 + upper] = values[upper][lane];
+        for (upper, values) in values.iter().enumerate() {
+            for (lane, &value) in values.iter().enumerate() {
+                let (g, t) = (lane / 4, lane % 4 * 2);
+                left[g + part % 2 * 8][t + part / 2 * 8 + upper] = value;
             }
         }
     }
     for (part, values) in b.iter().enumerate() {
         let values = halves(values, brain);
-        for lane in 0..32 {
-            let (g, t) = (lane / 4, lane % 4 * 2);
-            for upper in 0..2 {
-                right[t + part * 8 + upper][g] = values[upper][lane];
+        for (upper, values) in values.iter().enumerate() {
+            for (lane, &value) in values.iter().enumerate() {
+                let (g, t) = (lane / 4, lane % 4 * 2);
+                right[t + part * 8 + upper][g] = value;
             }
         }
     }

@@ -258,7 +258,7 @@ impl Place<'_> {
     /// The bytes from its beginning on: whole aligned words where there are such.
     #[inline(always)]
     pub fn read(&self, to: &mut [u8]) {
-        let whole = if self.offset % 8 == 0 {
+        let whole = if self.offset.is_multiple_of(8) {
             to.len() / 8 * 8
         } else {
             0
