@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 pub fn missing(golden: &Golden, kind: &str) -> Result<Vec<String>, GoldenError> {
     let expected = match kind {
         "ep" => ep(golden)?,
+        "learning" => learning(),
         "backprop" => backprop(golden),
         "schedule" => schedule(golden)?,
         "augment" => augment(golden),
@@ -90,6 +91,32 @@ fn ep(golden: &Golden) -> Result<Vec<String>, GoldenError> {
         }
     }
     Ok(names)
+}
+
+/// Every estimator of the parent framework.
+fn learning() -> Vec<String> {
+    let estimators = [
+        "ep.centered",
+        "ep.centered.alternative",
+        "ep.positive.alternative",
+        "contrastive",
+        "coupled.positive",
+        "coupled.negative",
+        "coupled.centered",
+        "tbp",
+        "rbp.synchronous",
+    ];
+    let states = [
+        "contrastive.second",
+        "coupled.positive.second",
+        "coupled.negative.second",
+        "coupled.centered.second",
+        "tbp.end",
+        "free",
+    ];
+    let gradients = estimators.map(|name| format!("{name}.grad.*"));
+    let states = states.map(|name| format!("{name}.layer.*"));
+    gradients.into_iter().chain(states).collect()
 }
 
 fn backprop(golden: &Golden) -> Vec<String> {

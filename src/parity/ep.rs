@@ -1,34 +1,21 @@
 //! Kind `ep`: phases, gradients and training steps of a Hopfield network.
 //!
 //! What is recomputed follows from the names in the file: `free.k7.layer.*` asks for the state after 7 iterations,
-//! `train.adamw.*` for training steps with AdamW. `setup` holds what the metadata says.
+//! `train.adamw.*` for training steps with AdamW. `setup.rs` holds what the metadata says, `hopfield.rs` how a file is compared.
 
-mod setup;
 mod train;
 
 use super::compare::{Difference, relative};
 use super::golden::Golden;
-use super::report::{Report, Row, SMALL_TENSOR, global};
+use super::hopfield::{Bound, Replay, plain};
+use super::report::{Report, Row};
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
 use crate::network::{Mode, ParameterSet};
 use crate::optim::{MAX_NORM, clip_scale};
-use crate::phase::{
-    Backend, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start, Variant,
-};
+use crate::phase::{NudgedPhase, Nudging, OutputCondition, PhaseState, Start, Variant};
 use anyhow::Result;
-use ndarray::ArrayD;
-use setup::Setup;
 use std::collections::BTreeSet;
-
-/// The file being replayed, and the backend that recomputes it.
-struct Replay<'a> {
-    golden: &'a Golden,
-    setup: Setup,
-    tolerances: &'a Tolerances,
-    backend: Box<dyn Backend>,
-    report: &'a mut Report,
-}
 
 pub fn replay(
     golden: &Golden,
@@ -37,17 +24,7 @@ pub fn replay(
     tolerances: &Tolerances,
     report: &mut Report,
 ) -> Result<()> {
-    let setup = Setup::read(golden)?;
-    let mut backend = device.backend(&setup.network, precision)?;
-    backend.set_parameters(&setup.parameters)?;
-    report.title = format!("{} ({})", setup.title, backend.describe());
-    let mut replay = Replay {
-        golden,
-        setup,
-        tolerances,
-        backend,
-        report,
-    };
+    let mut replay = Replay::new(golden, device, precision, tolerances, report)?;
     replay.free_states()?;
     replay.free_outcome()?;
     replay.other_modes()?;
@@ -62,17 +39,6 @@ impl Replay<'_> {
     fn numbers(&self, prefix: &str) -> BTreeSet<usize> {
         let number = |name: &str| name.strip_prefix(prefix)?.split('.').next()?.parse().ok();
         self.golden.names().filter_map(number).collect()
-    }
-
-    /// Distinct words W with a tensor called `{prefix}W.…`.
-    fn words(&self, prefix: &str) -> BTreeSet<String> {
-        let word = |name: &str| Some(name.strip_prefix(prefix)?.split('.').next()?.to_string());
-        self.golden.names().filter_map(word).collect()
-    }
-
-    /// Whether any tensor's name starts with `prefix`.
-    fn any(&self, prefix: &str) -> bool {
-        self.golden.names().any(|name| name.starts_with(prefix))
     }
 
     /// Free phase from zero.
@@ -90,7 +56,11 @@ impl Replay<'_> {
         for &k in states.union(&energies) {
             self.relax_freely(self.setup.mode, k)?;
             if states.contains(&k) {
-                self.compare_states(&format!("free.k{k}"), PhaseState::Free)?;
+                self.compare_states(
+                    &format!("free.k{k}"),
+                    PhaseState::Free,
+                    self.tolerances.states(),
+                )?;
             }
             if energies.contains(&k) {
                 let outcome = self.backend.outcome(self.setup.cost)?;
@@ -126,7 +96,11 @@ impl Replay<'_> {
             };
             for k in self.numbers(&format!("mode.{word}.k")) {
                 self.relax_freely(mode, k)?;
-                self.compare_states(&format!("mode.{word}.k{k}"), PhaseState::Free)?;
+                self.compare_states(
+                    &format!("mode.{word}.k{k}"),
+                    PhaseState::Free,
+                    self.tolerances.states(),
+                )?;
             }
         }
         Ok(())
@@ -139,11 +113,11 @@ impl Replay<'_> {
         let (gradient, norm) = self.estimate(variant, forms[0])?;
         for (name, which) in [("first", PhaseState::First), ("second", PhaseState::Second)] {
             if self.any(&format!("{name}.layer.")) {
-                self.compare_states(name, which)?;
+                self.compare_states(name, which, self.tolerances.states())?;
             }
         }
         if self.any("grad.raw.") {
-            self.compare_gradient("grad.raw", &gradient, forms[0])?;
+            self.compare_gradient("grad.raw", &gradient, forms[0], self.bound())?;
         }
         if self.golden.has("grad.norm") {
             let tolerance = self.judge_small(self.tolerances.gradient_norm);
@@ -159,10 +133,17 @@ impl Replay<'_> {
         if self.any("grad.raw.") {
             for &form in &forms[1..] {
                 let (gradient, _) = self.estimate(variant, form)?;
-                self.compare_gradient("grad.raw", &gradient, form)?;
+                self.compare_gradient("grad.raw", &gradient, form, self.bound())?;
             }
         }
         Ok(())
+    }
+
+    fn bound(&self) -> Bound {
+        Bound {
+            tolerance: self.judge_small(self.tolerances.gradient),
+            scale: self.tolerances.gradient_scale,
+        }
     }
 
     /// `variant.V.grad.raw.P`: another estimate from the same free state
@@ -178,7 +159,7 @@ impl Replay<'_> {
             }
             for &form in self.tolerances.forms {
                 let (gradient, _) = self.estimate(variant, form)?;
-                self.compare_gradient(&quantity, &gradient, form)?;
+                self.compare_gradient(&quantity, &gradient, form, self.bound())?;
             }
         }
         Ok(())
@@ -201,21 +182,6 @@ impl Replay<'_> {
         self.backend.estimate_gradient()?;
         let norm = self.backend.gradient_norm()?;
         Ok((self.backend.gradient()?, norm))
-    }
-
-    fn compare_states(&mut self, prefix: &str, which: PhaseState) -> Result<()> {
-        let states = self.backend.states(which)?;
-        let mut parts = Vec::new();
-        for (l, state) in (1..).zip(&states) {
-            let name = format!("{prefix}.layer.{l}");
-            let golden = self.golden.floats(&name)?;
-            parts.push((format!("layer.{l}"), Difference::of(&name, state, &golden)?));
-        }
-        let quantity = format!("{prefix}.layer");
-        let (unit, layer) = (self.tolerances.unit, self.tolerances.layer);
-        (self.report).tensors(&quantity, &parts, Scale::TensorMax, Some(unit));
-        (self.report).tensors(&quantity, &parts, Scale::LayerNorm, Some(layer));
-        Ok(())
     }
 
     /// One number per example.
@@ -245,88 +211,6 @@ impl Replay<'_> {
             note: String::new(),
         });
         Ok(())
-    }
-
-    /// A whole gradient: its error, and its direction.
-    fn compare_gradient(
-        &mut self,
-        prefix: &str,
-        gradient: &ParameterSet<f64>,
-        form: NudgedPhase,
-    ) -> Result<()> {
-        let parts = self.differences(prefix, gradient)?;
-        let t = self.tolerances;
-        let label = labelled(prefix, form);
-        let tolerance = self.judge_small(t.gradient);
-        let angle = match form {
-            NudgedPhase::Direct => t.angle,
-            NudgedPhase::SumDifference if self.setup.is_precision => t.angle_trained,
-            NudgedPhase::SumDifference | NudgedPhase::Linear => t.angle_sum_difference,
-        };
-        self.report
-            .tensors(&label, &parts, t.gradient_scale, tolerance);
-        let whole = global(&parts);
-        // A tensor without a gradient to speak of has no direction.
-        let small = SMALL_TENSOR * whole.golden_norm();
-        let worst = (parts.iter().filter(|(_, d)| d.golden_norm() > small))
-            .map(|(name, d)| (d.cosine(), name))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        self.report.row(Row {
-            quantity: format!("{label}: direction"),
-            absolute: whole.max,
-            relative: (1.0 - whole.cosine()).max(0.0),
-            scale: Scale::Angle,
-            tolerance: Some(angle),
-            note: worst.map_or(String::new(), |(cosine, name)| {
-                format!("{name} alone: cosine {cosine:.9}")
-            }),
-        });
-        Ok(())
-    }
-
-    /// One difference per parameter.
-    fn differences(
-        &self,
-        prefix: &str,
-        ours: &ParameterSet<f64>,
-    ) -> Result<Vec<(String, Difference)>> {
-        let names = self.setup.network.parameter_names();
-        let difference = |(parameter, tensor): (String, &ArrayD<f64>)| {
-            let name = format!("{prefix}.{parameter}");
-            let golden = self.golden.floats(&name)?;
-            Ok((parameter, Difference::of(&name, tensor, &golden)?))
-        };
-        names
-            .into_iter()
-            .zip(ours.tensors())
-            .map(difference)
-            .collect()
-    }
-
-    /// The small gradient of a trained network is judged by its direction alone where the arithmetic does not resolve
-    /// its elements.
-    fn judge_small(&self, tolerance: f64) -> Option<f64> {
-        let small = self.setup.is_precision && !self.tolerances.resolves_small_gradients;
-        (!small).then_some(tolerance)
-    }
-}
-
-/// Quantities of the direct form bear the tensor's name alone.
-fn labelled(name: &str, form: NudgedPhase) -> String {
-    match form {
-        NudgedPhase::Direct => name.to_string(),
-        NudgedPhase::SumDifference => format!("{name}, sum-difference"),
-        NudgedPhase::Linear => format!("{name}, linear response"),
-    }
-}
-
-/// `iterations` plain updates, no tolerance.
-fn plain(mode: Mode, iterations: usize) -> Relaxation {
-    Relaxation {
-        mode,
-        iterations,
-        omega: 1.0,
-        tolerance: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Replays golden files against a backend.
 //!
 //! A golden file (`tests/golden/README.md` describes the format) holds a configuration, inputs, and the numbers that
-//! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `backprop.rs`, `schedule.rs` and
+//! the published implementation computed from them. `golden.rs` reads it, `ep.rs`, `learning.rs`, `backprop.rs`, `schedule.rs` and
 //! `augment.rs` recompute one kind each, `compare.rs` measures the differences, `tolerance.rs` says which are small enough and
 //! why, and `report.rs` prints the verdict. Nothing is passed over: whatever a file holds beyond what was
 //! recomputed, or should hold and does not (`complete.rs`), is reported and counts as a failure.
@@ -13,8 +13,11 @@ mod compare;
 mod complete;
 mod ep;
 mod golden;
+mod hopfield;
+mod learning;
 mod report;
 mod schedule;
+mod setup;
 mod tolerance;
 
 pub use command::{ParityArgs, run, run_to};
@@ -36,6 +39,7 @@ pub fn replay(
     let mut report = Report::new(&kind);
     match kind.as_str() {
         "ep" => ep::replay(golden, device, precision, tolerances, &mut report)?,
+        "learning" => learning::replay(golden, device, precision, tolerances, &mut report)?,
         "backprop" => {
             let tolerances = &tolerances.feed_forward;
             backprop::replay(golden, device, precision, tolerances, &mut report)?;
@@ -44,7 +48,7 @@ pub fn replay(
         "augment" => augment::replay(golden, &mut report)?,
         other => {
             report.problem(&format!(
-                "kind {other:?} is unknown (known: ep, backprop, schedule, augment), so nothing was checked"
+                "kind {other:?} is unknown (known: ep, learning, backprop, schedule, augment), so nothing was checked"
             ));
             return Ok(report);
         }

@@ -11,6 +11,7 @@
 //! | energies, costs | largest error / largest value of the batch | 1e-9 | 1e-4 |
 //! | gradients | norm of the error / norm of the tensor, but at least 1e-4 of the whole (fp64), / norm of the whole gradient (fp32) | 1e-6 | 1e-4 |
 //! | gradient norms | error / norm | 1e-6 | 1e-4, while training 1e-2 |
+//! | gradients of kind `learning` | norm of the error / norm of the tensor (fp64), / norm of the whole gradient (fp32) | 1e-9 | 1e-4 |
 //! | direction of the gradient | 1 - cosine | 1e-9 | 2e-4, in sum-and-difference form 1e-6 |
 //! | parameters after SGD | norm of the error / norm of the tensor | 1e-6 | 5e-4 |
 //! | parameters after AdamW | rms error over all parameters / learning rate | 1e-3 | 1, in sum-and-difference form 0.05 |
@@ -101,6 +102,7 @@ pub struct Tolerances {
     pub angle_trained: f64,
     pub angle: f64,
     pub angle_sum_difference: f64,
+    pub learning: LearningTolerances,
     pub training: TrainingTolerances,
     pub feed_forward: FeedForwardTolerances,
     /// whether two subtracted phases resolve the small gradient of a trained network
@@ -108,6 +110,15 @@ pub struct Tolerances {
     /// forms of the nudged phases that are judged. In fp16 direct phases lose most of a gradient: there is nothing to
     /// judge.
     pub forms: &'static [NudgedPhase],
+}
+
+/// Of the parent framework's estimators (kind `learning`), which start from a state in float64.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningTolerances {
+    /// the worst unit of a layer, and a layer as a whole
+    pub states: (f64, f64),
+    pub gradient: f64,
+    pub scale: Scale,
 }
 
 /// After a few training steps, where errors have passed through the network several times.
@@ -151,6 +162,11 @@ impl Tolerances {
         angle_trained: 1e-9,
         angle: 1e-9,
         angle_sum_difference: 1e-9,
+        learning: LearningTolerances {
+            states: (1e-9, 1e-9),
+            gradient: 1e-9,
+            scale: Scale::LayerNorm,
+        },
         training: TrainingTolerances {
             gradient_norm: 1e-6,
             sgd: 1e-6,
@@ -180,6 +196,11 @@ impl Tolerances {
         angle_trained: 1e-6,
         angle: 2e-4,
         angle_sum_difference: 1e-6,
+        learning: LearningTolerances {
+            states: (1e-4, 1e-5),
+            gradient: 1e-4,
+            scale: Scale::GlobalNorm,
+        },
         training: TrainingTolerances {
             gradient_norm: 1e-2,
             sgd: 5e-4,
@@ -209,6 +230,11 @@ impl Tolerances {
         angle_trained: 1e-3,
         angle: 5e-2,
         angle_sum_difference: 5e-2,
+        learning: LearningTolerances {
+            states: (0.2, 5e-2),
+            gradient: 0.3,
+            scale: Scale::GlobalNorm,
+        },
         training: TrainingTolerances {
             gradient_norm: 0.5,
             sgd: 0.2,
@@ -227,6 +253,11 @@ impl Tolerances {
         resolves_small_gradients: false,
         forms: &[NudgedPhase::SumDifference],
     };
+
+    /// Of a state: its worst unit, and a layer as a whole.
+    pub fn states(&self) -> (f64, f64) {
+        (self.unit, self.layer)
+    }
 
     pub fn of(precision: Precision) -> Self {
         match precision {

@@ -1,6 +1,6 @@
 //! The interface between training and the machine that computes.
 
-use super::{CostFunction, LayerStatistics, Nudging, Relaxation};
+use super::{CostFunction, LayerStatistics, Nudging, PhaseError, Relaxation};
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, bail, ensure};
@@ -22,7 +22,8 @@ pub enum PhaseState {
     Free,
     /// the end of the first nudged phase (-beta when centred)
     First,
-    /// the end of the second nudged phase (+beta when centred)
+    /// the end of the second nudged phase (+beta when centred), or of the iterations of
+    /// [`truncated_backpropagation`](Backend::truncated_backpropagation)
     Second,
 }
 
@@ -81,8 +82,8 @@ pub trait Backend {
     /// Norm and saturation of the free state, one entry per layer `1..=L`.
     fn statistics(&self) -> Result<Vec<LayerStatistics>>;
 
-    /// Relaxes both nudged phases, each from the free state. The state of the second one is kept for the next
-    /// batch.
+    /// Relaxes both nudged phases, each from the free state, or the linear response of the free state. The state of the
+    /// second phase is kept for the next batch; after a linear response it is the free state.
     fn nudged_phases(
         &mut self,
         nudging: &Nudging,
@@ -93,6 +94,36 @@ pub trait Backend {
     /// Estimates the gradient from the states of the nudged phases, averaged over the batch. Between this and
     /// [`gradient_norm`](Self::gradient_norm) lies the place where several machines would add up their estimates.
     fn estimate_gradient(&mut self) -> Result<()>;
+
+    /// The same by the alternative formula: the derivative of `dE/dtheta` along `(second - first) / difference of nudging`, taken at
+    /// the free state (Scellier et al. 2023, "Energy-based learning algorithms for analog computing"; in the place of the mean of
+    /// the two states stands the free one).
+    ///
+    /// # Errors
+    /// When the nudged phases have not run, or the backend does not compute it.
+    fn estimate_gradient_at_free_state(&mut self) -> Result<()> {
+        Err(self.unsupported("the alternative gradient formula"))
+    }
+
+    /// Truncated backpropagation: relaxes on from the free state, on the energy alone, and differentiates the mean cost at the end
+    /// through each of these iterations with respect to the parameters. The end state is kept for the next batch. Takes
+    /// the place of [`nudged_phases`](Self::nudged_phases) and [`estimate_gradient`](Self::estimate_gradient).
+    ///
+    /// # Errors
+    /// When no batch is loaded, or the backend does not compute it.
+    fn truncated_backpropagation(
+        &mut self,
+        _cost: CostFunction,
+        _relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        Err(self.unsupported("truncated backpropagation"))
+    }
+
+    /// The error of a phase or a formula that the backend does not have.
+    fn unsupported(&self, what: &'static str) -> anyhow::Error {
+        let backend = self.describe();
+        PhaseError::Unsupported { backend, what }.into()
+    }
 
     /// The global L2 norm of the last gradient estimate over all tensors, before clipping.
     fn gradient_norm(&mut self) -> Result<f64>;

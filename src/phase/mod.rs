@@ -43,7 +43,8 @@ pub enum NudgedPhase {
     /// their mean (from the free state) and half their difference, which loses nothing to cancellation
     SumDifference = "sum-difference",
     /// no pair, but the one linear response of the free state to an infinitesimal nudging: `d <- mask (sum Op(d) - dC/ds_L)`,
-    /// where the mask keeps the units strictly inside their bounds
+    /// where the mask keeps the units whose pre-activation lies strictly inside their bounds at the free state. Half the cost of a
+    /// pair, and neither `beta` nor a variant matters. Recurrent backpropagation (Almeida 1987, Pineda 1987)
     Linear = "linear",
 }
 }
@@ -64,9 +65,7 @@ pub enum PhaseError {
     #[error("beta is 0: the two nudged phases would be the same")]
     NoNudging,
     /// a kind of phase that the backend has no sweeps for
-    #[error(
-        "the backend {backend} does not relax {what}; it relaxes nudged pairs, direct or sum-difference"
-    )]
+    #[error("the backend {backend} does not compute {what}; the device cpu does")]
     Unsupported {
         /// what a log calls the backend
         backend: String,
@@ -97,7 +96,19 @@ pub struct Nudging {
 }
 
 impl Nudging {
-    /// [`Self::strengths`] for a backend that relaxes nudged pairs and nothing else.
+    /// [`Self::strengths`] of phases that differ.
+    ///
+    /// # Errors
+    /// When both would be nudged alike.
+    pub fn pair(&self) -> Result<(f64, f64), PhaseError> {
+        let (first, second) = self.strengths();
+        if first == second {
+            return Err(PhaseError::NoNudging);
+        }
+        Ok((first, second))
+    }
+
+    /// [`Self::pair`] for a backend that relaxes nudged pairs and nothing else.
     ///
     /// # Errors
     /// When the phases are of another kind, or when both would be nudged alike.
@@ -112,11 +123,7 @@ impl Nudging {
         if self.form == NudgedPhase::Linear {
             return Err(unsupported("a linear response"));
         }
-        let (first, second) = self.strengths();
-        if first == second {
-            return Err(PhaseError::NoNudging);
-        }
-        Ok((first, second))
+        self.pair()
     }
 
     /// Nudging of the first and of the second phase.

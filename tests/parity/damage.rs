@@ -100,7 +100,13 @@ fn what_is_promised_and_missing_is_reported() {
 /// Of every kind: whichever single tensor is gone, the file does not pass, and what is said has its name or its group's.
 #[test]
 fn no_tensor_can_be_left_out() {
-    for name in ["vgg5_relu6_ce_1ch", "backprop_vgg5", "schedule", "augment"] {
+    for name in [
+        "vgg5_relu6_ce_1ch",
+        "learning_vgg5_relu6_ce_1ch",
+        "backprop_vgg5",
+        "schedule",
+        "augment",
+    ] {
         let whole = File::read(name);
         assert!(
             replay(&whole.bytes(), Precision::Fp64).unwrap().passed(),
@@ -202,6 +208,7 @@ fn truncated_files_get_a_clear_error() {
     for name in [
         "schedule",
         "vgg5_relu6_ce_1ch",
+        "learning_vgg5_relu6_ce_1ch",
         "backprop_resnet13",
         "augment",
     ] {

@@ -7,6 +7,7 @@ mod energy;
 mod memory;
 mod phases;
 mod probe;
+mod rules;
 mod schedule;
 mod true_gradient;
 mod updates;

@@ -18,7 +18,7 @@ pub struct Correlation<'a, T> {
     kernel_row: usize,
     gradient: ArrayViewMut2<'a, T>,
     scale: T,
-    /// the first block replaces what the gradient held
+    /// whether the next block replaces what the gradient held; only the first one may
     into: Into,
     scratch: &'a mut Scratch<T>,
 }
@@ -61,6 +61,11 @@ impl<'a, T: Real> Correlation<'a, T> {
             into: Into::Replace,
             scratch,
         }
+    }
+
+    /// Whether it replaces what the gradient holds (the default) or is added to it.
+    pub fn onto(self, into: Into) -> Self {
+        Self { into, ..self }
     }
 
     /// Adds `corr(x, y)`; both are states with one row per pixel.

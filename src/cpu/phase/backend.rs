@@ -1,22 +1,24 @@
 //! [`Backend`] on the CPU.
 
-use super::chunk::Chunk;
-use super::gradient;
+use super::chunk::{After, Chunk};
+use super::gradient::{Terms, gather, pair_terms, tangent_terms};
 use super::measure;
 use super::nudge::Nudge;
 use super::pre_activation::{Clamped, constant_part};
 use super::relax::phase;
+use super::response::{Response, cost_slope};
 use super::stack::Stack;
 use super::states::Representation;
+use super::trajectory::{Order, Trajectory};
 use super::weights::PackedNetwork;
 use crate::cpu::ops::images::{images, rows};
-use crate::cpu::ops::real::{Real, configure_matmul};
+use crate::cpu::ops::real::{Into, Real, configure_matmul};
 
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, PhaseReport,
-    PhaseState, Relaxation, Start, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, OutputCondition,
+    PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, Axis, Slice};
@@ -62,10 +64,31 @@ impl<T: Real> CpuBackend<T> {
     }
 
     /// Joins one layer's rows of all chunks.
-    fn gather(&self, layer: impl Fn(&Chunk<T>) -> Array2<T>) -> Array2<T> {
-        let parts: Vec<_> = self.chunks.iter().map(layer).collect();
+    fn gather(&self, layer: impl Fn(&Chunk<T>) -> Option<Array2<T>>) -> Result<Array2<T>> {
+        let parts: Option<Vec<_>> = self.chunks.iter().map(layer).collect();
+        let parts = parts.context("the nudged phases have not run")?;
         let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
+        Ok(ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels"))
+    }
+
+    /// The gradient from what each chunk contributes after its phases.
+    fn estimate(
+        &mut self,
+        terms: impl for<'a> Fn(&PackedNetwork<T>, &'a mut Chunk<T>) -> Option<Terms<'a, T>> + Sync,
+    ) -> Result<()> {
+        let packed = &self.packed;
+        let examples: usize = self.chunks.iter().map(Chunk::examples).sum();
+        let parts = self.chunks.par_iter_mut().map(|chunk| terms(packed, chunk));
+        let parts: Option<Vec<_>> = parts.collect();
+        let parts = parts.filter(|parts| !parts.is_empty());
+        let parts = parts.context("the nudged phases have not run")?;
+        let zeros = || packed.parameters.zeros_like();
+        let gradient = self.gradient.get_or_insert_with(zeros);
+        // Half the difference of the two states is for half the difference of their nudging.
+        let scale = -2.0 / (self.nudging_difference * examples as f64);
+        gather(packed, &parts, scale, Into::Replace, gradient);
+        self.gradient_norm = None;
+        Ok(())
     }
 
     /// Rows to `(N, C, H, W)`, or `(N, classes)` for the output.
@@ -156,7 +179,7 @@ impl<T: Real> Backend for CpuBackend<T> {
                     labels: labels[examples.clone()].to_vec(),
                     input,
                 },
-                nudged: None,
+                after: After::Nothing,
             }
         };
         self.chunks = starts.par_iter().map(chunk).collect();
@@ -199,14 +222,66 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn estimate_gradient(&mut self) -> Result<()> {
-        let ready = !self.chunks.is_empty() && self.chunks.iter().all(|c| c.nudged.is_some());
-        ensure!(ready, "the nudged phases have not run");
-        let zeros = || self.packed.parameters.zeros_like();
+        self.estimate(terms)
+    }
+
+    fn estimate_gradient_at_free_state(&mut self) -> Result<()> {
+        self.estimate(terms_at_free_state)
+    }
+
+    fn truncated_backpropagation(
+        &mut self,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        ensure!(!self.chunks.is_empty(), "no batch is loaded");
+        let packed = &self.packed;
+        let order = Order::new(packed.network.update_groups(relaxation.mode));
+        let chunks = self.chunks.par_iter_mut();
+        let start =
+            |Chunk { clamped, free, .. }: &mut Chunk<T>| Trajectory::new(packed, clamped, free);
+        let trajectories: Vec<Trajectory<T>> = chunks.map(start).collect();
+        let mut pairs: Vec<_> = self
+            .chunks
+            .iter()
+            .map(|c| &c.clamped)
+            .zip(trajectories)
+            .collect();
+        let iterate = |(clamped, trajectory): &mut (&Clamped<T>, Trajectory<T>), omega: f64| {
+            trajectory.iterate(packed, clamped, &order, T::of(omega))
+        };
+        let report = phase(&mut pairs, relaxation, iterate, |_, _| {});
+
+        let zeros = || packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
-        let difference = self.nudging_difference;
-        gradient::estimate(&self.packed, &mut self.chunks, difference, gradient);
+        let examples: usize = pairs.iter().map(|(clamped, _)| clamped.labels.len()).sum();
+        for t in (1..=report.iterations).rev() {
+            pairs.par_iter_mut().for_each(|(clamped, trajectory)| {
+                trajectory.back(packed, clamped, &order, cost, t)
+            });
+            let terms: Vec<_> = pairs
+                .par_iter()
+                .map(|(clamped, trajectory)| trajectory.terms(packed, clamped, &order, t))
+                .collect();
+            let into = if t == report.iterations {
+                Into::Replace
+            } else {
+                Into::Add
+            };
+            gather(packed, &terms, 1.0 / examples as f64, into, gradient);
+        }
+        if report.iterations == 0 {
+            *gradient = zeros();
+        }
         self.gradient_norm = None;
-        Ok(())
+        let trajectories: Vec<_> = pairs
+            .into_iter()
+            .map(|(_, trajectory)| trajectory)
+            .collect();
+        for (chunk, trajectory) in self.chunks.iter_mut().zip(trajectories) {
+            chunk.after = After::End(trajectory.into_end());
+        }
+        Ok(report)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {
@@ -245,19 +320,11 @@ impl<T: Real> Backend for CpuBackend<T> {
 
     fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         ensure!(!self.chunks.is_empty(), "no batch is loaded");
-        ensure!(
-            which == PhaseState::Free || self.chunks.iter().all(|c| c.nudged.is_some()),
-            "the nudged phases have not run"
-        );
         let layer = |l: usize| {
-            let rows = self.gather(|chunk| match which {
-                PhaseState::Free => chunk.free.states.layers()[l].clone(),
-                PhaseState::First => chunk.pair().nudged_state(l, -T::one()),
-                PhaseState::Second => chunk.pair().nudged_state(l, T::one()),
-            });
-            self.export(l, &rows)
+            let rows = self.gather(|chunk| chunk.state(which, l));
+            Ok(self.export(l, &rows?))
         };
-        Ok(self.packed.network.free_layers().map(layer).collect())
+        self.packed.network.free_layers().map(layer).collect()
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
@@ -322,9 +389,13 @@ impl<T: Real> CpuBackend<T> {
         relaxation: &Relaxation,
         mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
     ) -> Result<PhaseReport> {
-        let (first, second) = nudging.of_pair(&self.describe())?;
+        if nudging.form == NudgedPhase::Linear {
+            return self.linear_response(nudging, cost, relaxation);
+        }
+        let (first, second) = nudging.pair()?;
         let packed = &self.packed;
-        let groups = packed.network.update_groups(relaxation.mode);
+        let output = packed.network.output_index();
+        let mut groups = packed.network.update_groups(relaxation.mode);
         self.nudging_difference = second - first;
         let nudge = Nudge {
             first: T::of(first),
@@ -333,36 +404,111 @@ impl<T: Real> CpuBackend<T> {
         };
         let form = match nudging.form {
             NudgedPhase::Direct => Representation::Direct,
-            // `of_pair` lets no other pass.
             NudgedPhase::SumDifference | NudgedPhase::Linear => Representation::SumDifference,
         };
+        let is_clamped = nudging.output == OutputCondition::Clamped;
+        if is_clamped {
+            groups
+                .iter_mut()
+                .for_each(|group| group.retain(|&l| l != output));
+        }
         let edges = packed.network.edges().len();
         self.chunks.par_iter_mut().for_each(|chunk| {
-            chunk.nudged = Some(Stack::new(form, chunk.free.states.layers().to_vec(), edges))
+            let mut stack = Stack::new(form, chunk.free.states.layers().to_vec(), edges);
+            if is_clamped {
+                let at = chunk.free.states.layer(output).view();
+                let slope = cost_slope(at, &chunk.clamped.labels, cost);
+                stack.clamp_output(output, &slope, nudge.first, nudge.second);
+            }
+            chunk.after = After::Pair(Box::new(stack));
         });
+        let nudge = (!is_clamped).then_some(&nudge);
         let iterate = |chunk: &mut Chunk<T>, omega: f64| {
-            let stack = chunk.nudged.as_mut().expect("it was just made");
-            stack.iterate(packed, &chunk.clamped, &groups, T::of(omega), Some(&nudge))
+            let After::Pair(stack) = &mut chunk.after else {
+                unreachable!("it was just made")
+            };
+            stack.iterate(packed, &chunk.clamped, &groups, T::of(omega), nudge)
         };
         let observe =
             |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
         let report = phase(&mut self.chunks, relaxation, iterate, observe);
         for chunk in &mut self.chunks {
-            chunk.nudged = chunk.nudged.take().map(Stack::into_sum_difference);
+            if let After::Pair(stack) = &mut chunk.after {
+                stack.make_sum_difference();
+            }
         }
         Ok(report)
     }
 
-    /// The second nudged state of the present batch, if its nudged phases have run.
-    fn kept_layers(&self) -> Option<Vec<Array2<T>>> {
-        if self.chunks.is_empty() || self.chunks.iter().any(|c| c.nudged.is_none()) {
-            return None;
+    fn linear_response(
+        &mut self,
+        nudging: &Nudging,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        if nudging.output == OutputCondition::Clamped {
+            return Err(self.unsupported("a linear response with a clamped output"));
         }
-        let seconds: Vec<Vec<Array2<T>>> = self.chunks.par_iter().map(Chunk::second).collect();
+        let packed = &self.packed;
+        let groups = packed.network.update_groups(relaxation.mode);
+        // To nudging by one, of which the half-difference of a pair is that of -1 and +1.
+        self.nudging_difference = 2.0;
+        self.chunks.par_iter_mut().for_each(|chunk| {
+            let response = Response::new(packed, &chunk.clamped, &mut chunk.free, cost);
+            chunk.after = After::Response(Box::new(response));
+        });
+        let iterate = |chunk: &mut Chunk<T>, omega: f64| {
+            let After::Response(response) = &mut chunk.after else {
+                unreachable!("it was just made")
+            };
+            response.iterate(packed, &chunk.clamped, &groups, T::of(omega))
+        };
+        Ok(phase(&mut self.chunks, relaxation, iterate, |_, _| {}))
+    }
+
+    /// The state that the present batch leaves to the next, if its nudged phases have run.
+    fn kept_layers(&self) -> Option<Vec<Array2<T>>> {
+        let last: Option<Vec<Vec<Array2<T>>>> = self.chunks.par_iter().map(Chunk::last).collect();
+        let last = last.filter(|last| !last.is_empty())?;
         let layers = (0..self.packed.network.layers().len()).map(|l| {
-            let views: Vec<_> = seconds.iter().map(|s| s[l].view()).collect();
+            let views: Vec<_> = last.iter().map(|s| s[l].view()).collect();
             ndarray::concatenate(Axis(0), &views).expect("chunks have the same channels")
         });
         Some(layers.collect())
     }
+}
+
+/// What a chunk contributes to the gradient by the usual formula, once its phases have run.
+fn terms<'a, T: Real>(packed: &PackedNetwork<T>, chunk: &'a mut Chunk<T>) -> Option<Terms<'a, T>> {
+    if !matches!(chunk.after, After::Pair(_)) {
+        return terms_at_free_state(packed, chunk);
+    }
+    let After::Pair(pair) = &mut chunk.after else {
+        unreachable!("it was just looked at")
+    };
+    Some(pair_terms(packed, &chunk.clamped, pair))
+}
+
+/// The same by the alternative formula, of which that of a linear response is a case.
+fn terms_at_free_state<'a, T: Real>(
+    packed: &PackedNetwork<T>,
+    chunk: &'a mut Chunk<T>,
+) -> Option<Terms<'a, T>> {
+    let maxima = chunk.free.maxima(packed, &chunk.clamped);
+    let Chunk {
+        clamped,
+        free,
+        after,
+    } = chunk;
+    let layers = 0..packed.network.layers().len();
+    let differences = match after {
+        After::Pair(pair) => layers.map(|l| pair.states.half_difference(l)).collect(),
+        After::Response(response) => {
+            let of = |l: usize| (l > 0).then(|| response.tangent.layer(l).view());
+            layers.map(of).collect()
+        }
+        After::Nothing | After::End(_) => return None,
+    };
+    let free = free.states.layers();
+    Some(tangent_terms(packed, clamped, free, differences, &maxima))
 }

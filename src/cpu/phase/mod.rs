@@ -2,7 +2,8 @@
 //!
 //! A batch is cut into chunks (`chunk.rs`) that relax in parallel (`relax.rs`). A step (`stack.rs`) takes the states
 //! (`states.rs`), computes pre-activations (`pre_activation.rs`), nudges the output (`nudge.rs`), and clips (`update.rs`).
-//! `gradient.rs` correlates what two nudged phases leave, `measure.rs` reads a free state; `backend.rs` ties it together and
+//! `response.rs` relaxes the linear response instead, and `trajectory.rs` differentiates iterations backwards.
+//! `gradient.rs` correlates what they leave, `measure.rs` reads a free state; `backend.rs` ties it together and
 //! `trace.rs` watches it.
 
 pub mod backend;
@@ -12,8 +13,10 @@ mod measure;
 mod nudge;
 mod pre_activation;
 mod relax;
+mod response;
 mod stack;
 mod states;
 pub mod trace;
+mod trajectory;
 mod update;
 mod weights;

@@ -35,7 +35,7 @@ pub fn nudge_output<T: Real>(
             .expect("a row is contiguous")
     };
     match representation {
-        Representation::Free => {}
+        Representation::Free | Representation::Tangent => {}
         Representation::Direct => {
             for (i, mut p) in p.rows_mut().into_iter().enumerate() {
                 let beta = if i < n { nudge.first } else { nudge.second };

@@ -73,10 +73,13 @@ impl<T: Real> PreActivations<T> {
         if p.dim() != states.layer(l).dim() {
             p = Array2::zeros(states.layer(l).dim());
         }
-        // The constant part: b_l and the input's edges. Half-differences have none: it cancels.
+        // The constant part: b_l and the input's edges. Half-differences have none: it cancels. Neither has a linearisation.
         let constant = &clamped.constant[l];
         let (mut first, mut second) = p.view_mut().split_at(Axis(0), constant.nrows());
-        first.assign(constant);
+        match states.representation() {
+            Representation::Tangent => first.fill(T::zero()),
+            _ => first.assign(constant),
+        }
         if states.is_apart(l) {
             match states.representation() {
                 Representation::Direct => second.assign(constant),
@@ -260,7 +263,37 @@ impl<T: Real> PreActivations<T> {
         self.unpool(packed, states, e)
     }
 
-    /// Convolves and finds the maxima again, if the pre layer has changed since.
+    /// Where the windows of max-pool edge `e` are largest at a free state.
+    pub fn maxima(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        e: usize,
+        input: ArrayView2<T>,
+    ) -> Vec<u8> {
+        match packed.network.edges()[e].pre {
+            0 => pool_of(packed, e, input, false, 0, &mut self.columns).argmax,
+            pre => {
+                self.refresh_pooling(packed, states, e, pre);
+                let pooling = self.pooling[e].as_ref();
+                pooling.expect("it was just refreshed").argmax.clone()
+            }
+        }
+    }
+
+    /// Says which maxima max-pool edge `e` passes on. [`Representation::Tangent`] only.
+    pub fn set_maxima(&mut self, e: usize, maxima: &[u8]) {
+        let pooling = self.pooling[e].get_or_insert_with(|| MaxPooling {
+            version: 0,
+            full: Array2::zeros((0, 0)),
+            argmax: Vec::new(),
+        });
+        pooling.argmax.clear();
+        pooling.argmax.extend_from_slice(maxima);
+    }
+
+    /// Convolves and finds the maxima again, if the pre layer has changed since. A linearisation keeps the maxima that it was
+    /// given.
     fn refresh_pooling(
         &mut self,
         packed: &PackedNetwork<T>,
@@ -270,8 +303,14 @@ impl<T: Real> PreActivations<T> {
     ) {
         let version = states.version(pre);
         let pooling = &mut self.pooling[e];
-        if pooling.as_ref().is_none_or(|p| p.version != version) {
-            let x = states.layer(pre).view();
+        let x = states.layer(pre).view();
+        if states.representation() == Representation::Tangent {
+            let pooling = pooling.as_mut().expect("it was told its maxima");
+            if pooling.version != version {
+                pooling.full = convolved(packed, e, x, &mut self.columns);
+                pooling.version = version;
+            }
+        } else if pooling.as_ref().is_none_or(|p| p.version != version) {
             let pair =
                 states.representation() == Representation::SumDifference && states.is_apart(pre);
             *pooling = Some(pool_of(packed, e, x, pair, version, &mut self.columns));
@@ -291,8 +330,7 @@ fn pool_of<T: Real>(
         unreachable!("only max-pool edges pool")
     };
     let images = x.nrows() / g.pre.pixels();
-    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
-    g.forward_add(x, packed.weight(e), full.view_mut(), columns);
+    let full = convolved(packed, e, x, columns);
     let mut argmax = vec![0; images * windows.pooled.units()];
     if pair {
         let (mean, half) = halves(full.view());
@@ -307,6 +345,38 @@ fn pool_of<T: Real>(
         full,
         argmax,
     }
+}
+
+/// What a max-pool edge pools.
+fn convolved<T: Real>(
+    packed: &PackedNetwork<T>,
+    e: usize,
+    x: ArrayView2<T>,
+    columns: &mut Vec<T>,
+) -> Array2<T> {
+    let Product::Pooled(g, _) = packed.products[e] else {
+        unreachable!("only max-pool edges pool")
+    };
+    let images = x.nrows() / g.pre.pixels();
+    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
+    g.forward_add(x, packed.weight(e), full.view_mut(), columns);
+    full
+}
+
+/// A max-pool edge's post states at the resolution of its convolution, at the positions `maxima`.
+pub fn unpooled<T: Real>(
+    packed: &PackedNetwork<T>,
+    e: usize,
+    post: ArrayView2<T>,
+    maxima: &[u8],
+) -> Array2<T> {
+    let Product::Pooled(g, windows) = packed.products[e] else {
+        unreachable!("only max-pool edges are unpooled")
+    };
+    let images = post.nrows() / windows.pooled.pixels();
+    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
+    windows.unpool(post, maxima, full.view_mut());
+    full
 }
 
 /// `b_l + sum Op_e(input)` for every layer: what [`Clamped::constant`] holds.

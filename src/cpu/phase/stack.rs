@@ -6,8 +6,9 @@ use super::pre_activation::{Clamped, PreActivations};
 use super::states::{Representation, States};
 use super::update::Change;
 use super::weights::PackedNetwork;
+use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::Real;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 /// The states of a few examples while they relax.
 #[derive(Clone)]
@@ -99,9 +100,35 @@ impl<T: Real> Stack<T> {
             .unpooled_pair(packed, &mut self.states, e, input)
     }
 
+    /// By edge where the windows of its max pooling are largest; empty for other edges. A free state's only.
+    pub fn maxima(&mut self, packed: &PackedNetwork<T>, clamped: &Clamped<T>) -> Vec<Vec<u8>> {
+        let of_edge = |(e, product): (usize, &Product)| match product {
+            Product::Pooled(..) => {
+                let input = clamped.input.view();
+                self.pre_activations.maxima(packed, &self.states, e, input)
+            }
+            _ => Vec::new(),
+        };
+        packed.products.iter().enumerate().map(of_edge).collect()
+    }
+
+    /// Holds the output of both nudged states at `s_L - beta slope`, from where it is.
+    pub fn clamp_output(&mut self, l: usize, slope: &Array2<T>, first: T, second: T) {
+        let two = T::of(2.0);
+        let (upper, lower, from) = match self.states.representation() {
+            Representation::Direct => (first, second, T::one()),
+            _ => ((first + second) / two, (second - first) / two, T::zero()),
+        };
+        let output = self.states.layer(l);
+        let moved = |by: T, from: T| output.mapv(|s| from * s) - &slope.mapv(|g| by * g);
+        let halves = [moved(upper, T::one()), moved(lower, from)];
+        let both = ndarray::concatenate(Axis(0), &[halves[0].view(), halves[1].view()]);
+        self.states
+            .set_pair(l, both.expect("both have the output's shape"));
+    }
+
     /// Turns the two states of a direct nudged phase into mean and half-difference.
-    pub fn into_sum_difference(mut self) -> Self {
-        self.states = self.states.into_sum_difference();
-        self
+    pub fn make_sum_difference(&mut self) {
+        self.states.make_sum_difference();
     }
 }

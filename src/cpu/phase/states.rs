@@ -1,7 +1,7 @@
 //! The states of a few examples, and how the two of a nudged phase are held. A layer's state is a matrix with one row per
 //! pixel of each image and one column per channel.
 
-use super::update::{Change, update_pair, update_states};
+use super::update::{Change, update_masked, update_pair, update_states};
 use crate::cpu::ops::real::Real;
 use ndarray::{Array2, ArrayView2, Axis};
 
@@ -18,6 +18,9 @@ pub enum Representation {
     Direct,
     /// apart: the mean `m` of the two nudged states, then half their difference `d`, which is zero before
     SumDifference,
+    /// no state, but a vector `d` on which the free state's linearisation acts: the edges with the maxima of the free state, without
+    /// the biases; no layer is apart
+    Tangent,
 }
 
 /// The states of `n` examples in one [`Representation`].
@@ -91,7 +94,11 @@ impl<T: Real> States<T> {
 
     /// Gives layer `l` an image per state and example, once nudging has reached it.
     pub fn set_apart(&mut self, l: usize) {
-        if self.representation != Representation::Free && !self.apart[l] {
+        let is_pair = matches!(
+            self.representation,
+            Representation::Direct | Representation::SumDifference
+        );
+        if is_pair && !self.apart[l] {
             self.layers[l] = self.doubled(l);
             self.apart[l] = true;
             self.versions[l] += 1;
@@ -142,8 +149,34 @@ impl<T: Real> States<T> {
         }
     }
 
+    /// Sets a layer that is apart.
+    pub fn set_pair(&mut self, l: usize, both: Array2<T>) {
+        self.layers[l] = both;
+        self.apart[l] = true;
+        self.versions[l] += 1;
+    }
+
+    /// `d_l <- mask (keep d_l + rate p_l)`, where the mask keeps the units at which `inside` lies strictly between the bounds.
+    /// [`Representation::Tangent`] only.
+    pub fn update_tangent(
+        &mut self,
+        l: usize,
+        p: &Array2<T>,
+        (keep, rate): (T, T),
+        inside: &Array2<T>,
+        bounds: Option<(f64, f64)>,
+    ) -> Change {
+        self.versions[l] += 1;
+        let p = p.as_slice().expect("states are contiguous");
+        let inside = inside.as_slice().expect("states are contiguous");
+        let d = self.layers[l]
+            .as_slice_mut()
+            .expect("states are contiguous");
+        update_masked(d, p, keep, rate, inside, bounds)
+    }
+
     /// Turns the two states of a direct nudged phase into mean and half-difference.
-    pub fn into_sum_difference(mut self) -> Self {
+    pub fn make_sum_difference(&mut self) {
         if self.representation == Representation::Direct {
             let two = T::of(2.0);
             let layers = self.layers.iter_mut().zip(&self.apart);
@@ -159,7 +192,6 @@ impl<T: Real> States<T> {
             self.versions.iter_mut().for_each(|v| *v += 1);
             self.representation = Representation::SumDifference;
         }
-        self
     }
 }
 

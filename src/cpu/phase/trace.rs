@@ -10,7 +10,7 @@
 //! training does not.
 
 use super::backend::CpuBackend;
-use super::chunk::Chunk;
+use super::chunk::{After, Chunk};
 use super::measure::layer_energies;
 use super::pre_activation::Clamped;
 use super::stack::Stack;
@@ -18,7 +18,9 @@ use super::states::{Representation, States};
 use super::update::{Change, clip};
 use super::weights::PackedNetwork;
 use crate::cpu::ops::real::Real;
-use crate::phase::{Backend, CostFunction, Nudging, PhaseReport, Relaxation};
+use crate::phase::{
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
+};
 use anyhow::Result;
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -106,14 +108,21 @@ impl<T: Real> TracingBackend for CpuBackend<T> {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<NudgedTrace> {
+        if nudging.form == NudgedPhase::Linear || nudging.output == OutputCondition::Clamped {
+            return Err(self.unsupported("a trace of anything but nudged pairs"));
+        }
         let (low, high) = nudging.strengths();
         let mut before = self.each_chunk(|chunk| Pair::free(chunk.free.states.layers()));
         let (mut first, mut second, mut difference) = (Vec::new(), Vec::new(), Vec::new());
         let observe = |packed: &PackedNetwork<T>, chunks: &mut [Chunk<T>], _: &PhaseReport| {
             let pairs = chunks.par_iter_mut().zip(&mut before);
             let sums = pairs.map(|(chunk, before)| {
-                let stack = chunk.nudged.clone().expect("the nudged phases are running");
-                let after = Pair::of(&stack.into_sum_difference().states);
+                let After::Pair(stack) = &chunk.after else {
+                    unreachable!("the nudged phases are running")
+                };
+                let mut states = stack.states.clone();
+                states.make_sum_difference();
+                let after = Pair::of(&states);
                 let clamped = &chunk.clamped;
                 let of = |state, before, beta| {
                     Sums::of(packed, clamped, state, before, Some((beta, cost)))

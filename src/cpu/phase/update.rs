@@ -58,6 +58,23 @@ pub fn update_pair<T: Real>(
     )
 }
 
+/// The update of a vector on which the free state's linearisation acts: `d <- mask (keep d + rate p)`, where the mask keeps the units
+/// at which `inside` lies strictly between the bounds.
+pub fn update_masked<T: Real>(
+    d: &mut [T],
+    p: &[T],
+    keep: T,
+    rate: T,
+    inside: &[T],
+    bounds: Option<(f64, f64)>,
+) -> Change {
+    let (low, high) = interval(bounds);
+    vectorised(
+        #[inline(always)]
+        || activate_masked(d, p, keep, rate, inside, low, high),
+    )
+}
+
 fn interval<T: Real>(bounds: Option<(f64, f64)>) -> (T, T) {
     let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
     (T::of(low), T::of(high))
@@ -118,6 +135,36 @@ fn activate_states<T: Real>(state: &mut [T], p: &[T], omega: T, low: T, high: T)
         }
         for (i, (s, &p)) in state_rest.iter_mut().zip(p_rest).enumerate() {
             update(s, p, &mut sums.delta[i], &mut sums.norm[i]);
+        }
+        sums.end_block();
+    }
+    sums.total
+}
+
+#[inline(always)]
+fn activate_masked<T: Real>(
+    d: &mut [T],
+    p: &[T],
+    keep: T,
+    rate: T,
+    inside: &[T],
+    low: T,
+    high: T,
+) -> Change {
+    let mut sums = Sums::<T>::default();
+    let blocks = d.chunks_mut(BLOCK).zip(p.chunks(BLOCK));
+    for ((d, p), inside) in blocks.zip(inside.chunks(BLOCK)) {
+        for (i, ((d, &p), &v)) in d.iter_mut().zip(p).zip(inside).enumerate() {
+            let is_inside = low < v && v < high;
+            let new = if is_inside {
+                keep * *d + rate * p
+            } else {
+                T::zero()
+            };
+            let lane = i % LANES;
+            sums.delta[lane] += (new - *d) * (new - *d);
+            sums.norm[lane] += new * new;
+            *d = new;
         }
         sums.end_block();
     }

@@ -1,9 +1,9 @@
 //! `train.OPT.*`: training steps from the initial parameters, states kept from batch to batch. Once with nudged phases in
 //! direct form, as published, and once in sum-and-difference form, which follows float64 more closely.
 
-use super::{Replay, labelled, plain};
 use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::parity::compare::{Difference, relative};
+use crate::parity::hopfield::{Replay, labelled, plain};
 use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, Start};

@@ -1,8 +1,8 @@
-//! The configuration of an `ep` file: network, parameters, batch, and how it relaxes.
+//! The configuration of a Hopfield network's file: network, parameters, batch, and how it relaxes.
 
+use super::golden::{Golden, GoldenError};
 use crate::network::presets::{self, PresetOptions};
 use crate::network::{Activation, ActivationKind, Mode, Network, NetworkError, ParameterSet};
-use crate::parity::golden::{Golden, GoldenError};
 use crate::phase::{CostFunction, Variant};
 use ndarray::Array4;
 use rand::SeedableRng;
@@ -23,17 +23,21 @@ pub struct Setup {
     pub cost: CostFunction,
     pub beta: f64,
     pub mode: Mode,
+    /// of the file's own estimate, in a kind that has one
     pub variant: Variant,
     pub free_iterations: usize,
     pub nudged_iterations: usize,
     /// the file exists to judge the direction of a small gradient
     pub is_precision: bool,
+    /// over-relaxation of every phase; 1 unless stated
+    pub omega: f64,
     pub momentum: Option<f64>,
     pub weight_decay: Option<f64>,
 }
 
 impl Setup {
     pub fn read(golden: &Golden) -> Result<Self> {
+        let kind = golden.text("kind")?;
         let network = network(golden)?;
         let parameters = parameters(golden, &network)?;
         let x = golden.images("x")?;
@@ -69,7 +73,7 @@ impl Setup {
             golden.optional::<Value>(key)?;
         }
         Ok(Self {
-            title: format!("ep, {}, beta {beta}", network.name()),
+            title: format!("{kind}, {}, beta {beta}", network.name()),
             network,
             parameters,
             x,
@@ -77,10 +81,14 @@ impl Setup {
             cost,
             beta,
             mode: golden.setting("mode")?,
-            variant: golden.setting("variant")?,
+            variant: match &kind[..] {
+                "ep" => golden.setting("variant")?,
+                _ => Variant::Centered,
+            },
             free_iterations: iterations("free_iterations")?,
             nudged_iterations: iterations("nudged_iterations")?,
             is_precision,
+            omega: golden.optional("omega")?.unwrap_or(1.0),
             momentum: golden.optional("momentum")?,
             weight_decay: golden.optional("weight_decay")?,
         })
