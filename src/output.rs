@@ -3,21 +3,22 @@
 //! A reader that has gone away (`| head`) asks for no more, and nothing more is said. Any other error of stdout is remembered:
 //! work goes on, and [`failure`] tells the program's end, so that a cut-off report never passes for a whole one.
 
+use crate::shown::lines;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Mutex;
 
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// Prints a line to stdout.
+/// Prints lines to stdout, whose control characters (names in a file from somebody else) are escaped.
 pub fn say(line: impl Display) {
     // Never an error: `Stdout` keeps it.
-    let _ = writeln!(Stdout, "{line}");
+    let _ = writeln!(Stdout, "{}", lines(&line.to_string()));
 }
 
 /// Prints a line to stderr, as far as that can be had: there is nowhere to say that it cannot.
 pub fn complain(line: impl Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", lines(&line.to_string()));
 }
 
 /// What stdout did not take, once: its first error.

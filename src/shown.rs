@@ -1,6 +1,7 @@
 //! What a file or an option says, as a message may repeat it.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// Longer texts are cut: a message is read by a person.
 const LONGEST: usize = 200;
@@ -13,6 +14,22 @@ pub fn shown(text: impl AsRef<str>) -> String {
 /// The same for a whole message, which may be longer.
 pub fn shown_line(text: &str) -> String {
     cut(text, 4000)
+}
+
+/// A path as a command line takes it: in quotes where a shell would not take it as one word.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "_-./:@%+=,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Lines for a terminal: as they are, but for what it would obey.
+pub fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| cut(line, usize::MAX)).collect();
+    lines.join("\n")
 }
 
 fn cut(text: &str, longest: usize) -> String {
@@ -31,4 +48,26 @@ fn cut(text: &str, longest: usize) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_split_or_obey_them() {
+        for (path, word) in [
+            ("runs/one-1", "runs/one-1"),
+            ("my runs/one", "'my runs/one'"),
+            ("it's", r"'it'\''s'"),
+            ("$(reboot)", "'$(reboot)'"),
+        ] {
+            assert_eq!(shell_word(Path::new(path)), word);
+        }
+    }
+
+    #[test]
+    fn lines_keep_their_ends_and_nothing_that_a_terminal_obeys() {
+        assert_eq!(lines("a\x1b[2J\nb\n"), "a\\u{1b}[2J\nb\n");
+    }
 }

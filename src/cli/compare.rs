@@ -4,6 +4,7 @@ use super::runs::{self, Run};
 use super::say;
 use super::statistics::Estimate;
 use super::table;
+use crate::output::complain;
 use crate::run::{Record, RunFolder};
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -93,7 +94,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Run>> {
     ensure!(!runs.is_empty(), "{}", skipped.join("; "));
     skipped
         .iter()
-        .for_each(|reason| eprintln!("skipped: {reason}"));
+        .for_each(|reason| complain(format_args!("skipped: {reason}")));
     Ok(runs)
 }
 

@@ -130,7 +130,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     );
 
     use_threads(&config)?;
-    interrupt::install()?;
+    let _watch = interrupt::watch("it stops after the batch")?;
     let data = load_data(&config)?;
     let images = match args.on {
         Images::Test => data.test,
@@ -160,7 +160,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         &interrupt::requested,
     )?;
     let Some(evaluation) = evaluation else {
-        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        return Ok(ExitCode::from(interrupt::exit_code()));
     };
     let names = dataset.class_names();
     if let Some(file) = &args.predictions {

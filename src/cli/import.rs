@@ -88,7 +88,7 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     }
     let folder = RunFolder::create(Some(&args.output), &run.config)?;
     folder.save_config(&run.config, &run.network)?;
-    folder.save_last(&run)?;
+    folder.save_last(&run.encode()?)?;
     let activation = match algorithm.description().foreign.contains(&"activation") {
         true => String::new(),
         false => format!(" with activation {}", run.config.activation.name()),

@@ -3,6 +3,7 @@
 use super::runs::Run;
 use super::say;
 use super::table;
+use crate::output::complain;
 use crate::run::RunFolder;
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -51,7 +52,7 @@ pub fn run(args: &ListArgs) -> Result<ExitCode> {
         match Run::read(folder) {
             Ok(run) => entries.push(Entry::of(run)),
             // One broken run does not hide the others.
-            Err(error) => eprintln!("skipped: {}: {error:#}", folder.display()),
+            Err(error) => complain(format_args!("skipped: {}: {error:#}", folder.display())),
         }
     }
     if args.json {

@@ -1,7 +1,8 @@
 //! The command line, one file per subcommand.
 //!
 //! Everything that goes wrong ends as one line on stderr, `error: ...`: exit status 2 for an option's value
-//! ([`UsageError`], or clap's own errors), 1 for anything else, 130 when Ctrl-C ended it.
+//! ([`UsageError`], or clap's own errors), 1 for anything else, 128 and its number when a signal
+//! ended it: 130 after Ctrl-C.
 
 mod activation;
 mod check_gradients;
@@ -25,9 +26,9 @@ use crate::config::{Config, UsageError};
 use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
 use crate::output::{self, complain, say};
 use crate::parity::{self, ParityArgs};
-use crate::run::interrupt;
+use crate::run::interrupt::{self, Interrupted};
 use crate::shown::shown_line;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
@@ -121,6 +122,8 @@ fn dispatch() -> ExitCode {
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
         ExitCode::from(if error.is::<UsageError>() {
             EXIT_USAGE
+        } else if error.is::<Interrupted>() {
+            interrupt::exit_code()
         } else {
             EXIT_FAILURE
         })
@@ -203,11 +206,14 @@ fn start_threads(threads: Option<usize>) -> Result<()> {
 
 /// Loads the configured dataset, cut to the limits.
 fn load_data(config: &Config) -> Result<Splits> {
-    let mut splits = Plan {
+    let _watch = interrupt::watch("the dataset is given up")?;
+    let loaded = Plan {
         stop: interrupt::requested,
         ..Plan::published(config.dataset, &config.source())
     }
-    .load()?;
+    .load();
+    ensure!(!interrupt::requested(), Interrupted);
+    let mut splits = loaded?;
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }

@@ -4,7 +4,8 @@ use super::progress::Printer;
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
-use crate::run::{Checkpoint, Ending, Environment, RunFolder, Trainer, interrupt};
+use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
+use crate::shown::shell_word;
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail};
 use clap::Args;
@@ -27,6 +28,9 @@ pub struct TrainArgs {
     /// Go on with the run in a folder, or from a checkpoint; without a value: with the run in --output, or begin it
     #[arg(long, value_name = "DIR|CHECKPOINT", num_args = 0..=1, help_heading = "Run")]
     resume: Option<Option<PathBuf>>,
+    /// End and save, as after Ctrl-C, at this signal too; SIGTERM and SIGHUP do so always
+    #[arg(long, value_name = "SIGNAL", value_parser = ["USR1", "USR2", "XCPU"], ignore_case = true, help_heading = "Run")]
+    save_signal: Option<String>,
     /// Send nothing to Weights & Biases, whatever --wandb or a configuration file says
     #[arg(long, help_heading = "Run")]
     no_wandb: bool,
@@ -38,7 +42,7 @@ pub struct TrainArgs {
 fn after_help() -> String {
     format!(
         "Presets:\n{}\n\nThe command line goes before --config, which goes before --preset. Options may be spelled with \
-         underscores. Ctrl-C stops after the batch and saves.",
+         underscores. Ctrl-C, SIGTERM and SIGHUP stop after the batch and save.",
         presets::summary()
     )
 }
@@ -47,7 +51,7 @@ fn after_help() -> String {
 enum Place {
     /// to be made, under this name if there is one
     New(Option<PathBuf>),
-    Old(PathBuf),
+    Old(PathBuf, FolderLock),
 }
 
 pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
@@ -59,9 +63,11 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
     let (mut run, place) = match resumed_path(&args)? {
         Some(path) => {
             let (folder, checkpoint) = RunFolder::find(&path)?;
+            // Another process may be about to replace the checkpoint.
+            let lock = RunFolder::lock(&folder)?;
             let mut run = Checkpoint::load(&checkpoint)?;
             run.config = run.config.resumed(preset, file, &args.settings)?;
-            (run, Place::Old(folder))
+            (run, Place::Old(folder, lock))
         }
         None => {
             let (config, network) = Config::resolve(preset, file, &args.settings)?;
@@ -71,18 +77,25 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
             (Checkpoint::fresh(config, network)?, Place::New(args.output))
         }
     };
-    if let (Place::Old(folder), true) = (&place, run.position.epoch >= run.config.epochs) {
+    if let (Place::Old(folder, _), true) = (&place, run.position.epoch >= run.config.epochs) {
         say(format_args!(
-            "{} is finished: all {} epochs are over; give it more with `--resume {0} --epochs N`",
+            "{} is finished: all {} epochs are over; give it more with `--resume {} --epochs N`",
             folder.display(),
             run.position.epoch,
+            shell_word(folder),
         ));
         return Ok(ExitCode::SUCCESS);
     }
 
+    if let Place::Old(..) = &place {
+        say_taken_over(&run.config, &args.settings);
+    }
+    let _watch = interrupt::watch("the batch is finished and the run saved")?;
+    if let Some(signal) = &args.save_signal {
+        interrupt::also_at(&signal.to_ascii_uppercase())?;
+    }
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
-    interrupt::install()?;
     // Before any download: the device may be missing.
     let mut rule = run.config.rule(&run.network)?;
     let data = load_data(&run.config)?;
@@ -104,7 +117,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
     // Nothing is written before everything else is known to work.
     let mut folder = match place {
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
-        Place::Old(folder) => RunFolder::reopen(&folder, run.position.epoch)?,
+        Place::Old(folder, lock) => RunFolder::reopen(&folder, lock, run.position.epoch)?,
     };
     folder.begun_with(Environment::now(rule.describe(), &data));
     let path = folder.path().to_path_buf();
@@ -151,11 +164,31 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         Ending::Interrupted => {
             say(format_args!(
                 "interrupted and saved: go on with `eqprop-cuda train --resume {}`",
-                path.display()
+                shell_word(&path)
             ));
-            ExitCode::from(interrupt::EXIT_CODE)
+            ExitCode::from(interrupt::exit_code())
         }
     })
+}
+
+/// What a resumed run talks to or reads because its checkpoint says so: its folder may be from somebody else.
+fn say_taken_over(config: &Config, given: &Settings) {
+    let taken = [
+        (config.wandb && given.wandb.is_none()).then(|| "--wandb".to_string()),
+        (config.mirror.as_ref())
+            .filter(|_| given.mirror.is_none())
+            .map(|url| format!("--mirror {url}")),
+        (config.data_dir.as_ref())
+            .filter(|_| given.data_dir.is_none())
+            .map(|folder| format!("--data-dir {}", shell_word(folder))),
+    ];
+    let taken: Vec<String> = taken.into_iter().flatten().collect();
+    if !taken.is_empty() {
+        say(format_args!(
+            "taken over from the checkpoint: {}",
+            taken.join(", ")
+        ));
+    }
 }
 
 /// What `--resume` and `--output` together mean: the folder or checkpoint to go on from, or nothing for a new run.

@@ -3,7 +3,7 @@
 //! The bytes go to a temporary file in the target folder, which gets its name only when the MD5 sum is right; it vanishes in
 //! every other case.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 
 /// More than any dataset's file has: a server that sends more, announced or not, is given up before the disk is full.
 pub(super) const LARGEST: u64 = 2 << 30;
-/// Leftovers of downloads that were killed are removed after so long; a younger one may be another process's.
+/// Leftovers of downloads that were killed are removed after so long where no lock says whether another process is at it.
 const STALE: Duration = Duration::from_secs(3600);
 
 /// Downloads `url` to `path`, whose folder is created if needed, and checks its MD5 sum (lower-case hexadecimal). It ends early, with
@@ -59,6 +59,8 @@ pub(super) fn fetch(
     fs::create_dir_all(folder).map_err(DataError::io(folder))?;
     remove_stale(folder);
     let mut partial = temporary(folder).map_err(DataError::io(folder))?;
+    // Says that it is no leftover, where files can be locked.
+    let _ = partial.as_file().try_lock();
     let bar = progress(length, path);
     let mut reader = body.into_reader();
     let mut sum = Md5::new();
@@ -140,12 +142,25 @@ fn remove_stale(folder: &Path) {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let ours = name.starts_with(".download-") && name.ends_with(".part");
-        let age = (entry.metadata().ok())
-            .filter(|data| data.is_file())
-            .and_then(|data| data.modified().ok()?.elapsed().ok());
-        if ours && age.is_some_and(|age| age > STALE) {
+        if ours && is_leftover(&entry) {
             let _ = fs::remove_file(entry.path());
         }
+    }
+}
+
+fn is_leftover(partial: &fs::DirEntry) -> bool {
+    let Ok(data) = partial.metadata() else {
+        return false;
+    };
+    let lock = || fs::File::open(partial.path()).map(|file| file.try_lock());
+    match lock() {
+        // A pipe, say.
+        _ if !data.is_file() => false,
+        Ok(Ok(())) => true,
+        Ok(Err(TryLockError::WouldBlock)) => false,
+        _ => data
+            .modified()
+            .is_ok_and(|then| then.elapsed().is_ok_and(|age| age > STALE)),
     }
 }
 

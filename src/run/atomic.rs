@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Replaces the file at `path`: the bytes are written to a file beside it, brought to the disk, and renamed. On an
+/// Replaces the file at `path`: the bytes are written to a new file beside it, brought to the disk, and renamed. On an
 /// error (a full disk) the old file stays and the partial one is removed.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = partial_path(path);
@@ -19,7 +19,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The fixed name means that a killed run leaves at most one such file, which the next save overwrites.
+/// The fixed name means that a killed run leaves at most one such file, which the next save removes.
 fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".partial");
@@ -27,7 +27,12 @@ fn partial_path(path: &Path) -> PathBuf {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    // Not what is there: a link of that name, in a folder from somebody else, would lead the bytes anywhere.
+    let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -53,16 +58,26 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_leaves_the_old_file() {
+    fn what_cannot_be_written_leaves_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         replace(&path, b"old").unwrap();
-        std::os::unix::fs::symlink("/dev/full", partial_path(&path)).unwrap();
-        let error = replace(&path, b"new").unwrap_err();
-        assert!(format!("{error:#}").contains("No space left"), "{error:#}");
+        fs::create_dir(partial_path(&path)).unwrap();
+        replace(&path, b"new").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_the_partial_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, precious) = (folder.path().join("file"), folder.path().join("precious"));
+        fs::write(&precious, "mine").unwrap();
+        std::os::unix::fs::symlink(&precious, partial_path(&path)).unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"mine");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }

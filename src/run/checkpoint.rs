@@ -125,6 +125,11 @@ impl Checkpoint {
 
     /// Replaces the file at `path`.
     pub fn save(&self, path: &Path) -> Result<()> {
+        atomic::replace(path, &self.encode()?)
+    }
+
+    /// The bytes of its file.
+    pub fn encode(&self) -> Result<Vec<u8>> {
         let tensors = self.encode_tensors()?;
         let mut state = State {
             format: FORMAT,
@@ -147,9 +152,7 @@ impl Checkpoint {
         state.checksum = checksum(&views, &mut state)?;
         // One key only: with more, their order in the file would be another in each run.
         let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&state)?)]);
-        let bytes =
-            safetensors::serialize(views, Some(metadata)).context("cannot encode a checkpoint")?;
-        atomic::replace(path, &bytes)
+        safetensors::serialize(views, Some(metadata)).context("cannot encode a checkpoint")
     }
 
     /// Reads and checks a file. The error is one line that names it.

@@ -18,6 +18,7 @@ use super::{Checkpoint, Environment, atomic};
 use crate::config::Config;
 use crate::config::settings::is_network_file;
 use crate::network::{Network, NetworkDescription};
+use crate::shown::shell_word;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -32,12 +33,14 @@ const BEST: &str = "best.safetensors";
 /// Where runs go that are given no folder.
 const RUNS: &str = "runs";
 
+/// Held so that no other process trains in the same folder; empty where folders cannot be locked.
+pub struct FolderLock(#[expect(dead_code, reason = "open files hold locks")] Option<File>);
+
 pub struct RunFolder {
     path: PathBuf,
     /// lines of `metrics.jsonl`
     metrics: Vec<String>,
-    /// held so that no other process trains in the same folder; absent where folders cannot be locked
-    _lock: Option<File>,
+    _lock: FolderLock,
     /// of a session that has begun but saved nothing yet
     environment: Option<Environment>,
 }
@@ -56,9 +59,12 @@ impl RunFolder {
                 path.display()
             )
         })?;
+        let lock = Self::lock(&path)?;
+        // Another process may have begun and ended a run there meanwhile.
+        Self::check_unused(&path)?;
         Ok(Self {
             environment: None,
-            _lock: lock(&path)?,
+            _lock: lock,
             path,
             metrics: Vec::new(),
         })
@@ -71,8 +77,9 @@ impl RunFolder {
             .find(|name| path.join(name).exists());
         if let Some(name) = taken {
             bail!(
-                "{} holds a run already ({name} is there): continue it with --resume {0}, or choose another --output",
+                "{} holds a run already ({name} is there): continue it with --resume {}, or choose another --output",
                 path.display(),
+                shell_word(path)
             );
         }
         ensure!(
@@ -153,11 +160,29 @@ impl RunFolder {
         Ok(lines.into_iter().map(|(record, _)| record).collect())
     }
 
+    /// Keeps other processes from training in a folder. What is read before may be out of date once it is held.
+    ///
+    /// # Errors
+    /// When another one does.
+    pub fn lock(folder: &Path) -> Result<FolderLock> {
+        let Ok(file) = File::open(folder) else {
+            return Ok(FolderLock(None));
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(FolderLock(Some(file))),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another process is training in {}: wait for it, or choose another --output",
+                folder.display()
+            ),
+            Err(TryLockError::Error(_)) => Ok(FolderLock(None)),
+        }
+    }
+
     /// Opens the folder of a run that has come to the end of epoch `epochs`, forgetting what it recorded beyond.
-    pub fn reopen(path: &Path, epochs: usize) -> Result<Self> {
+    pub fn reopen(path: &Path, lock: FolderLock, epochs: usize) -> Result<Self> {
         let mut folder = Self {
             environment: None,
-            _lock: lock(path)?,
+            _lock: lock,
             path: path.to_path_buf(),
             metrics: Vec::new(),
         };
@@ -178,7 +203,7 @@ impl RunFolder {
     }
 
     /// Removes the folder of a run that cannot begin, unless something is in it.
-    pub fn abandon(self) {
+    pub fn abandon(&self) {
         // A folder that stays does no harm.
         let _ = fs::remove_dir(&self.path);
     }
@@ -228,8 +253,9 @@ impl RunFolder {
         atomic::replace(&self.path.join(METRICS), text.as_bytes())
     }
 
-    pub fn save_last(&self, checkpoint: &Checkpoint) -> Result<()> {
-        checkpoint.save(&self.last())
+    /// Keeps an [encoded](Checkpoint::encode) checkpoint as the last one.
+    pub fn save_last(&self, checkpoint: &[u8]) -> Result<()> {
+        atomic::replace(&self.last(), checkpoint)
     }
 
     pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
@@ -247,6 +273,10 @@ impl RunFolder {
 
     pub fn last(&self) -> PathBuf {
         self.path.join(LAST)
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.path.join(CONFIG)
     }
 }
 
@@ -310,18 +340,4 @@ fn free_name(config: &Config) -> Result<PathBuf> {
         }
     }
     unreachable!("there is always a next number")
-}
-
-fn lock(folder: &Path) -> Result<Option<File>> {
-    let Ok(file) = File::open(folder) else {
-        return Ok(None);
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another process is training in {}: wait for it, or choose another --output",
-            folder.display()
-        ),
-        Err(TryLockError::Error(_)) => Ok(None),
-    }
 }

@@ -18,7 +18,7 @@ pub(crate) use atomic::replace as replace_file;
 pub use checkpoint::{Best, Checkpoint, Position};
 pub use environment::Environment;
 pub use evaluate::{Evaluation, evaluate};
-pub use folder::RunFolder;
+pub use folder::{FolderLock, RunFolder};
 pub use metrics::{Measures, Record, Tally};
 pub use observer::Observer;
 pub use trainer::{Ending, Trainer};

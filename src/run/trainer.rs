@@ -13,6 +13,7 @@ use super::metrics::Record;
 use super::observer::Observer;
 use crate::data::Loader;
 use crate::learn::{Diverged, LearningRule};
+use crate::shown::shell_word;
 use anyhow::{Context, Result, anyhow};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,10 @@ pub struct Trainer<'a> {
     observer: &'a mut dyn Observer,
     interrupted: &'a dyn Fn() -> bool,
     saved: Instant,
+    /// a checkpoint that is written once another batch has shown that its parameters are good ones
+    unproven: Option<Vec<u8>>,
+    /// whether a batch went well since the run was begun or resumed: that the last checkpoint is a good one
+    proven: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -65,6 +70,8 @@ impl<'a> Trainer<'a> {
             observer,
             interrupted,
             saved: Instant::now(),
+            unproven: None,
+            proven: false,
         })
     }
 
@@ -73,8 +80,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// When numbers run away ([`Diverged`] is in the message), or when the device or the folder fails.
     pub fn run(mut self) -> Result<Ending> {
-        // From here on the folder can be resumed from.
-        self.save()?;
+        self.begin()?;
         self.folder
             .save_config(&self.run.config, &self.run.network)?;
         while self.run.position.epoch < self.run.config.epochs {
@@ -82,7 +88,7 @@ impl<'a> Trainer<'a> {
             let tested = if trained { self.test_epoch()? } else { None };
             let Some(tested) = tested else {
                 self.save()?;
-                self.observer.run_ends(interrupt::EXIT_CODE);
+                self.observer.run_ends(interrupt::exit_code());
                 return Ok(Ending::Interrupted);
             };
             self.end_epoch(&tested)?;
@@ -111,11 +117,11 @@ impl<'a> Trainer<'a> {
                 self.run.tally = Some(tally);
                 return Ok(false);
             }
-            let config = &self.run.config;
             let report = self.rule.train(&batch, &rates).map_err(|e| {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
-            tally.add(&report, &batch.labels, config.omega);
+            self.parameters_are_good()?;
+            tally.add(&report, &batch.labels, self.run.config.omega);
             if batch.index == self.train.last_full_batch() {
                 tally.probe = Some(self.rule.probe()?);
             }
@@ -125,7 +131,9 @@ impl<'a> Trainer<'a> {
             begun = Instant::now();
             if self.is_time_to_save() {
                 self.run.tally = Some(tally.clone());
-                self.save()?;
+                self.collect()?;
+                self.unproven = Some(self.run.encode()?);
+                self.saved = Instant::now();
                 begun = Instant::now();
             }
         }
@@ -173,13 +181,18 @@ impl<'a> Trainer<'a> {
             self.run.best = Some(Best { epoch, top1_error });
         }
         // The last checkpoint comes last: see `folder`.
-        self.folder.add_record(&record)?;
+        let recorded = self.folder.add_record(&record);
+        recorded.with_context(|| self.no_room())?;
         self.observer.epoch_is_recorded(&record);
         self.collect()?;
         if improved {
-            self.folder.save_best(&self.run)?;
+            let saved = self.folder.save_best(&self.run);
+            saved.with_context(|| self.no_room())?;
         }
-        self.write()?;
+        // Newer than one that waits, and the test pass went well.
+        self.unproven = None;
+        let checkpoint = self.run.encode()?;
+        self.write(&checkpoint)?;
         (self.observer).epoch_is_saved(&record, self.run.config.epochs, improved);
         Ok(())
     }
@@ -191,20 +204,47 @@ impl<'a> Trainer<'a> {
         }
     }
 
+    /// Makes the folder one that can be resumed from.
+    fn begin(&mut self) -> Result<()> {
+        self.collect()?;
+        let saved = self.folder.save_last(&self.run.encode()?);
+        if saved.is_err() && self.run.position == Position::default() {
+            self.folder.abandon();
+        }
+        saved.context(
+            "the run cannot be saved, so it does not begin; make room, or choose another --output",
+        )
+    }
+
+    /// A batch went well with them: what was to be saved before it is worth keeping.
+    fn parameters_are_good(&mut self) -> Result<()> {
+        self.proven = true;
+        match self.unproven.take() {
+            Some(checkpoint) => self.write(&checkpoint),
+            None => Ok(()),
+        }
+    }
+
     fn save(&mut self) -> Result<()> {
         self.collect()?;
-        self.write()
+        let checkpoint = self.run.encode()?;
+        self.write(&checkpoint)
     }
 
     /// Fetches what only the rule knows.
     fn collect(&mut self) -> Result<()> {
         self.run.model = self.rule.state()?;
-        let mut values = self.run.model.parameters.tensors().iter().flatten();
-        if !values.all(|value| value.is_finite()) {
-            let error = Diverged("a parameter is not finite".into()).into();
-            return Err(self.explain(error, format!("epoch {}", self.run.position.epoch + 1)));
-        }
         self.run.optimizer = self.rule.optimizer_state()?;
+        let moments = self.run.optimizer.moments.iter();
+        for (what, mut tensors) in std::iter::once(("parameter", &self.run.model.parameters))
+            .chain(moments.map(|moment| ("moment of the optimizer", moment)))
+            .map(|(what, set)| (what, set.tensors().iter()))
+        {
+            if !tensors.all(|tensor| tensor.iter().all(|value| value.is_finite())) {
+                let error = Diverged(format!("a {what} is not finite")).into();
+                return Err(self.explain(error, format!("epoch {}", self.run.position.epoch + 1)));
+            }
+        }
         let within_epoch = (1..self.train.batches()).contains(&self.run.position.batch);
         self.run.kept_state = if within_epoch {
             self.rule.kept_state()?
@@ -214,25 +254,48 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn write(&mut self) -> Result<()> {
+    fn write(&mut self, checkpoint: &[u8]) -> Result<()> {
         self.saved = Instant::now();
-        self.folder.save_last(&self.run).with_context(|| {
-            format!(
-                "the run cannot be saved; make room and go on with `eqprop-cuda train --resume {}`",
-                self.folder.path().display()
-            )
-        })
+        let saved = self.folder.save_last(checkpoint);
+        saved.with_context(|| self.no_room())
     }
 
-    /// What to say when numbers ran away. The last checkpoint was written before, so it is a good one.
+    fn no_room(&self) -> String {
+        format!(
+            "the run cannot be saved; make room and go on with `eqprop-cuda train --resume {}`",
+            shell_word(self.folder.path())
+        )
+    }
+
+    /// What to say when numbers ran away, and how to go on.
     fn explain(&self, error: anyhow::Error, place: String) -> anyhow::Error {
         if !error.is::<Diverged>() {
             return error.context(place);
         }
+        let last = self.folder.last();
+        let last = last.display();
+        let kept = match (self.proven, self.run.best) {
+            (true, _) => format!("the last good checkpoint is {last}"),
+            (false, _) if self.run.position == Position::default() => {
+                "it does so from its beginning".to_string()
+            }
+            (false, Some(best)) => format!(
+                "{last} leads there; best.safetensors beside it, of epoch {}, is an earlier one",
+                best.epoch
+            ),
+            (false, None) => format!("{last} leads there"),
+        };
+        let relaxes = !(self.run.config.algorithm.description().foreign).contains(&"omega");
+        let remedies = match relaxes {
+            true => "a smaller learning rate, more iterations, or a smaller omega",
+            false => "a smaller learning rate",
+        };
+        let rates = self.run.config.learning_rates(0);
+        let rate = rates.into_iter().fold(0.0, f64::max) / 10.0;
         anyhow!(
-            "the training diverged in {place}: {error}; the last good checkpoint is {}; try a smaller learning rate, \
-             more iterations, or a smaller omega",
-            self.folder.last().display()
+            "the training diverged in {place}: {error}; {kept}; a resumed run keeps its settings, so begin another with \
+             {remedies}, for instance `eqprop-cuda train --config {} --learning-rate {rate:.1e}`",
+            shell_word(&self.folder.config())
         )
     }
 }

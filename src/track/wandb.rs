@@ -1,6 +1,6 @@
 //! Weights & Biases, through the `wandb` package of the user's own Python.
 //!
-//! A small Python program, `wandb_client.py`, is run as a child process and passes on to the package what it is told in
+//! A small Python program, `wandb_client.py`, is run as a child process, isolated from the present folder, and passes on to the package what it is told in
 //! JSON lines on stdin,
 //!
 //! ```text
@@ -40,7 +40,7 @@ impl Client {
     pub fn start() -> Result<Self> {
         let mut command = Command::new("python3");
         command
-            .args(["-c", CLIENT])
+            .args(["-I", "-c", CLIENT])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // Ctrl-C is for this program, which then tells the client.

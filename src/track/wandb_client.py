@@ -2,6 +2,7 @@
 
 import json
 import os
+import site
 import sys
 
 # Replies have the real stdout to themselves: what the package prints goes to stderr.
@@ -18,8 +19,11 @@ def fail(error):
     sys.exit(1)
 
 
-# The present folder may hold a folder "wandb" of earlier runs, which is no package.
-sys.path = [path for path in sys.path if path]
+# Python was started with -I: the present folder, which may be somebody else's, or hold a folder "wandb" of earlier runs, gives no
+# modules. What the user has set up does.
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+if sys.prefix == sys.base_prefix and not os.environ.get("PYTHONNOUSERSITE"):
+    site.addsitedir(site.getusersitepackages())
 try:
     import wandb
 

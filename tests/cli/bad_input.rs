@@ -301,66 +301,65 @@ fn folders_that_cannot_be_used() {
     assert_fails(folder.path(), "eval empty", FAILURE, &["empty"]);
 }
 
+/// Nothing is there to resume: the advice is another one than later.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk() {
+fn a_disk_without_room_for_the_first_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let full = |file: &str| {
-        // Files are written under this name and then renamed; writing to this device finds no space.
-        std::os::unix::fs::symlink(
-            "/dev/full",
-            folder.path().join(format!("run/{file}.partial")),
-        )
-        .unwrap();
-    };
-    fs::create_dir(folder.path().join("run")).unwrap();
-    full("last.safetensors");
-    let space = ["No space left", "last.safetensors"];
-    assert_fails(
-        folder.path(),
-        &format!("train {TINY} --output run"),
-        FAILURE,
-        &space,
+    let stderr = limited(folder.path(), 1, &format!("train {TINY} --output run"));
+    assert!(
+        stderr.contains("File too large") && stderr.contains("--output"),
+        "{stderr}"
     );
-    assert_eq!(files(&folder.path().join("run")), []);
+    assert!(!stderr.contains("--resume"), "{stderr}");
+    assert!(!folder.path().join("run").exists());
+}
 
+#[test]
+fn a_file_that_cannot_be_replaced_stays() {
+    let folder = tempfile::tempdir().unwrap();
     let run = trained(folder.path());
     let before = files(&run);
-    full("metrics.jsonl");
+    // Files are written under this name and then renamed.
+    let partial = run.join("metrics.jsonl.partial");
+    fs::create_dir(&partial).unwrap();
     let more = "train --resume run --epochs 2";
-    assert_fails(
-        folder.path(),
-        more,
-        FAILURE,
-        &["No space left", "metrics.jsonl"],
-    );
+    assert_fails(folder.path(), more, FAILURE, &["metrics.jsonl"]);
     let same_metrics = |(path, bytes): &(PathBuf, Vec<u8>)| {
         !path.ends_with("metrics.jsonl") || fs::read(path).unwrap() == *bytes
     };
     assert!(before.iter().all(same_metrics), "the old file stays");
+    fs::remove_dir(partial).unwrap();
     eqprop(folder.path(), more).assert().success();
+}
+
+/// Runs what fails when no file may have more than `kibibytes`; its one line.
+#[cfg(target_os = "linux")]
+fn limited(folder: &Path, kibibytes: usize, arguments: &str) -> String {
+    let script = format!(
+        "ulimit -f {kibibytes}; exec {} {arguments}",
+        program::path().display()
+    );
+    let mut shell = std::process::Command::new("bash");
+    let output = shell
+        .current_dir(folder)
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(FAILURE), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_limit_on_the_size_of_files() {
     let folder = tempfile::tempdir().unwrap();
-    let binary = program::path();
     // Enough for the first checkpoint, which has no moments of the optimizer yet, not for the next.
-    let script = format!(
-        "ulimit -f 20; exec {} train {TINY} --output run",
-        binary.display()
-    );
-    let mut shell = std::process::Command::new("bash");
-    let output = shell
-        .current_dir(folder.path())
-        .args(["-c", &script])
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(FAILURE), "{stderr}");
+    let stderr = limited(folder.path(), 20, &format!("train {TINY} --output run"));
     assert!(
-        stderr.contains("File too large") && stderr.lines().count() == 1,
+        stderr.contains("File too large") && stderr.contains("train --resume run"),
         "{stderr}"
     );
     eqprop(folder.path(), "train --resume run")
@@ -500,6 +499,23 @@ fn divergence_stops_the_run_and_keeps_the_last_good_checkpoint() {
     );
     // What is there can be evaluated: the network before the step that ruined it.
     eqprop(folder.path(), "eval wild").assert().success();
+    // However often it is saved, and though no number overflows. Its settings, which stay, are where to go on from.
+    for rate in ["1e6", "1e3"] {
+        let run = format!("wild-{rate}");
+        assert_fails(
+            folder.path(),
+            &format!(
+                "train {TINY} --limit-train 128 --learning-rate {rate} --save-every 1 --epochs 3 --output {run}"
+            ),
+            FAILURE,
+            &[
+                "diverged",
+                &format!("train --config {run}/config.toml --learning-rate"),
+            ],
+        );
+        let last = format!("eval {run}/last.safetensors");
+        eqprop(folder.path(), &last).assert().success();
+    }
     eqprop(folder.path(), "eval run").assert().success();
     assert!(run.exists());
 }

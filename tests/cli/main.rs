@@ -11,6 +11,8 @@ mod output;
 mod plot;
 mod resume;
 mod runs;
+#[cfg(unix)]
+mod signals;
 mod tensorboard;
 mod torch_import;
 mod train;

@@ -222,6 +222,31 @@ fn a_run_that_fails_says_so() {
     assert_eq!(place.calls().pop(), Some(("finish".into(), json!(1))));
 }
 
+/// A folder from somebody else runs none of its modules, and says what its checkpoint turns on.
+#[test]
+fn the_present_folder_gives_python_no_modules() {
+    let place = Place::new();
+    place
+        .train(&format!("{TINY} --wandb --output run"))
+        .assert()
+        .success();
+    for module in ["json", "site", "wandb", "os"] {
+        let code = "open('executed', 'w')";
+        fs::write(place.path().join(format!("run/{module}.py")), code).unwrap();
+    }
+    let mut command = place.train("--resume . --epochs 3");
+    let output = command.current_dir(place.path().join("run")).output();
+    let output = output.unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("taken over from the checkpoint: --wandb"),
+        "{text}"
+    );
+    assert!(!place.path().join("run/executed").exists());
+    assert_eq!(place.calls().len(), 7);
+}
+
 /// Ctrl-C goes to all processes of a terminal: the client must not take it for itself.
 #[cfg(unix)]
 #[test]
