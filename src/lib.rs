@@ -22,6 +22,7 @@ pub mod learn;
 pub mod network;
 pub mod optim;
 pub mod output;
+pub mod parallel;
 pub mod parity;
 pub mod phase;
 pub mod plot;

@@ -50,6 +50,22 @@ pub struct BatchOutcome {
     pub in_top5: Vec<bool>,
 }
 
+/// Where a gradient estimate lies, for whoever adds up those of several machines.
+#[derive(Debug)]
+pub enum GradientMemory<'a> {
+    /// all its values
+    Host(&'a mut [f64]),
+    /// fp32 values on a GPU
+    Device {
+        /// of the first
+        address: u64,
+        /// how many there are
+        count: usize,
+        /// the CUDA stream that makes them, and that will read their sums
+        stream: *mut std::ffi::c_void,
+    },
+}
+
 /// A machine that relaxes phases, estimates gradients and updates parameters.
 ///
 /// The unit of work is a phase, not a tensor operation, so that each backend may fuse as it likes. Calls come
@@ -91,10 +107,10 @@ pub trait Backend {
         relaxation: &Relaxation,
     ) -> Result<PhaseReport>;
 
-    /// Estimates the gradient from the states of the nudged phases, averaged over the batch. Between this and
-    /// [`gradient_norm`](Self::gradient_norm) lies the place where several machines would add up their estimates.
+    /// Estimates the gradient from the states of the nudged phases, averaged over the batch.
     fn estimate_gradient(&mut self) -> Result<()>;
 
+<<<<<<< HEAD
     /// The same by the alternative formula: the derivative of `dE/dtheta` along `(second - first) / difference of nudging`, taken at
     /// the free state (Scellier et al. 2023, "Energy-based learning algorithms for analog computing"; in the place of the mean of
     /// the two states stands the free one).
@@ -124,6 +140,15 @@ pub trait Backend {
         let backend = self.describe();
         PhaseError::Unsupported { backend, what }.into()
     }
+=======
+    /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.
+    /// Comes between the estimate and its norm.
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()>;
+>>>>>>> feb906a (Several processes may train one network: ranks, the backend that is one of them, and the sum of gradients between the estimate and its norm)
 
     /// The global L2 norm of the last gradient estimate over all tensors, before clipping.
     fn gradient_norm(&mut self) -> Result<f64>;

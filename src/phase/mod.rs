@@ -16,7 +16,9 @@ mod backend;
 mod cost;
 mod statistics;
 
-pub use backend::{Backend, BatchOutcome, PhaseReport, PhaseState, Start, as_images, check_batch};
+pub use backend::{
+    Backend, BatchOutcome, GradientMemory, PhaseReport, PhaseState, Start, as_images, check_batch,
+};
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
 

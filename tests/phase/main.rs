@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod data_parallel;
 mod energy;
 mod memory;
 mod phases;

@@ -11,3 +11,4 @@ pub mod golden;
 pub mod kernels;
 pub mod networks;
 pub mod program;
+pub mod ranks;

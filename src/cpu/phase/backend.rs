@@ -17,7 +17,8 @@ use crate::cpu::ops::real::{Into, Real, configure_matmul};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, OutputCondition,
+    Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
+    OutputCondition,
     PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
@@ -282,6 +283,24 @@ impl<T: Real> Backend for CpuBackend<T> {
             chunk.after = After::End(trajectory.into_end());
         }
         Ok(report)
+    }
+
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let gradient = self.gradient.as_mut();
+        let gradient = gradient.context("no gradient was estimated")?;
+        let values = gradient.tensors().iter().flatten();
+        let mut values: Vec<f64> = values.map(|&g| share * g.wide()).collect();
+        sum(GradientMemory::Host(&mut values))?;
+        let tensors = gradient.tensors_mut().iter_mut().flatten();
+        for (g, value) in tensors.zip(values) {
+            *g = T::of(value);
+        }
+        self.gradient_norm = None;
+        Ok(())
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

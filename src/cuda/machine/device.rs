@@ -52,6 +52,11 @@ pub trait Device: Send + Sync {
     /// Waits until all launches are done; reports what went wrong in one of them.
     fn synchronize(&self) -> Result<()>;
 
+    /// The CUDA stream that all work goes through; `None` from a machine that is none.
+    fn stream(&self) -> Option<*mut std::ffi::c_void> {
+        None
+    }
+
     /// Records what `body` launches, without running it; `None` from a machine that cannot. The kernels must have run before:
     /// a GPU looks them up and prepares them at their first launch, which it cannot do while it records.
     fn record(&self, _body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {

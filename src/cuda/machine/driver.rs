@@ -495,6 +495,10 @@ impl Device for Gpu {
         Ok(self.wait(&mut self.staging())?)
     }
 
+    fn stream(&self) -> Option<*mut c_void> {
+        Some(Gpu::stream(self).cast())
+    }
+
     fn record(&self, body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
         let capture = Capture::begin(&self.handles)?;
         body()?;

@@ -16,8 +16,8 @@ use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
-    Backend, BatchOutcome, CostFunction, LayerStatistics, NudgedPhase, Nudging, PhaseReport,
-    PhaseState, Relaxation, Start, as_images, check_batch,
+    Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
+    PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -491,6 +491,34 @@ impl Backend for CudaBackend {
         plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
         self.progress.gradient = true;
         Ok(())
+    }
+
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        ensure!(self.progress.gradient, "no gradient was estimated");
+        let device = &self.setup.device;
+        let gradient = &self.parameters.gradient;
+        let batch = self.batches.present_mut().context("no batch is loaded")?;
+        let plan = batch.gradient.as_mut();
+        let plan = plan.context("no gradient was estimated")?;
+        plan.rescale(device, share as f32, gradient)?;
+        match device.stream() {
+            Some(stream) => sum(GradientMemory::Device {
+                address: gradient.ptr::<u8>() as u64,
+                count: gradient.len(),
+                stream,
+            })?,
+            None => {
+                let mut values: Vec<f64> = gradient.read()?.into_iter().map(f64::from).collect();
+                sum(GradientMemory::Host(&mut values))?;
+                let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+                gradient.write(&values)?;
+            }
+        }
+        plan.rescale(device, 1.0, gradient)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -53,6 +53,8 @@ pub struct GradientPlan {
     slots: Vec<usize>,
     squares: Buffer<f64>,
     pub norm: Buffer<f64>,
+    /// how the gradient is gathered from itself, once that was asked for
+    in_place: Option<Buffer<EqGatherBlock>>,
 }
 
 impl GradientPlan {
@@ -121,6 +123,7 @@ impl GradientPlan {
             workspace: Buffer::new(device, workspace)?,
             slots,
             norm: Buffer::new(device, 1)?,
+            in_place: None,
         })
     }
 
@@ -153,6 +156,38 @@ impl GradientPlan {
             padding: 0,
         };
         kernels::gather_gradient(device, self.blocks.len(), &args)
+    }
+
+    /// Scales the gradient in place, and writes the sums of its squares by block: it is gathered from itself.
+    pub fn rescale(
+        &mut self,
+        device: &Arc<dyn Device>,
+        scale: f32,
+        gradient: &Buffer<f32>,
+    ) -> Result<()> {
+        let blocks = match self.in_place.take() {
+            Some(blocks) => blocks,
+            None => {
+                let block = |b: usize| EqGatherBlock {
+                    from: (b * EQ_PARAMETER_BLOCK as usize) as u64,
+                    stride: 0,
+                    splits: 1,
+                    count: EQ_PARAMETER_BLOCK,
+                };
+                let blocks: Vec<_> = (0..self.blocks.len()).map(block).collect();
+                Buffer::from_slice(device, &blocks)?
+            }
+        };
+        let args = EqGatherArgs {
+            blocks: blocks.ptr(),
+            workspace: gradient.ptr(),
+            gradient: gradient.ptr(),
+            squares: self.squares.ptr(),
+            scale,
+            padding: 0,
+        };
+        self.in_place = Some(blocks);
+        kernels::gather_gradient(&**device, self.blocks.len(), &args)
     }
 
     /// Writes the global norm of the gradient of the last [`run`](Self::run).

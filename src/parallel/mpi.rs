@@ -1,0 +1,96 @@
+//! [`Ranks`] over MPI, for processes on CPUs.
+
+use super::ranks::Ranks;
+use crate::data::Shard;
+use anyhow::{Context, Result, ensure};
+use mpi::Threading;
+use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
+use mpi::environment::Universe;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+
+/// All processes that MPI started together. An error within MPI ends them all, which is its way.
+pub struct Mpi {
+    world: SimpleCommunicator,
+    /// MPI ends with it
+    _universe: Universe,
+}
+
+impl Mpi {
+    /// Joins the other processes. Once per process.
+    ///
+    /// # Errors
+    /// When this process has joined before.
+    pub fn join() -> Result<Self> {
+        // Only the thread that trains calls MPI; the loader's threads do not.
+        let joined = mpi::initialize_with_threading(Threading::Funneled);
+        let (universe, _) = joined.context("this process has joined MPI before")?;
+        Ok(Self {
+            world: universe.world(),
+            _universe: universe,
+        })
+    }
+
+    fn all_reduce(&self, values: &mut [f64], operation: SystemOperation) {
+        let mine = values.to_vec();
+        self.world.all_reduce_into(&mine[..], values, operation);
+    }
+}
+
+impl Ranks for Mpi {
+    fn shard(&self) -> Shard {
+        Shard {
+            rank: self.world.rank() as usize,
+            world: self.world.size() as usize,
+        }
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        self.all_reduce(values, SystemOperation::sum());
+        Ok(())
+    }
+
+    fn max(&self, values: &mut [f64]) -> Result<()> {
+        self.all_reduce(values, SystemOperation::max());
+        Ok(())
+    }
+
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+        let count = i32::try_from(values.len());
+        // MPI counts in 32 bits; every rank has to know before any of them waits for the others.
+        let fits = !(self as &dyn Ranks).any(count.is_err())?;
+        ensure!(
+            fits,
+            "a rank's part of a state has more values than MPI counts"
+        );
+        let count = count.unwrap_or_default();
+        let first = self.world.process_at_rank(0);
+        if self.world.rank() > 0 {
+            first.gather_into(&count);
+            first.gather_varcount_into(values);
+            return Ok(Vec::new());
+        }
+        let mut counts = vec![0_i32; self.world.size() as usize];
+        first.gather_into_root(&count, &mut counts[..]);
+        let total: i64 = counts.iter().map(|&count| i64::from(count)).sum();
+        let starts: Option<Vec<i32>> = counts
+            .iter()
+            .scan(0_i64, |start, &count| {
+                let this = *start;
+                *start += i64::from(count);
+                Some(i32::try_from(this).ok())
+            })
+            .collect();
+        let starts =
+            starts.context("the ranks' states together have more values than MPI counts")?;
+        let mut all = vec![0.0; total as usize];
+        let mut parts = PartitionMut::new(&mut all[..], counts, &starts[..]);
+        first.gather_varcount_into_root(values, &mut parts);
+        Ok(all)
+    }
+
+    fn abort(&self) {
+        self.world.abort(1)
+    }
+}

@@ -1,0 +1,90 @@
+//! What several processes that train one network ask of each other.
+
+use crate::data::Shard;
+use crate::phase::GradientMemory;
+use anyhow::Result;
+
+/// The processes of a run, as one of them sees it. All ranks call the collective methods in the same order; each waits for all.
+pub trait Ranks {
+    /// This process, from 0, and how many there are.
+    fn shard(&self) -> Shard;
+
+    /// Replaces each value by its sum over the ranks, the same bits on every rank.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    fn sum(&self, values: &mut [f64]) -> Result<()>;
+
+    /// The same for a gradient, where it lies.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached, or when these ranks do not reach that memory.
+    fn sum_gradient(&self, memory: GradientMemory<'_>) -> Result<()> {
+        match memory {
+            GradientMemory::Host(values) => self.sum(values),
+            GradientMemory::Device { .. } => {
+                anyhow::bail!("these processes exchange host memory, but the gradient is on a GPU")
+            }
+        }
+    }
+
+    /// Replaces each value by the largest on any rank.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    fn max(&self, values: &mut [f64]) -> Result<()>;
+
+    /// The values of all ranks, one rank after the other, on rank 0; nothing on the others. Each may give another number of them.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>>;
+
+    /// Ends all processes, at once, with exit status 1. Returns where that is not possible: then this process ends, and whoever started
+    /// it ends the others.
+    fn abort(&self) {}
+}
+
+/// The only process of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn shard(&self) -> Shard {
+        Shard::WHOLE
+    }
+
+    fn sum(&self, _values: &mut [f64]) -> Result<()> {
+        Ok(())
+    }
+
+    fn max(&self, _values: &mut [f64]) -> Result<()> {
+        Ok(())
+    }
+
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+        Ok(values.to_vec())
+    }
+}
+
+impl dyn Ranks + '_ {
+    /// Whether `mine` holds on any rank.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    pub fn any(&self, mine: bool) -> Result<bool> {
+        let mut value = [f64::from(u8::from(mine))];
+        self.max(&mut value)?;
+        Ok(value[0] > 0.0)
+    }
+
+    /// Whether `value` is the same on every rank.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    pub fn agree(&self, value: f64) -> Result<bool> {
+        let mut ends = [value, -value];
+        self.max(&mut ends)?;
+        Ok(ends[0] == -ends[1])
+    }
+}
