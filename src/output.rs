@@ -7,11 +7,22 @@ use crate::shown::lines;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Whether lines for stdout go nowhere.
+static SILENT: AtomicBool = AtomicBool::new(false);
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// From here on nothing is said, for a process of several of which another one speaks. Complaints still are.
+pub fn be_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
 
 /// Prints lines to stdout, whose control characters (names in a file from somebody else) are escaped.
 pub fn say(line: impl Display) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     // Never an error: `Stdout` keeps it.
     let _ = writeln!(Stdout, "{}", lines(&line.to_string()));
 }
@@ -19,6 +30,13 @@ pub fn say(line: impl Display) {
 /// Prints a line to stderr, as far as that can be had: there is nowhere to say that it cannot.
 pub fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "{}", lines(&line.to_string()));
+}
+
+/// Prints to stderr what is no complaint, and is enough to be said by one process of several.
+pub fn remark(line: impl Display) {
+    if !SILENT.load(Ordering::Relaxed) {
+        complain(line);
+    }
 }
 
 /// What stdout did not take, once: its first error.

@@ -4,6 +4,7 @@ use super::figure::{FigureArgs, make};
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError};
+use crate::data::Shard;
 use crate::device::{Device, Precision};
 use crate::diagnose::{
     Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
@@ -82,7 +83,9 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let mut backend = device.backend(network, precision)?;
     backend.set_parameters(&run.model.parameters)?;
     let data = load_data(config)?;
-    let batch = loader(config, data.train, false).epoch(0, 0).next();
+    let batch = loader(config, data.train, false, Shard::WHOLE)
+        .epoch(0, 0)
+        .next();
     let batch = batch.context("the dataset has no training images")?;
     say(format_args!(
         "{name}: {} training images of {}; estimates on {}",

@@ -5,7 +5,7 @@ use super::say;
 use super::table::csv_line;
 use super::{load_data, loader, use_threads};
 use crate::config::{Settings, UsageError};
-use crate::data::DatasetName;
+use crate::data::{DatasetName, Shard};
 use crate::device::{Device, Precision};
 use crate::network::Mode;
 use crate::run::{Checkpoint, Evaluation, RunFolder, evaluate, interrupt, replace_file};
@@ -136,7 +136,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         Images::Test => data.test,
         Images::Train => data.train,
     };
-    let mut rule = config.rule(network)?;
+    let mut rule = config.rule(network, None)?;
     rule.set_state(&run.model)?;
     if !args.json {
         say(format_args!(
@@ -150,14 +150,14 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             rule.describe()
         ));
     }
-    let loader = loader(&config, images, false);
+    let loader = loader(&config, images, false, Shard::WHOLE);
     let evaluation = evaluate(
         &mut *rule,
         &config,
         network,
         &loader,
         &mut Printer::default(),
-        &interrupt::requested,
+        &|| Ok(interrupt::requested()),
     )?;
     let Some(evaluation) = evaluation else {
         return Ok(ExitCode::from(interrupt::exit_code()));

@@ -16,6 +16,7 @@ mod list;
 mod manual;
 mod plot;
 mod progress;
+mod ranks;
 mod report;
 mod runs;
 mod statistics;
@@ -228,8 +229,8 @@ const MAX_LOADER_THREADS: usize = 8;
 /// Batches that wait for the network: a short stall of the disk or of a thread goes unnoticed.
 const PREFETCH: usize = 4;
 
-/// Batches of a dataset; training batches are shuffled and augmented.
-fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loader {
+/// Batches of a dataset, or of each the rows of a rank; training batches are shuffled and augmented.
+fn loader(config: &Config, dataset: crate::data::Dataset, training: bool, shard: Shard) -> Loader {
     let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
     let options = LoaderOptions {
         batch_size: config.batch_size,
@@ -239,7 +240,7 @@ fn loader(config: &Config, dataset: crate::data::Dataset, training: bool) -> Loa
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
-        shard: Shard::WHOLE,
+        shard,
     };
     Loader::new(Arc::new(dataset), options)
 }

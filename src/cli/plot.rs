@@ -7,7 +7,7 @@ use super::{load_data, loader, use_threads};
 use crate::config::settings::count;
 use crate::config::{Settings, UsageError};
 use crate::cpu;
-use crate::data::Batch;
+use crate::data::{Batch, Shard};
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
 use crate::phase::Relaxation;
 use crate::plot::{self, Curve, MOST_CURVES};
@@ -276,6 +276,8 @@ fn relax(
 
 fn first_batch(config: &crate::config::Config) -> Result<Batch> {
     let data = load_data(config)?;
-    let batch = loader(config, data.test, false).epoch(0, 0).next();
+    let batch = loader(config, data.test, false, Shard::WHOLE)
+        .epoch(0, 0)
+        .next();
     batch.context("the dataset has no test images")
 }

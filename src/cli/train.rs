@@ -1,9 +1,13 @@
 //! `eqprop-cuda train`
 
 use super::progress::Printer;
+use super::ranks::{Joining, RankArgs, first_then_others};
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
+use crate::data::{Loader, Shard, Splits};
+use crate::learn::LearningRule;
+use crate::parallel::Ranks;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
 use crate::shown::shell_word;
 use crate::track::{Tracking, series::Names, wandb};
@@ -11,6 +15,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 /// Train a network
 #[derive(Args)]
@@ -36,6 +41,9 @@ pub struct TrainArgs {
     no_wandb: bool,
 
     #[command(flatten)]
+    ranks: RankArgs,
+
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -54,7 +62,13 @@ enum Place {
     Old(PathBuf, FolderLock),
 }
 
-pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
+pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    let ranks = args.ranks.clone();
+    ranks.run(|joining| train(args, joining))
+}
+
+/// Trains, alone or as one of several processes.
+fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     if args.no_wandb {
         args.settings.wandb = Some(false);
     }
@@ -97,8 +111,9 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
     use_threads(&run.config)?;
     // Before any download: the device may be missing.
-    let mut rule = run.config.rule(&run.network)?;
-    let data = load_data(&run.config)?;
+    let ranks = joining.join(&mut run.config.device)?;
+    let mut rule = run.config.rule(&run.network, joining.several())?;
+    let data = first_then_others(&*ranks, || load_data(&run.config))?;
     run.set_examples(data.train.len())?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
@@ -116,6 +131,7 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
     ));
     // Nothing is written before everything else is known to work.
     let mut folder = match place {
+        _ if !joining.is_first() => return follow(run, &mut *rule, data, ranks),
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder, lock) => RunFolder::reopen(&folder, lock, run.position.epoch)?,
     };
@@ -139,13 +155,19 @@ pub fn run(mut args: TrainArgs) -> Result<ExitCode> {
         ));
     }
 
-    let loaders = (
-        loader(&run.config, data.train, true),
-        loader(&run.config, data.test, false),
-    );
+    let loaders = loaders(&run, data, ranks.shard());
     let mut observer = (tracking, Printer::default());
     let interrupted = &interrupt::requested;
-    let trainer = Trainer::new(run, &mut *rule, loaders, folder, &mut observer, interrupted)?;
+    let (rule, folder) = (&mut *rule, Some(folder));
+    let trainer = Trainer::on_ranks(
+        run,
+        rule,
+        loaders,
+        folder,
+        &mut observer,
+        interrupted,
+        ranks,
+    )?;
     Ok(match trainer.run()? {
         Ending::Finished(best) => {
             let best = best.map_or(String::new(), |best| {
@@ -189,6 +211,31 @@ fn say_taken_over(config: &Config, given: &Settings) {
             taken.join(", ")
         ));
     }
+}
+
+/// The part of a rank that prints and writes nothing.
+fn follow(
+    run: Checkpoint,
+    rule: &mut dyn LearningRule,
+    data: Splits,
+    ranks: Rc<dyn Ranks>,
+) -> Result<ExitCode> {
+    let loaders = loaders(&run, data, ranks.shard());
+    let interrupted = &interrupt::requested;
+    let mut nobody = ();
+    let trainer = Trainer::on_ranks(run, rule, loaders, None, &mut nobody, interrupted, ranks)?;
+    Ok(match trainer.run()? {
+        Ending::Finished(_) => ExitCode::SUCCESS,
+        Ending::Interrupted => ExitCode::from(interrupt::exit_code()),
+    })
+}
+
+/// Training and test batches, of each the rows of a rank.
+fn loaders(run: &Checkpoint, data: Splits, shard: Shard) -> (Loader, Loader) {
+    (
+        loader(&run.config, data.train, true, shard),
+        loader(&run.config, data.test, false, shard),
+    )
 }
 
 /// What `--resume` and `--output` together mean: the folder or checkpoint to go on from, or nothing for a new run.

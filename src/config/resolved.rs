@@ -8,6 +8,7 @@ use crate::learn::{Algorithm, LearningRule, RuleSettings};
 use crate::network::presets::{PAPER_CHANNELS, PresetOptions};
 use crate::network::{ActivationKind, Mode, Network, NetworkDescription};
 use crate::optim::{OptimizerConfig, RESTART_PERIOD, Schedule};
+use crate::parallel::Ranks;
 use crate::phase::{CostFunction, NudgedPhase, Relaxation, Variant};
 use crate::usage::{UsageError, usage};
 use anyhow::{Context, Result, anyhow, ensure};
@@ -15,6 +16,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use toml::Table;
 
 /// Widths above this are a slip of the finger, and would exhaust the memory before anything could be said about it.
@@ -281,6 +283,7 @@ impl Config {
             beta: self.beta,
             variant: self.variant,
             nudged_phase: self.nudged_phase,
+            ranks: None,
         }
     }
 
@@ -288,9 +291,17 @@ impl Config {
     ///
     /// # Errors
     /// When the device cannot be had, or the algorithm does not train such a network.
-    pub fn rule(&self, network: &Network) -> Result<Box<dyn LearningRule>> {
+    pub fn rule(
+        &self,
+        network: &Network,
+        ranks: Option<Rc<dyn Ranks>>,
+    ) -> Result<Box<dyn LearningRule>> {
         let learning = self.algorithm.learning();
-        learning.rule(&self.rule_settings(), network)
+        let settings = RuleSettings {
+            ranks,
+            ..self.rule_settings()
+        };
+        learning.rule(&settings, network)
     }
 
     pub fn optimizer_config(&self) -> OptimizerConfig {

@@ -131,6 +131,12 @@ impl Loader {
         self.shared.dataset.len()
     }
 
+    /// Examples of a batch, on all ranks.
+    pub fn batch_examples(&self, index: usize) -> usize {
+        let size = self.shared.options.batch_size;
+        size.min(self.examples().saturating_sub(index * size))
+    }
+
     /// Number of the last batch that has all its examples; 0 when no batch has.
     pub fn last_full_batch(&self) -> usize {
         (self.examples() / self.shared.options.batch_size).max(1) - 1

@@ -13,7 +13,7 @@ use crate::network::{ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::CostFunction;
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
 
@@ -154,6 +154,10 @@ impl Learning for Backpropagation {
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
+        ensure!(
+            settings.ranks.is_none(),
+            "--algorithm backprop trains in one process: batch normalisation, which is over the whole batch, is not divided among several"
+        );
         let model = FeedForward::of(network)?;
         let backend = settings.device.feed_forward(&model, settings.precision)?;
         Ok(Box::new(Rule(backend)))

@@ -5,6 +5,7 @@ use super::rule::{BatchReport, LearningRule, RuleSettings, check_norm, check_out
 use crate::data::Batch;
 use crate::network::{ModelState, Network};
 use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::parallel::DataParallel;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation, Start};
 use anyhow::Result;
 use ndarray::ArrayD;
@@ -33,8 +34,13 @@ impl<E: Estimate + 'static> Relaxing<E> {
         network: &Network,
         estimate: E,
     ) -> Result<Box<dyn LearningRule>> {
+        let backend = settings.device.backend(network, settings.precision)?;
+        let backend = match &settings.ranks {
+            Some(ranks) => Box::new(DataParallel::new(backend, network, ranks.clone())),
+            None => backend,
+        };
         Ok(Box::new(Self {
-            backend: settings.device.backend(network, settings.precision)?,
+            backend,
             cost: settings.cost,
             free: settings.free,
             estimate,

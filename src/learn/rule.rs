@@ -8,6 +8,7 @@ use crate::network::parameters::initialise;
 use crate::network::presets::{self, PresetOptions};
 use crate::network::{Edge, ModelState, Network, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::parallel::Ranks;
 use crate::phase::{
     BatchOutcome, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
     Variant,
@@ -16,6 +17,7 @@ use crate::usage::{UsageError, usage};
 use anyhow::{Result, bail};
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
+use std::rc::Rc;
 
 /// A cost per example beyond this means that the output ran away, though no number overflowed yet.
 const RUNAWAY_COST: f64 = 1e6;
@@ -106,7 +108,7 @@ pub enum SavedAs {
 }
 
 /// What a rule may know of a run's settings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RuleSettings {
     /// where to compute
     pub device: Device,
@@ -124,6 +126,8 @@ pub struct RuleSettings {
     pub variant: Variant,
     /// how they are represented
     pub nudged_phase: NudgedPhase,
+    /// the processes that train together; `None`: this one alone
+    pub ranks: Option<Rc<dyn Ranks>>,
 }
 
 impl RuleSettings {
@@ -308,6 +312,10 @@ pub trait LearningRule {
 
 /// An error when the means over a batch say that numbers ran away.
 pub(super) fn check_outcome(outcome: &BatchOutcome) -> Result<()> {
+    if outcome.cost.is_empty() {
+        // The part of a rank without rows.
+        return Ok(());
+    }
     let n = outcome.cost.len() as f64;
     let energy = outcome.energy.iter().sum::<f64>() / n;
     let cost = outcome.cost.iter().sum::<f64>() / n;

@@ -13,12 +13,12 @@ use crate::phase::{
 };
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array4, ArrayD, Axis, IxDyn, Slice};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// See the head of this file.
 pub struct DataParallel {
     inner: Box<dyn Backend>,
-    ranks: Arc<dyn Ranks>,
+    ranks: Rc<dyn Ranks>,
     network: Network,
     /// rows of the present batch: on this rank, on all
     rows: (usize, usize),
@@ -28,7 +28,7 @@ pub struct DataParallel {
 
 impl DataParallel {
     /// Rank `ranks.shard()`'s part of the training of `network` by `inner`.
-    pub fn new(inner: Box<dyn Backend>, network: &Network, ranks: Arc<dyn Ranks>) -> Self {
+    pub fn new(inner: Box<dyn Backend>, network: &Network, ranks: Rc<dyn Ranks>) -> Self {
         Self {
             inner,
             ranks,
@@ -41,6 +41,14 @@ impl DataParallel {
     /// Rank without rows: it relaxes an empty image, of which nothing counts, so that it has a gradient to add.
     fn idles(&self) -> bool {
         self.rows.0 == 0
+    }
+
+    /// Makes the estimate of this rank's rows that of the batch.
+    fn sum_estimates(&mut self) -> Result<()> {
+        let share = self.rows.0 as f64 / self.rows.1 as f64;
+        let ranks = &self.ranks;
+        self.inner
+            .reduce_gradient(share, &mut |memory| ranks.sum_gradient(memory))
     }
 }
 
@@ -122,10 +130,22 @@ impl Backend for DataParallel {
 
     fn estimate_gradient(&mut self) -> Result<()> {
         self.inner.estimate_gradient()?;
-        let share = self.rows.0 as f64 / self.rows.1 as f64;
-        let ranks = &self.ranks;
-        self.inner
-            .reduce_gradient(share, &mut |memory| ranks.sum_gradient(memory))
+        self.sum_estimates()
+    }
+
+    fn estimate_gradient_at_free_state(&mut self) -> Result<()> {
+        self.inner.estimate_gradient_at_free_state()?;
+        self.sum_estimates()
+    }
+
+    fn truncated_backpropagation(
+        &mut self,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        let report = self.inner.truncated_backpropagation(cost, relaxation)?;
+        self.sum_estimates()?;
+        Ok(report)
     }
 
     fn reduce_gradient(

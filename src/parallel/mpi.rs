@@ -9,6 +9,7 @@ use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+use std::fmt;
 
 /// All processes that MPI started together. An error within MPI ends them all, which is its way.
 pub struct Mpi {
@@ -35,6 +36,12 @@ impl Mpi {
     fn all_reduce(&self, values: &mut [f64], operation: SystemOperation) {
         let mine = values.to_vec();
         self.world.all_reduce_into(&mine[..], values, operation);
+    }
+}
+
+impl fmt::Debug for Mpi {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Mpi({:?})", self.shard())
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::data::Shard;
 use crate::phase::GradientMemory;
 use anyhow::Result;
+use std::fmt;
 
 /// The processes of a run, as one of them sees it. All ranks call the collective methods in the same order; each waits for all.
-pub trait Ranks {
+pub trait Ranks: fmt::Debug {
     /// This process, from 0, and how many there are.
     fn shard(&self) -> Shard;
 

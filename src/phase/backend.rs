@@ -110,7 +110,6 @@ pub trait Backend {
     /// Estimates the gradient from the states of the nudged phases, averaged over the batch.
     fn estimate_gradient(&mut self) -> Result<()>;
 
-<<<<<<< HEAD
     /// The same by the alternative formula: the derivative of `dE/dtheta` along `(second - first) / difference of nudging`, taken at
     /// the free state (Scellier et al. 2023, "Energy-based learning algorithms for analog computing"; in the place of the mean of
     /// the two states stands the free one).
@@ -140,7 +139,7 @@ pub trait Backend {
         let backend = self.describe();
         PhaseError::Unsupported { backend, what }.into()
     }
-=======
+
     /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.
     /// Comes between the estimate and its norm.
     fn reduce_gradient(
@@ -148,7 +147,6 @@ pub trait Backend {
         share: f64,
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()>;
->>>>>>> feb906a (Several processes may train one network: ranks, the backend that is one of them, and the sum of gradients between the estimate and its norm)
 
     /// The global L2 norm of the last gradient estimate over all tensors, before clipping.
     fn gradient_norm(&mut self) -> Result<f64>;

@@ -19,7 +19,8 @@ pub struct Evaluation {
     pub predictions: Vec<(usize, usize)>,
 }
 
-/// Evaluates what was learnt so far on every image of `loader`; `None` when `interrupted` says so in between.
+/// Evaluates what was learnt so far on every image of `loader`, of which this rank has its rows; `None` when `interrupted` says so in
+/// between.
 ///
 /// # Errors
 /// When numbers run away ([`Diverged`](crate::learn::Diverged)), or when the device fails.
@@ -29,7 +30,7 @@ pub fn evaluate(
     network: &Network,
     loader: &Loader,
     observer: &mut dyn Observer,
-    interrupted: &dyn Fn() -> bool,
+    interrupted: &dyn Fn() -> Result<bool>,
 ) -> Result<Option<Evaluation>> {
     let begun = Instant::now();
     observer.pass_begins("test ", loader.examples(), 0);
@@ -39,7 +40,7 @@ pub fn evaluate(
         predictions: Vec::with_capacity(loader.examples()),
     };
     for batch in loader.epoch(0, 0) {
-        if interrupted() {
+        if interrupted()? {
             observer.pass_ends();
             return Ok(None);
         }
@@ -55,7 +56,10 @@ pub fn evaluate(
         if batch.index == loader.last_full_batch() {
             evaluation.tally.probe = Some(rule.probe_states()?);
         }
-        observer.batch_is_over(batch.len(), evaluation.tally.top1_error());
+        observer.batch_is_over(
+            loader.batch_examples(batch.index),
+            evaluation.tally.top1_error(),
+        );
     }
     observer.pass_ends();
     evaluation.tally.seconds = begun.elapsed().as_secs_f64();

@@ -3,7 +3,7 @@
 //! While somebody [watches](watch), the first one is acknowledged at once, however long the present phase takes, and remembered;
 //! whoever watches stops at the next good place. Otherwise, or the second time, the process ends.
 
-use crate::output::complain;
+use crate::output::remark;
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -67,9 +67,14 @@ pub fn requested() -> bool {
     CAUGHT.load(Ordering::SeqCst) != 0
 }
 
-/// What a shell reports for a program that the signal ended: 130 after Ctrl-C.
+/// What a shell reports for a program that the signal ended: 130 after Ctrl-C. When another process of the run caught it, as if it had
+/// been SIGTERM.
 pub fn exit_code() -> u8 {
-    code_of(CAUGHT.load(Ordering::SeqCst))
+    const SIGTERM: i32 = 15;
+    match CAUGHT.load(Ordering::SeqCst) {
+        0 => code_of(SIGTERM),
+        signal => code_of(signal),
+    }
 }
 
 fn code_of(signal: i32) -> u8 {
@@ -82,7 +87,7 @@ fn caught(signal: i32, name: &str) {
         std::process::exit(i32::from(code_of(signal)));
     }
     let leads_to = *consequence();
-    complain(format_args!(
+    remark(format_args!(
         "{name}: {leads_to}; once more ends the program at once"
     ));
 }

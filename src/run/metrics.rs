@@ -1,7 +1,9 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
 use crate::learn::{BatchReport, Probe};
+use crate::parallel::Ranks;
 use crate::phase::PhaseReport;
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.
@@ -46,6 +48,47 @@ impl Tally {
             self.nudged_iterations += nudged.iterations;
             self.note_omega(nudged, omega);
         }
+    }
+
+    /// The sums over the rows of all ranks, which call this together. Ranks that relaxed for different numbers of iterations waited for
+    /// the slowest, so that iterations and seconds are the most of any; the probe is this rank's.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    pub fn over(&self, ranks: &dyn Ranks) -> Result<Self> {
+        let mut sums = [
+            self.examples as f64,
+            self.energy,
+            self.cost,
+            self.top1_wrong as f64,
+            self.top5_wrong as f64,
+            self.eased as f64,
+        ];
+        ranks.sum(&mut sums)?;
+        let mut most = [
+            self.batches as f64,
+            self.free_iterations as f64,
+            self.nudged_iterations as f64,
+            -self.omega.unwrap_or(f64::INFINITY),
+            self.seconds,
+        ];
+        ranks.max(&mut most)?;
+        let [examples, energy, cost, top1_wrong, top5_wrong, eased] = sums;
+        let [batches, free_iterations, nudged_iterations, omega, seconds] = most;
+        Ok(Self {
+            examples: examples as usize,
+            batches: batches as usize,
+            energy,
+            cost,
+            top1_wrong: top1_wrong as usize,
+            top5_wrong: top5_wrong as usize,
+            free_iterations: free_iterations as usize,
+            nudged_iterations: nudged_iterations as usize,
+            omega: omega.is_finite().then_some(-omega),
+            eased: eased as usize,
+            seconds,
+            probe: self.probe.clone(),
+        })
     }
 
     fn note_omega(&mut self, report: &PhaseReport, asked: f64) {

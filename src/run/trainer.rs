@@ -13,8 +13,10 @@ use super::metrics::Record;
 use super::observer::Observer;
 use crate::data::Loader;
 use crate::learn::{Diverged, LearningRule};
+use crate::parallel::{Alone, Ranks};
 use crate::shown::shell_word;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// A run that was not told how often to save loses at most about this much when it is killed.
@@ -35,9 +37,11 @@ pub struct Trainer<'a> {
     rule: &'a mut dyn LearningRule,
     train: Loader,
     test: Loader,
-    folder: RunFolder,
+    /// on the first rank alone, which writes for all
+    folder: Option<RunFolder>,
     observer: &'a mut dyn Observer,
     interrupted: &'a dyn Fn() -> bool,
+    ranks: Rc<dyn Ranks>,
     saved: Instant,
     /// a checkpoint that is written once another batch has shown that its parameters are good ones
     unproven: Option<Vec<u8>>,
@@ -58,6 +62,36 @@ impl<'a> Trainer<'a> {
         observer: &'a mut dyn Observer,
         interrupted: &'a dyn Fn() -> bool,
     ) -> Result<Self> {
+        let ranks = Rc::new(Alone);
+        Self::on_ranks(
+            run,
+            rule,
+            (train, test),
+            Some(folder),
+            observer,
+            interrupted,
+            ranks,
+        )
+    }
+
+    /// The same as one of several processes, whose loaders give it its rows, and of which the first has the folder. All of them make
+    /// every step together.
+    ///
+    /// # Errors
+    /// When the rule's device cannot take the state.
+    pub fn on_ranks(
+        run: Checkpoint,
+        rule: &'a mut dyn LearningRule,
+        (train, test): (Loader, Loader),
+        folder: Option<RunFolder>,
+        observer: &'a mut dyn Observer,
+        interrupted: &'a dyn Fn() -> bool,
+        ranks: Rc<dyn Ranks>,
+    ) -> Result<Self> {
+        let mut run = run;
+        if ranks.shard().rank > 0 {
+            run.tally = None;
+        }
         rule.set_state(&run.model)?;
         rule.set_optimizer(run.config.optimizer_config(), &run.optimizer)?;
         rule.set_kept_state(run.kept_state.clone())?;
@@ -69,6 +103,7 @@ impl<'a> Trainer<'a> {
             folder,
             observer,
             interrupted,
+            ranks,
             saved: Instant::now(),
             unproven: None,
             proven: false,
@@ -81,8 +116,9 @@ impl<'a> Trainer<'a> {
     /// When numbers run away ([`Diverged`] is in the message), or when the device or the folder fails.
     pub fn run(mut self) -> Result<Ending> {
         self.begin()?;
-        self.folder
-            .save_config(&self.run.config, &self.run.network)?;
+        if let Some(folder) = &self.folder {
+            folder.save_config(&self.run.config, &self.run.network)?;
+        }
         while self.run.position.epoch < self.run.config.epochs {
             let trained = self.train_epoch()?;
             let tested = if trained { self.test_epoch()? } else { None };
@@ -112,7 +148,7 @@ impl<'a> Trainer<'a> {
         let rates = self.run.learning_rates();
         let mut begun = Instant::now();
         for batch in self.train.epoch(epoch as u64, first) {
-            if (self.interrupted)() {
+            if self.ranks.any((self.interrupted)())? {
                 self.observer.pass_ends();
                 self.run.tally = Some(tally);
                 return Ok(false);
@@ -126,13 +162,14 @@ impl<'a> Trainer<'a> {
                 tally.probe = Some(self.rule.probe()?);
             }
             self.run.position.batch = batch.index + 1;
-            (self.observer).batch_is_over(batch.len(), tally.top1_error());
+            let examples = self.train.batch_examples(batch.index);
+            (self.observer).batch_is_over(examples, tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
             begun = Instant::now();
-            if self.is_time_to_save() {
+            if self.ranks.any(self.is_time_to_save())? {
                 self.run.tally = Some(tally.clone());
                 self.collect()?;
-                self.unproven = Some(self.run.encode()?);
+                self.unproven = self.checkpoint()?;
                 self.saved = Instant::now();
                 begun = Instant::now();
             }
@@ -144,13 +181,14 @@ impl<'a> Trainer<'a> {
 
     /// The test pass after an epoch; `None` when interrupted.
     fn test_epoch(&mut self) -> Result<Option<Evaluation>> {
+        let interrupted = || self.ranks.any((self.interrupted)());
         evaluate(
             self.rule,
             &self.run.config,
             &self.run.network,
             &self.test,
             self.observer,
-            self.interrupted,
+            &interrupted,
         )
         .map_err(|e| {
             self.explain(
@@ -163,11 +201,13 @@ impl<'a> Trainer<'a> {
     /// Records an epoch and saves.
     fn end_epoch(&mut self, tested: &Evaluation) -> Result<()> {
         let epoch = self.run.position.epoch + 1;
-        let tally = self.run.tally.take().unwrap_or_default();
+        let ranks = &*self.ranks;
+        let tally = self.run.tally.take().unwrap_or_default().over(ranks)?;
+        let tested = tested.tally.over(ranks)?;
         let record = Record {
             epoch,
             train: tally.measures(),
-            test: tested.tally.measures(),
+            test: tested.measures(),
             learning_rates: self.run.config.learning_rates(epoch - 1),
             peak_memory_mib: memory::peak_mib(),
         };
@@ -181,18 +221,19 @@ impl<'a> Trainer<'a> {
             self.run.best = Some(Best { epoch, top1_error });
         }
         // The last checkpoint comes last: see `folder`.
-        let recorded = self.folder.add_record(&record);
-        recorded.with_context(|| self.no_room())?;
+        if let Some(folder) = &mut self.folder {
+            let recorded = folder.add_record(&record);
+            recorded.with_context(|| no_room(folder))?;
+        }
         self.observer.epoch_is_recorded(&record);
         self.collect()?;
-        if improved {
-            let saved = self.folder.save_best(&self.run);
-            saved.with_context(|| self.no_room())?;
+        if let (true, Some(folder)) = (improved, &self.folder) {
+            let saved = folder.save_best(&self.run);
+            saved.with_context(|| no_room(folder))?;
         }
         // Newer than one that waits, and the test pass went well.
         self.unproven = None;
-        let checkpoint = self.run.encode()?;
-        self.write(&checkpoint)?;
+        self.write()?;
         (self.observer).epoch_is_saved(&record, self.run.config.epochs, improved);
         Ok(())
     }
@@ -207,9 +248,12 @@ impl<'a> Trainer<'a> {
     /// Makes the folder one that can be resumed from.
     fn begin(&mut self) -> Result<()> {
         self.collect()?;
-        let saved = self.folder.save_last(&self.run.encode()?);
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let saved = folder.save_last(&self.run.encode()?);
         if saved.is_err() && self.run.position == Position::default() {
-            self.folder.abandon();
+            folder.abandon();
         }
         saved.context(
             "the run cannot be saved, so it does not begin; make room, or choose another --output",
@@ -220,20 +264,27 @@ impl<'a> Trainer<'a> {
     fn parameters_are_good(&mut self) -> Result<()> {
         self.proven = true;
         match self.unproven.take() {
-            Some(checkpoint) => self.write(&checkpoint),
+            Some(checkpoint) => self.put(&checkpoint),
             None => Ok(()),
         }
     }
 
     fn save(&mut self) -> Result<()> {
         self.collect()?;
-        let checkpoint = self.run.encode()?;
-        self.write(&checkpoint)
+        self.write()
     }
 
     /// Fetches what only the rule knows.
     fn collect(&mut self) -> Result<()> {
         self.run.model = self.rule.state()?;
+        let sum: f64 = self.run.model.parameters.tensors().iter().flatten().sum();
+        ensure!(
+            !sum.is_finite() || self.ranks.agree(sum)?,
+            "the ranks have drifted apart: their parameters are not the same; all of them must run the same program on the same kind of processor"
+        );
+        // What the others had of the epoch is in the first one's part from here on.
+        let tally = self.run.tally.take();
+        self.run.tally = tally.map(|tally| tally.over(&*self.ranks)).transpose()?;
         self.run.optimizer = self.rule.optimizer_state()?;
         let moments = self.run.optimizer.moments.iter();
         for (what, mut tensors) in std::iter::once(("parameter", &self.run.model.parameters))
@@ -254,17 +305,27 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn write(&mut self, checkpoint: &[u8]) -> Result<()> {
-        self.saved = Instant::now();
-        let saved = self.folder.save_last(checkpoint);
-        saved.with_context(|| self.no_room())
+    /// What is to be written, by whoever has the folder.
+    fn checkpoint(&self) -> Result<Option<Vec<u8>>> {
+        let encoded = self.folder.as_ref().map(|_| self.run.encode());
+        encoded.transpose()
     }
 
-    fn no_room(&self) -> String {
-        format!(
-            "the run cannot be saved; make room and go on with `eqprop-cuda train --resume {}`",
-            shell_word(self.folder.path())
-        )
+    fn write(&mut self) -> Result<()> {
+        match self.checkpoint()? {
+            Some(checkpoint) => self.put(&checkpoint),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&mut self, checkpoint: &[u8]) -> Result<()> {
+        self.saved = Instant::now();
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        folder
+            .save_last(checkpoint)
+            .with_context(|| no_room(folder))
     }
 
     /// What to say when numbers ran away, and how to go on.
@@ -272,7 +333,17 @@ impl<'a> Trainer<'a> {
         if !error.is::<Diverged>() {
             return error.context(place);
         }
-        let last = self.folder.last();
+        let relaxes = !(self.run.config.algorithm.description().foreign).contains(&"omega");
+        let remedies = match relaxes {
+            true => "a smaller learning rate, more iterations, or a smaller omega",
+            false => "a smaller learning rate",
+        };
+        let Some(folder) = &self.folder else {
+            return anyhow!(
+                "the training diverged in {place}: {error}; begin another run with {remedies}"
+            );
+        };
+        let last = folder.last();
         let last = last.display();
         let kept = match (self.proven, self.run.best) {
             (true, _) => format!("the last good checkpoint is {last}"),
@@ -285,17 +356,19 @@ impl<'a> Trainer<'a> {
             ),
             (false, None) => format!("{last} leads there"),
         };
-        let relaxes = !(self.run.config.algorithm.description().foreign).contains(&"omega");
-        let remedies = match relaxes {
-            true => "a smaller learning rate, more iterations, or a smaller omega",
-            false => "a smaller learning rate",
-        };
         let rates = self.run.config.learning_rates(0);
         let rate = rates.into_iter().fold(0.0, f64::max) / 10.0;
         anyhow!(
             "the training diverged in {place}: {error}; {kept}; a resumed run keeps its settings, so begin another with \
              {remedies}, for instance `eqprop-cuda train --config {} --learning-rate {rate:.1e}`",
-            shell_word(&self.folder.config())
+            shell_word(&folder.config())
         )
     }
+}
+
+fn no_room(folder: &RunFolder) -> String {
+    format!(
+        "the run cannot be saved; make room and go on with `eqprop-cuda train --resume {}`",
+        shell_word(folder.path())
+    )
 }

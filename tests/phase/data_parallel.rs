@@ -10,7 +10,7 @@ use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
 use ndarray::{Array4, ArrayD, Axis, Slice};
-use std::sync::Arc;
+use std::rc::Rc;
 
 type Batches = Vec<(Array4<f32>, Vec<usize>)>;
 
@@ -27,7 +27,7 @@ fn train(
     network: &Network,
     batches: &Batches,
     kept: Option<Vec<ArrayD<f64>>>,
-    ranks: Arc<dyn Ranks>,
+    ranks: Rc<dyn Ranks>,
 ) -> End {
     let relaxation = |iterations| Relaxation {
         mode: Mode::Coloured,
@@ -94,7 +94,7 @@ fn ranks_train_as_one_machine_does() {
         let batches: Batches = [7, 7, 3, 3, 5]
             .map(|n| random_batch(&network, n, &mut rng))
             .into();
-        let one = train(&network, &batches, None, Arc::new(Alone));
+        let one = train(&network, &batches, None, Rc::new(Alone));
         for world in [2, 3, 4] {
             let ranks = on_ranks(world, |ranks| train(&network, &batches, None, ranks));
             for rank in &ranks {
@@ -140,8 +140,8 @@ fn a_kept_state_goes_on_on_another_number_of_ranks() {
     let first = on_ranks(3, |ranks| train(&network, &batches, None, ranks));
     let kept = first[0].kept.clone();
     assert!(kept.is_some());
-    let one = train(&network, &batches, kept.clone(), Arc::new(Alone));
-    let fresh = train(&network, &batches, None, Arc::new(Alone));
+    let one = train(&network, &batches, kept.clone(), Rc::new(Alone));
+    let fresh = train(&network, &batches, None, Rc::new(Alone));
     let two = on_ranks(2, |ranks| train(&network, &batches, kept.clone(), ranks));
     assert!(largest_difference(&two[1].parameters, &one.parameters) < 1e-12);
     assert!(

@@ -3,13 +3,16 @@
 use anyhow::Result;
 use eqprop_cuda::data::Shard;
 use eqprop_cuda::parallel::Ranks;
+use std::rc::Rc;
 use std::sync::{Arc, Barrier, Mutex};
 
+#[derive(Debug)]
 struct Meeting {
     barrier: Barrier,
     given: Mutex<Vec<Vec<f64>>>,
 }
 
+#[derive(Debug)]
 pub struct ThreadRanks {
     shard: Shard,
     meeting: Arc<Meeting>,
@@ -60,7 +63,7 @@ impl Ranks for ThreadRanks {
 }
 
 /// What `of` gives on each of `world` ranks, which run at the same time.
-pub fn on_ranks<T: Send>(world: usize, of: impl Fn(Arc<dyn Ranks>) -> T + Sync) -> Vec<T> {
+pub fn on_ranks<T: Send>(world: usize, of: impl Fn(Rc<dyn Ranks>) -> T + Sync) -> Vec<T> {
     let meeting = Arc::new(Meeting {
         barrier: Barrier::new(world),
         given: Mutex::new(vec![Vec::new(); world]),
@@ -69,7 +72,7 @@ pub fn on_ranks<T: Send>(world: usize, of: impl Fn(Arc<dyn Ranks>) -> T + Sync) 
         let ranks = (0..world).map(|rank| {
             let (of, meeting) = (&of, meeting.clone());
             let shard = Shard { rank, world };
-            scope.spawn(move || of(Arc::new(ThreadRanks { shard, meeting })))
+            scope.spawn(move || of(Rc::new(ThreadRanks { shard, meeting })))
         });
         let ranks: Vec<_> = ranks.collect();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()

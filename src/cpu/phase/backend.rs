@@ -18,8 +18,7 @@ use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
-    OutputCondition,
-    PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
+    OutputCondition, PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, Axis, Slice};

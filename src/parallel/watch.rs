@@ -1,0 +1,89 @@
+//! A rank that waits too long for the others ends, rather than waiting for ever.
+
+use super::ranks::Ranks;
+use crate::data::Shard;
+use crate::output::complain;
+use crate::phase::GradientMemory;
+use anyhow::Result;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// When several ranks wait for one, the first of them speaks; the next would after this time.
+const TURN: Duration = Duration::from_millis(500);
+
+/// Ranks, of which none waits longer than a limit for the others.
+#[derive(Debug)]
+pub struct Watched {
+    inner: Rc<dyn Ranks>,
+    waiting: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Watched {
+    /// Ends the process with exit status 1 and one message where an exchange takes longer than `limit`.
+    pub fn new(inner: Rc<dyn Ranks>, limit: Duration) -> Self {
+        let waiting = Arc::new(Mutex::new(None));
+        let Shard { rank, world } = inner.shard();
+        let (since, limit_of_this) = (waiting.clone(), limit + rank as u32 * TURN);
+        let pause = (limit / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        // Without it nothing is watched, but everything works.
+        let _ = std::thread::Builder::new().name("watch".into()).spawn(move || loop {
+            std::thread::sleep(pause);
+            let since: Option<Instant> = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            if since.is_some_and(|since| since.elapsed() > limit_of_this) {
+                complain(format_args!(
+                    "error: rank {rank} of {world} has waited {} s for the other ranks; one of them hangs or is gone; what was saved \
+                     is kept (--collective-timeout sets how long to wait)",
+                    limit.as_secs_f64()
+                ));
+                end_now();
+            }
+        });
+        Self { inner, waiting }
+    }
+
+    fn watched<T>(&self, exchange: impl FnOnce(&dyn Ranks) -> T) -> T {
+        let set = |value| *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = value;
+        set(Some(Instant::now()));
+        let result = exchange(&*self.inner);
+        set(None);
+        result
+    }
+}
+
+/// Ends the process with exit status 1 at once: what would run at an ordinary end could wait for the other ranks.
+pub fn end_now() -> ! {
+    #[cfg(unix)]
+    // SAFETY: ends the process.
+    unsafe {
+        libc::_exit(1)
+    }
+    #[cfg(not(unix))]
+    std::process::exit(1)
+}
+
+impl Ranks for Watched {
+    fn shard(&self) -> Shard {
+        self.inner.shard()
+    }
+
+    fn sum(&self, values: &mut [f64]) -> Result<()> {
+        self.watched(|ranks| ranks.sum(values))
+    }
+
+    fn sum_gradient(&self, memory: GradientMemory<'_>) -> Result<()> {
+        self.watched(|ranks| ranks.sum_gradient(memory))
+    }
+
+    fn max(&self, values: &mut [f64]) -> Result<()> {
+        self.watched(|ranks| ranks.max(values))
+    }
+
+    fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
+        self.watched(|ranks| ranks.gather(values))
+    }
+
+    fn abort(&self) {
+        self.inner.abort();
+    }
+}
