@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static SILENT: AtomicBool = AtomicBool::new(false);
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 
-/// From here on nothing is said, for a process of several of which another one speaks. Complaints still are.
+/// From here on nothing is said: by a quiet run, or by a process of several of which another one speaks. Complaints still are.
 pub fn be_silent() {
     SILENT.store(true, Ordering::Relaxed);
 }

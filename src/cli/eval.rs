@@ -1,6 +1,6 @@
 //! `eqprop-cuda eval`
 
-use super::progress::Printer;
+use super::progress::{Printer, ProgressArgs};
 use super::say;
 use super::table::csv_line;
 use super::{load_data, loader, use_threads};
@@ -76,6 +76,8 @@ pub struct EvalArgs {
     /// Threads of the CPU
     #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
     threads: Option<usize>,
+    #[command(flatten)]
+    progress: ProgressArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,7 +158,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         &config,
         network,
         &loader,
-        &mut Printer::default(),
+        &mut Printer::new(args.progress.shown(), 0),
         &|| Ok(interrupt::requested()),
     )?;
     let Some(evaluation) = evaluation else {

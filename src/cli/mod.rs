@@ -7,6 +7,7 @@
 mod activation;
 mod check_gradients;
 mod compare;
+mod estimate;
 mod eval;
 mod export;
 mod figure;
@@ -30,8 +31,9 @@ use crate::parity::{self, ParityArgs};
 use crate::run::interrupt::{self, Interrupted};
 use crate::shown::shown_line;
 use anyhow::{Context, Result, ensure};
+use clap::ColorChoice;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -39,6 +41,9 @@ use std::sync::Arc;
 #[derive(Parser)]
 #[command(name = "eqprop-cuda", version, arg_required_else_help = true)]
 struct Cli {
+    /// Whether help has colours: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = ColorChoice::Auto, hide_possible_values = true, hide_default_value = true)]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -132,7 +137,24 @@ fn dispatch() -> ExitCode {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&command().try_get_matches()?)
+    // Help and errors are printed by who parses.
+    let command = command().color(color());
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// The value of `--color`, wherever it is.
+fn color() -> ColorChoice {
+    let words: Vec<_> = std::env::args_os().collect();
+    let value = |i: usize| {
+        let word = words[i].to_str()?;
+        match word.strip_prefix("--color")? {
+            "" => words.get(i + 1)?.to_str(),
+            rest => rest.strip_prefix('='),
+        }
+    };
+    let values = (0..words.len()).filter_map(value);
+    let mut choices = values.filter_map(|value| ColorChoice::from_str(value, true).ok());
+    choices.next_back().unwrap_or(ColorChoice::Auto)
 }
 
 /// The program's command line as it is parsed.

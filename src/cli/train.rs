@@ -1,12 +1,14 @@
 //! `eqprop-cuda train`
 
-use super::progress::Printer;
+use super::estimate;
+use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
 use crate::data::{Loader, Shard, Splits};
 use crate::learn::LearningRule;
+use crate::output;
 use crate::parallel::Ranks;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
 use crate::shown::shell_word;
@@ -40,6 +42,15 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Run")]
     no_wandb: bool,
 
+    /// Say nothing but what went wrong
+    #[arg(short, long, help_heading = "Run")]
+    quiet: bool,
+    /// Print the resolved configuration, as --config takes it, and do nothing
+    #[arg(long, help_heading = "Run")]
+    dry_run: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
+
     #[command(flatten)]
     ranks: RankArgs,
 
@@ -63,6 +74,9 @@ enum Place {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    if args.quiet && !args.dry_run {
+        output::be_silent();
+    }
     let ranks = args.ranks.clone();
     ranks.run(|joining| train(args, joining))
 }
@@ -101,6 +115,10 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    if args.dry_run {
+        say(run.config.to_toml().trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Place::Old(..) = &place {
         say_taken_over(&run.config, &args.settings);
     }
@@ -155,8 +173,20 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         ));
     }
 
+    let shown = match args.quiet {
+        true => Shown::Nothing,
+        false => args.progress.shown(),
+    };
+    let epochs_left = run.config.epochs - run.position.epoch;
+    if !args.quiet && joining.several().is_none() {
+        let images = (data.train.len(), data.test.len());
+        let pace = estimate::pace(&run.config, &run.network, &run.model, &data.train)?;
+        pace.and_then(|pace| estimate::outlook(pace, images, epochs_left))
+            .into_iter()
+            .for_each(say);
+    }
     let loaders = loaders(&run, data, ranks.shard());
-    let mut observer = (tracking, Printer::default());
+    let mut observer = (tracking, Printer::new(shown, epochs_left));
     let interrupted = &interrupt::requested;
     let (rule, folder) = (&mut *rule, Some(folder));
     let trainer = Trainer::on_ranks(

@@ -9,6 +9,7 @@ mod check_gradients;
 mod manual;
 mod output;
 mod plot;
+mod progress;
 mod resume;
 mod runs;
 #[cfg(unix)]
