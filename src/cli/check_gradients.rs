@@ -3,7 +3,7 @@
 use super::figure::{FigureArgs, make};
 use super::say;
 use super::{load_data, loader, use_threads};
-use crate::config::{Config, Settings, UsageError};
+use crate::config::{Config, SETTINGS, Settings, UsageError};
 use crate::data::Shard;
 use crate::device::{Device, Precision};
 use crate::diagnose::{
@@ -150,8 +150,11 @@ fn network(args: &CheckGradientsArgs) -> Result<(Checkpoint, String)> {
         let name = format!("{}, fresh, seed {}", network.name(), config.seed);
         return Ok((with_batch(Checkpoint::fresh(config, network)?, args), name));
     };
-    let table = args.settings.table();
-    let fixed = FIXED.iter().find(|key| table.contains_key(**key));
+    let given = SETTINGS
+        .iter()
+        .filter(|setting| setting.is_in(&args.settings));
+    let mut keys = given.map(|setting| setting.key());
+    let fixed = keys.find(|key| FIXED.contains(&&**key));
     let refused = match (fixed, &args.preset, &args.config) {
         (Some(key), _, _) => Some(format!("--{key}")),
         (_, Some(_), _) => Some("--preset".into()),

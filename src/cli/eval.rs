@@ -47,16 +47,16 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     /// Use only the first N training images (with --on train)
-    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::count, allow_hyphen_values = true)]
     limit_train: Option<usize>,
     /// Use only the first N test images
-    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::count, allow_hyphen_values = true)]
     limit_test: Option<usize>,
     /// Images per batch
-    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::count, allow_hyphen_values = true)]
     batch_size: Option<usize>,
     /// Iterations of the free phase
-    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::count, allow_hyphen_values = true)]
     num_iterations_inference: Option<usize>,
     /// Order in which layers are updated
     #[arg(long)]
@@ -74,7 +74,7 @@ pub struct EvalArgs {
     #[arg(long)]
     precision: Option<Precision>,
     /// Threads of the CPU
-    #[arg(long, value_name = "N", value_parser = crate::config::settings::count, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = crate::config::count, allow_hyphen_values = true)]
     threads: Option<usize>,
     #[command(flatten)]
     progress: ProgressArgs,

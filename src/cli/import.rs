@@ -1,7 +1,7 @@
 //! `eqprop-cuda import`
 
 use super::say;
-use crate::config::settings::is_network_file;
+use crate::config::is_network_file;
 use crate::config::{Algorithm, Config, Settings, UsageError};
 use crate::learn::SavedAs;
 use crate::network::{ActivationKind, ModelState};
@@ -50,10 +50,7 @@ pub fn run(args: ImportArgs) -> Result<ExitCode> {
     }
     if let Tensors::Named(_) = tensors {
         let saved_so = |a: &&Algorithm| a.description().saved_as == SavedAs::Dictionary;
-        let usual = Algorithm::ALL
-            .iter()
-            .find(saved_so)
-            .map(|a| a.name().to_string());
+        let usual = Algorithm::ALL.iter().find(saved_so).map(|a| (*a).into());
         settings.algorithm = settings.algorithm.or(usual);
     }
     let file = args.config.as_deref().map(Settings::read).transpose()?;

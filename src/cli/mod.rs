@@ -4,7 +4,6 @@
 //! ([`UsageError`], or clap's own errors), 1 for anything else, 128 and its number when a signal
 //! ended it: 130 after Ctrl-C.
 
-mod activation;
 mod check_gradients;
 mod compare;
 mod estimate;
@@ -20,6 +19,7 @@ mod progress;
 mod ranks;
 mod report;
 mod runs;
+mod settings;
 mod statistics;
 mod table;
 mod train;

@@ -4,7 +4,7 @@ use super::figure::{FigureArgs, make};
 use super::runs::{self, Run, name_of};
 use super::say;
 use super::{load_data, loader, use_threads};
-use crate::config::settings::count;
+use crate::config::count;
 use crate::config::{Settings, UsageError};
 use crate::cpu;
 use crate::data::{Batch, Shard};

@@ -130,7 +130,7 @@ fn settings(folder: &Path) -> Result<Table> {
         // Its checkpoint knows too.
         Err(_) => Checkpoint::load(&RunFolder::best_of(folder))?
             .config
-            .to_toml(),
+            .to_toml()?,
     };
     (text.parse()).with_context(|| format!("{} cannot be read", file.display()))
 }

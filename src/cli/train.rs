@@ -116,7 +116,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     }
 
     if args.dry_run {
-        say(run.config.to_toml().trim_end());
+        say(run.config.to_toml()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
     if let Place::Old(..) = &place {

@@ -1,10 +1,18 @@
 //! What was asked for ([`Settings`]), settings by name ([`presets`]), and what they mean ([`Config`]).
 
+mod declare;
+mod derived;
+mod layers;
+mod network;
 pub mod presets;
+mod ranges;
 mod resolved;
-pub mod settings;
+mod settings;
+mod tensors;
+mod value;
 
 pub use crate::learn::Algorithm;
 pub use crate::usage::UsageError;
-pub use resolved::Config;
-pub use settings::{FileSettings, OptimizerKind, ScheduleKind, Settings};
+pub use layers::FileSettings;
+pub use settings::{Config, SETTINGS, Setting, Settings, is_network_file};
+pub use value::{AlgorithmName, Form, Named, count};

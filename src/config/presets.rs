@@ -5,10 +5,10 @@
 //! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
 //! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
 
-use super::settings::{FileSettings, overlay};
+use super::layers::FileSettings;
+use super::settings::Settings;
 use crate::usage::{UsageError, usage};
 use anyhow::Result;
-use toml::Table;
 
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
 type Preset = (&'static str, &'static str, &'static [&'static str]);
@@ -122,17 +122,20 @@ batch-size = 25
 "#;
 
 /// The settings of a preset.
-pub fn find(name: &str) -> Result<Table> {
+///
+/// # Errors
+/// When there is no preset of that name.
+pub fn find(name: &str) -> Result<Settings> {
     let Some((_, _, layers)) = PRESETS.iter().find(|(known, _, _)| *known == name) else {
         usage!("--preset {name}: expected {}", names().join(", "));
     };
-    let mut table = Table::new();
+    let mut settings = Settings::default();
     for text in *layers {
         let layer =
             FileSettings::parse(text).map_err(|e| UsageError(format!("preset {name}: {e}")))?;
-        table = overlay(table, layer.settings.spelled_out()?);
+        settings = layer.settings.spelled_out()?.over(settings);
     }
-    Ok(table)
+    Ok(settings)
 }
 
 pub fn names() -> Vec<&'static str> {

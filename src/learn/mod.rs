@@ -58,17 +58,17 @@ impl Algorithm {
         self.description().name
     }
 
-    /// The algorithm that is meant by a name, and the settings that the name implies, as text of a configuration file.
+    /// The algorithm that is meant by a name, and the alias of it that the name is, if it is one.
     ///
     /// # Errors
     /// When there is none of that name.
-    pub fn named(name: &str) -> Result<(Self, &'static str), String> {
+    pub fn named(name: &str) -> Result<(Self, Option<&'static Alias>), String> {
         let found = Self::ALL.iter().find_map(|&algorithm| {
             let description = algorithm.description();
             let alias = (description.aliases.iter()).find(|a| a.name.eq_ignore_ascii_case(name));
             match description.name.eq_ignore_ascii_case(name) {
-                true => Some((algorithm, "")),
-                false => alias.map(|alias| (algorithm, alias.settings)),
+                true => Some((algorithm, None)),
+                false => alias.map(|alias| (algorithm, Some(alias))),
             }
         });
         found.ok_or_else(|| {

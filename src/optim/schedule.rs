@@ -1,5 +1,6 @@
 //! The learning rate over the epochs.
 
+use crate::choice::{Choice, choices};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -9,6 +10,22 @@ pub const ETA_MIN: f64 = 2e-6;
 pub const DECAY: f64 = 0.99;
 /// Epochs between warm restarts, where nobody says otherwise.
 pub const RESTART_PERIOD: usize = 5;
+
+choices! {
+/// How the learning rates change from epoch to epoch, as a user names it.
+pub enum ScheduleKind {
+    /// cosine annealing over all epochs
+    Cosine = "cosine",
+    /// the same in every epoch
+    Constant = "constant",
+}
+}
+
+impl Default for ScheduleKind {
+    fn default() -> Self {
+        Self::CHOICES[0].0
+    }
+}
 
 /// A schedule, stepped once per epoch. Closed forms of the PyTorch classes named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,9 +1,20 @@
 //! SGD with momentum, Nesterov's or the classical one, Adam and AdamW, as PyTorch defines them, with one learning rate per tensor.
 
+use crate::choice::choices;
 use crate::network::ParameterSet;
 use ndarray::{ArrayD, Zip};
 use num_traits::Float;
 use serde::{Deserialize, Serialize};
+
+choices! {
+/// The published optimizers, as a user names them.
+pub enum OptimizerKind {
+    /// SGD with Nesterov momentum
+    Sgd = "sgd",
+    /// AdamW; in backpropagation Adam with L2 weight decay
+    Adam = "adam",
+}
+}
 
 /// Which optimizer, and its constants. Weight decay acts on biases as on weights.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@
 use super::metrics::Record;
 use super::{Checkpoint, Environment, atomic};
 use crate::config::Config;
-use crate::config::settings::is_network_file;
+use crate::config::is_network_file;
 use crate::network::{Network, NetworkDescription};
 use crate::shown::shell_word;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -216,7 +216,7 @@ impl RunFolder {
             atomic::replace(&self.path.join(NETWORK), text.as_bytes())?;
             config.network = NETWORK.to_string();
         }
-        atomic::replace(&self.path.join(CONFIG), config.to_toml().as_bytes())?;
+        atomic::replace(&self.path.join(CONFIG), config.to_toml()?.as_bytes())?;
         let path = self.path.join(ENVIRONMENT);
         match &self.environment {
             // That of the run's beginning stays.

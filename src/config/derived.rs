@@ -1,0 +1,135 @@
+//! A configuration in the words of the rooms below it.
+
+use super::settings::Config;
+use crate::data::{Augmentation, Normalization, Source};
+use crate::learn::{LearningRule, RuleSettings};
+use crate::network::Network;
+use crate::optim::{OptimizerConfig, OptimizerKind, RESTART_PERIOD, Schedule, ScheduleKind};
+use crate::parallel::Ranks;
+use crate::phase::Relaxation;
+use anyhow::Result;
+use std::path::Path;
+use std::rc::Rc;
+
+impl Config {
+    pub fn source(&self) -> Source {
+        Source {
+            data_dir: self.data_dir.clone(),
+            offline: self.offline,
+            mirror: self.mirror.clone(),
+        }
+    }
+
+    pub fn free_relaxation(&self) -> Relaxation {
+        Relaxation {
+            mode: self.mode,
+            iterations: self.num_iterations_inference,
+            omega: self.omega,
+            tolerance: self.tolerance,
+        }
+    }
+
+    pub fn nudged_relaxation(&self) -> Relaxation {
+        Relaxation {
+            iterations: self.num_iterations_training,
+            tolerance: self.tolerance_nudged.or(self.tolerance),
+            ..self.free_relaxation()
+        }
+    }
+
+    /// What the learning rule may know.
+    pub fn rule_settings(&self) -> RuleSettings {
+        RuleSettings {
+            device: self.device,
+            precision: self.precision,
+            cost: self.lossfn,
+            free: self.free_relaxation(),
+            nudged: self.nudged_relaxation(),
+            beta: self.beta,
+            variant: self.variant,
+            nudged_phase: self.nudged_phase,
+            ranks: None,
+        }
+    }
+
+    /// Makes the learning rule on the configured device, with all parameters at zero.
+    ///
+    /// # Errors
+    /// When the device cannot be had, or the algorithm does not train such a network.
+    pub fn rule(
+        &self,
+        network: &Network,
+        ranks: Option<Rc<dyn Ranks>>,
+    ) -> Result<Box<dyn LearningRule>> {
+        let learning = self.algorithm.learning();
+        let settings = RuleSettings {
+            ranks,
+            ..self.rule_settings()
+        };
+        learning.rule(&settings, network)
+    }
+
+    pub fn optimizer_config(&self) -> OptimizerConfig {
+        match self.optimizer {
+            OptimizerKind::Sgd => OptimizerConfig::Sgd {
+                momentum: self.momentum,
+                weight_decay: self.weight_decay,
+            },
+            OptimizerKind::Adam => {
+                let weight_decay = self.weight_decay;
+                match self.algorithm.description().rates.decoupled_decay {
+                    true => OptimizerConfig::AdamW { weight_decay },
+                    false => OptimizerConfig::Adam { weight_decay },
+                }
+            }
+        }
+    }
+
+    pub fn schedule(&self) -> Schedule {
+        match self.learning_rate_schedule {
+            _ if self.use_warm_restarts => Schedule::WarmRestarts {
+                period: RESTART_PERIOD,
+            },
+            ScheduleKind::Constant => Schedule::Constant,
+            ScheduleKind::Cosine => Schedule::Cosine {
+                epochs: self.epochs,
+            },
+        }
+    }
+
+    /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first, or one for all, as the algorithm has it.
+    pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
+        let schedule = self.schedule();
+        let end = self.algorithm.description().rates.end;
+        if let Some(rate) = self.learning_rate {
+            return vec![schedule.rate_between(rate, end, epoch)];
+        }
+        let initial = self
+            .learning_rates_biases
+            .iter()
+            .chain(&self.learning_rates_weights);
+        initial
+            .map(|&rate| schedule.rate_between(rate, end, epoch))
+            .collect()
+    }
+
+    /// What is done to training images: the published augmentation.
+    pub fn augmentation(&self) -> Augmentation {
+        let learning = self.algorithm.learning();
+        learning.augmentation(&self.network, self.dataset)
+    }
+
+    /// What is done to all images: the published normalisation.
+    pub fn normalization(&self) -> Normalization {
+        let learning = self.algorithm.learning();
+        learning.normalization(&self.network, self.dataset)
+    }
+
+    /// The network as a name for folders and titles.
+    pub fn network_name(&self) -> String {
+        let stem = Path::new(&self.network).file_stem();
+        stem.map_or(self.network.clone(), |stem| {
+            stem.to_string_lossy().into_owned()
+        })
+    }
+}

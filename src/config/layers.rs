@@ -1,0 +1,125 @@
+//! Layers of settings on top of each other, and configuration files, which are such layers.
+
+use super::settings::{Settings, is_network_file};
+use crate::usage::UsageError;
+use anyhow::{Result, anyhow};
+use std::path::Path;
+use toml::Table;
+
+impl Settings {
+    /// Puts `self` on top of `lower`. What was chosen for the value of another setting goes when that one changes.
+    pub fn over(self, mut lower: Self) -> Self {
+        fn changes<T: PartialEq>(upper: &Option<T>, lower: &Option<T>) -> bool {
+            upper.is_some() && upper != lower
+        }
+        if changes(&self.network, &lower.network) {
+            lower.weight_gains = None;
+            lower.learning_rates_weights = None;
+            lower.learning_rates_biases = None;
+        }
+        if changes(&self.optimizer, &lower.optimizer) {
+            lower.learning_rate = None;
+            lower.learning_rates_weights = None;
+            lower.learning_rates_biases = None;
+        }
+        if changes(&self.learning_rate, &lower.learning_rate) {
+            lower.learning_rates_weights = None;
+            lower.learning_rates_biases = None;
+        }
+        if changes(&self.learning_rates_weights, &lower.learning_rates_weights) {
+            lower.learning_rate = None;
+            lower.learning_rates_biases = None;
+        }
+        if changes(&self.tolerance, &lower.tolerance) {
+            lower.tolerance_nudged = None;
+        }
+        // A network file has widths of its own.
+        if self.network.as_deref().is_some_and(is_network_file) {
+            lower.channels = None;
+        }
+        self.or(lower)
+    }
+
+    /// The same with what the algorithm's name implies said too, where nothing else is.
+    ///
+    /// # Errors
+    /// When what is implied cannot be read.
+    pub fn spelled_out(mut self) -> Result<Self> {
+        let Some(name) = self.algorithm.take() else {
+            return Ok(self);
+        };
+        let implied = FileSettings::parse(name.implied()).map_err(|e| {
+            anyhow!(
+                "settings of --algorithm {}: {e}",
+                String::from(name.clone())
+            )
+        })?;
+        self.algorithm = Some(name.algorithm().into());
+        Ok(self.over(implied.settings))
+    }
+
+    /// Reads a configuration file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has a key or value that no setting has.
+    pub fn read(path: &Path) -> Result<FileSettings> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| anyhow!("cannot read the configuration {}: {e}", path.display()))?;
+        let mut file = FileSettings::parse(&text)
+            .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if let Some(network) = &mut file.settings.network
+            && is_network_file(network)
+        {
+            *network = folder.join(&*network).display().to_string();
+        }
+        if let Some(data_dir) = &mut file.settings.data_dir {
+            *data_dir = folder.join(&*data_dir);
+        }
+        Ok(file)
+    }
+}
+
+/// A configuration file: settings, and possibly the preset that they modify.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FileSettings {
+    /// the name of a preset
+    pub preset: Option<String>,
+    /// all other keys
+    pub settings: Settings,
+}
+
+impl FileSettings {
+    /// Parses TOML.
+    ///
+    /// # Errors
+    /// One line that names the key or the value that is wrong, and its line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // Not serde's `flatten`, which would give up the check for unknown keys.
+        let mut table: Table = text.parse().map_err(|e| in_line(&e, text))?;
+        let preset = match table.remove("preset") {
+            None => None,
+            Some(toml::Value::String(name)) => Some(name),
+            Some(other) => return Err(format!("preset = {other}: expected a name in quotes")),
+        };
+        // Parsed again from the text where possible, so that an error knows its line.
+        let settings = match &preset {
+            None => toml::from_str(text).map_err(|e| in_line(&e, text))?,
+            Some(_) => table.try_into().map_err(|e| in_line(&e, ""))?,
+        };
+        Ok(Self { preset, settings })
+    }
+}
+
+/// TOML's errors are pictures over several lines; ours are one line.
+fn in_line(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message().replace('\n', " ");
+    match error.span().filter(|_| !text.is_empty()) {
+        Some(span) => {
+            let before = &text.as_bytes()[..span.start.min(text.len())];
+            let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+            format!("line {line}: {message}")
+        }
+        None => message,
+    }
+}
