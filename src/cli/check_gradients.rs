@@ -103,7 +103,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         batch: &batch,
         cost: config.lossfn,
         order,
-        form: config.nudged_phase,
+        form: config.rule_settings().nudging().form,
         iterations: &iterations,
         betas: &betas,
         variants: &VARIANTS,
@@ -126,7 +126,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         }
     })?;
     let mine: Vec<&Estimate> = (estimates.iter())
-        .filter(|e| e.variant == config.variant)
+        .filter(|e| e.variant == config.rule_settings().nudging().variant)
         .collect();
     if let Some(note) = kink(&estimates) {
         say(note);

@@ -31,6 +31,7 @@ impl Config {
 
     pub fn nudged_relaxation(&self) -> Relaxation {
         Relaxation {
+            mode: self.mode_nudged.unwrap_or(self.mode),
             iterations: self.num_iterations_training,
             tolerance: self.tolerance_nudged.or(self.tolerance),
             ..self.free_relaxation()
@@ -48,6 +49,8 @@ impl Config {
             beta: self.beta,
             variant: self.variant,
             nudged_phase: self.nudged_phase,
+            gradient_formula: self.gradient_formula,
+            seed: self.seed,
             ranks: None,
         }
     }

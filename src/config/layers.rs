@@ -30,6 +30,9 @@ impl Settings {
             lower.learning_rate = None;
             lower.learning_rates_biases = None;
         }
+        if changes(&self.mode, &lower.mode) {
+            lower.mode_nudged = None;
+        }
         if changes(&self.tolerance, &lower.tolerance) {
             lower.tolerance_nudged = None;
         }

@@ -23,7 +23,7 @@ impl Config {
         file: Option<FileSettings>,
         given: &Settings,
     ) -> Result<(Self, Network)> {
-        let layers = layers(preset, file, given)?;
+        let layers = layers(preset, file, given, None)?;
         let said = put_together(Settings::default(), layers.clone());
         let algorithm = algorithm_of(&said);
         check_foreign(algorithm, &said)?;
@@ -44,7 +44,10 @@ impl Config {
         file: Option<FileSettings>,
         given: &Settings,
     ) -> Result<Self> {
-        let said = put_together(Settings::default(), layers(preset, file, given)?);
+        let said = put_together(
+            Settings::default(),
+            layers(preset, file, given, Some(self.algorithm))?,
+        );
         check_foreign(self.algorithm, &said)?;
         let mine = self.settings();
         let mut merged = mine.clone();
@@ -140,18 +143,26 @@ impl Settings {
     }
 }
 
-/// What was said, the strongest last.
+/// What was said, the strongest last; `algorithm` is the one that goes without saying.
 fn layers(
     preset: Option<&str>,
     file: Option<FileSettings>,
     given: &Settings,
+    algorithm: Option<Algorithm>,
 ) -> Result<Vec<Settings>> {
     let file = file.unwrap_or_default();
     let preset = preset.or(file.preset.as_deref());
-    let mut layers: Vec<_> = preset.map(presets::find).transpose()?.into_iter().collect();
-    layers.push(file.settings.spelled_out()?);
-    layers.push(given.clone().spelled_out()?);
-    Ok(layers)
+    let mut preset = preset.map(presets::find).transpose()?.unwrap_or_default();
+    let (file, given) = (file.settings.spelled_out()?, given.clone().spelled_out()?);
+    // What a preset says for another algorithm than the one that was asked for is no mistake of the user's.
+    let asked = given.algorithm.as_ref().or(file.algorithm.as_ref());
+    if let Some(algorithm) = asked.map(|name| name.algorithm()).or(algorithm) {
+        let foreign = algorithm.description().foreign;
+        for setting in SETTINGS.iter().filter(|s| foreign.contains(&&*s.key())) {
+            (setting.copy)(&mut preset, &Settings::default());
+        }
+    }
+    Ok(vec![preset, file, given])
 }
 
 fn put_together(lowest: Settings, layers: Vec<Settings>) -> Settings {

@@ -8,10 +8,10 @@ use super::declare::settings;
 use super::value::{Field, Form, Value};
 use crate::data::DatasetName;
 use crate::device::{Device, Precision};
-use crate::learn::Algorithm;
+use crate::learn::{Algorithm, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
 use crate::optim::{OptimizerKind, ScheduleKind};
-use crate::phase::{CostFunction, NudgedPhase, Variant};
+use crate::phase::{CostFunction, NudgedPhase};
 use crate::usage::{UsageError, usage};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ settings! {
         batch_size: usize = "N";
     }
     "Network" {
-        /// Equilibrium propagation, or backpropagation in the feed-forward equivalent [default: ep]
+        /// Learning rule; the names of the literature are taken, too: PEP, NEP, CEP; CL; PCpL, NCpL, CCpL; RBP; TBP [default: ep]
         #[serde(default, skip_serializing_if = "is_default")]
         algorithm: Algorithm = "NAME";
         /// hopfieldresnet13 (backprop: resnet13), vgg5, or the path of a .toml file that describes another network [default:
@@ -118,7 +118,7 @@ settings! {
         /// Fixes the initial parameters, the order of the images and their augmentation [default: 0]
         seed: u64 = "N";
     }
-    "Equilibrium propagation" {
+    "Relaxation" {
         /// Strength of the nudging [default: 0.1]
         beta: f64 = "X";
         /// Iterations of a free phase [default: 120]
@@ -126,12 +126,19 @@ settings! {
         /// Iterations of the nudged phases [default: 50]
         num_iterations_training: usize = "N";
         /// The two phases that the gradient is taken between [default: centered]
-        variant: Variant = "VARIANT";
+        variant: VariantChoice = "VARIANT";
+        /// What the gradient is made of [default: standard]
+        #[serde(default, skip_serializing_if = "is_default")]
+        gradient_formula: GradientFormula = "FORMULA";
         /// Order in which layers are updated [default: asynchronous]
         mode: Mode = "MODE";
+        /// The same in the phases after the free one [default: that of --mode]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode_nudged: Option<Mode> = "MODE";
         /// Over-relaxation, between 0 and 2 [default: 1]
         omega: f64 = "X";
-        /// Relax the two nudged states themselves, or their mean and difference [default: direct, in fp16 sum-difference]
+        /// Relax the two nudged states themselves, their mean and difference, or the linear response [default: direct, in fp16
+        /// sum-difference]
         nudged_phase: NudgedPhase = "NUDGED_PHASE";
         /// End a phase when the relative change of the states in an iteration falls below this [default: never]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,6 +189,7 @@ beta = 0.1
 num-iterations-inference = 120
 num-iterations-training = 50
 variant = "centered"
+gradient-formula = "standard"
 mode = "asynchronous"
 omega = 1.0
 device = "auto"

@@ -3,10 +3,10 @@
 use crate::choice::Choice;
 use crate::data::DatasetName;
 use crate::device::{Device, Precision};
-use crate::learn::{Algorithm, Alias};
+use crate::learn::{Algorithm, Alias, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
 use crate::optim::{OptimizerKind, ScheduleKind};
-use crate::phase::{CostFunction, NudgedPhase, Variant};
+use crate::phase::{CostFunction, NudgedPhase};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -365,7 +365,8 @@ values! {
     Precision: choices::<Self>();
     Mode: choices::<Self>();
     CostFunction: choices::<Self>();
-    Variant: choices::<Self>();
+    VariantChoice: choices::<Self>();
+    GradientFormula: choices::<Self>();
     NudgedPhase: choices::<Self>();
     OptimizerKind: choices::<Self>();
     ScheduleKind: choices::<Self>();

@@ -17,7 +17,7 @@ mod error;
 mod formats;
 mod image;
 mod normalize;
-mod rng;
+pub(crate) mod rng;
 mod sets;
 mod source;
 

@@ -13,6 +13,8 @@ pub enum Purpose {
     Shuffle,
     /// The augmentation of the example with this index in the dataset.
     Augment(usize),
+    /// The sign of the nudging. What counts instead of the epoch is the training step.
+    Sign,
 }
 
 /// A stream of random numbers.
@@ -24,6 +26,7 @@ impl Draw {
         let (tag, index) = match purpose {
             Purpose::Shuffle => (0u64, 0),
             Purpose::Augment(index) => (1, index as u64),
+            Purpose::Sign => (2, 0),
         };
         let mut key = [0; 32];
         for (bytes, word) in key.chunks_exact_mut(8).zip([seed, epoch, tag, index]) {

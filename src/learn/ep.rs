@@ -1,11 +1,14 @@
-//! Equilibrium propagation: the gradient lies between two nudged phases that start from the free state.
+//! Equilibrium propagation: the gradient lies between two nudged phases that start from the free state (Scellier & Bengio 2017).
 
-use super::relaxing::{Estimate, Relaxing};
-use super::rule::{Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs};
-use crate::data::Batch;
+use super::pair::{GradientFormula, Pair};
+use super::rule::{
+    Alias, Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs,
+    check_over_relaxation,
+};
 use crate::network::{Network, presets};
 use crate::optim::ETA_MIN;
-use crate::phase::{Backend, CostFunction, Nudging, PhaseReport, Relaxation};
+use crate::phase::NudgedPhase;
+use crate::usage::{UsageError, usage};
 use anyhow::Result;
 
 /// As it is registered.
@@ -26,7 +29,20 @@ impl Learning for EquilibriumPropagation {
     fn description(&self) -> &'static Description {
         &Description {
             name: "ep",
-            aliases: &[],
+            aliases: &[
+                Alias {
+                    name: "PEP",
+                    settings: "variant = \"positive\"",
+                },
+                Alias {
+                    name: "NEP",
+                    settings: "variant = \"negative\"",
+                },
+                Alias {
+                    name: "CEP",
+                    settings: "variant = \"centered\"",
+                },
+            ],
             about: "equilibrium propagation in a Hopfield network",
             title: "equilibrium propagation",
             label: "EP",
@@ -38,27 +54,18 @@ impl Learning for EquilibriumPropagation {
         }
     }
 
-    fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
-        let pair = Pair {
-            cost: settings.cost,
-            relaxation: settings.nudged,
-            nudging: settings.nudging(),
-        };
-        Relaxing::boxed(settings, network, pair)
+    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
+        let formula = settings.gradient_formula;
+        if settings.nudged_phase == NudgedPhase::Linear && formula == GradientFormula::Alternative {
+            usage!(
+                "--gradient-formula {formula}: with --nudged-phase linear both formulas are one; leave it out"
+            );
+        }
+        check_over_relaxation(&settings.free, network)?;
+        check_over_relaxation(&settings.nudged, network)
     }
-}
 
-/// Two nudged phases, and the difference between them.
-struct Pair {
-    cost: CostFunction,
-    relaxation: Relaxation,
-    nudging: Nudging,
-}
-
-impl Estimate for Pair {
-    fn estimate(&mut self, backend: &mut dyn Backend, _batch: &Batch) -> Result<PhaseReport> {
-        let report = backend.nudged_phases(&self.nudging, self.cost, &self.relaxation)?;
-        backend.estimate_gradient()?;
-        Ok(report)
+    fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
+        Pair::nudged(settings).rule(settings, network)
     }
 }

@@ -12,11 +12,12 @@ use ndarray::ArrayD;
 
 /// What a rule does after the free phase.
 pub(super) trait Estimate {
-    /// Leaves a gradient estimate of the present batch in the backend; how the phases went that it took.
+    /// Leaves a gradient estimate of the present batch in the backend; how the phases went that it took. `step` counts the
+    /// training steps of the run before this one.
     ///
     /// # Errors
     /// When the backend has no such phases, or fails.
-    fn estimate(&mut self, backend: &mut dyn Backend, batch: &Batch) -> Result<PhaseReport>;
+    fn estimate(&mut self, backend: &mut dyn Backend, step: u64) -> Result<PhaseReport>;
 }
 
 /// A rule that relaxes, with its backend.
@@ -25,6 +26,8 @@ pub(super) struct Relaxing<E> {
     cost: CostFunction,
     free: Relaxation,
     estimate: E,
+    /// training steps so far, in all sessions of the run
+    steps: u64,
 }
 
 impl<E: Estimate + 'static> Relaxing<E> {
@@ -44,6 +47,7 @@ impl<E: Estimate + 'static> Relaxing<E> {
             cost: settings.cost,
             free: settings.free,
             estimate,
+            steps: 0,
         }))
     }
 }
@@ -81,6 +85,7 @@ impl<E: Estimate> LearningRule for Relaxing<E> {
     }
 
     fn set_optimizer(&mut self, config: OptimizerConfig, state: &OptimizerState) -> Result<()> {
+        self.steps = state.steps;
         self.backend.set_optimizer(config)?;
         match state.steps {
             0 => Ok(()),
@@ -102,9 +107,10 @@ impl<E: Estimate> LearningRule for Relaxing<E> {
 
     fn train(&mut self, batch: &Batch, rates: &[f64]) -> Result<BatchReport> {
         let report = self.relax(batch, Start::Kept)?;
-        let nudged = self.estimate.estimate(&mut *self.backend, batch)?;
+        let nudged = self.estimate.estimate(&mut *self.backend, self.steps)?;
         check_norm(self.backend.gradient_norm()?)?;
         self.backend.step(rates, Some(MAX_NORM))?;
+        self.steps += 1;
         Ok(BatchReport {
             nudged: Some(nudged),
             ..report

@@ -1,6 +1,6 @@
 //! The interfaces of a learning rule, and what all rules check.
 
-use super::Probe;
+use super::{GradientFormula, Probe, VariantChoice};
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};
@@ -11,7 +11,6 @@ use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::parallel::Ranks;
 use crate::phase::{
     BatchOutcome, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
-    Variant,
 };
 use crate::usage::{UsageError, usage};
 use anyhow::{Result, bail};
@@ -123,20 +122,27 @@ pub struct RuleSettings {
     /// strength of the nudging
     pub beta: f64,
     /// the two phases that an estimate lies between
-    pub variant: Variant,
+    pub variant: VariantChoice,
     /// how they are represented
     pub nudged_phase: NudgedPhase,
     /// the processes that train together; `None`: this one alone
     pub ranks: Option<Rc<dyn Ranks>>,
+    /// what the gradient is made of
+    pub gradient_formula: GradientFormula,
+    /// of the run
+    pub seed: u64,
 }
 
 impl RuleSettings {
-    /// A pair of phases with a nudged output.
+    /// The pair of phases with a nudged output that has these settings: what pictures and studies watch, whichever rule it is.
     pub fn nudging(&self) -> Nudging {
         Nudging {
             beta: self.beta,
-            variant: self.variant,
-            form: self.nudged_phase,
+            variant: self.variant.variant(|| true),
+            form: match self.nudged_phase {
+                NudgedPhase::Linear => NudgedPhase::SumDifference,
+                form => form,
+            },
             output: OutputCondition::Nudged,
         }
     }

@@ -11,6 +11,7 @@ mod output;
 mod plot;
 mod progress;
 mod resume;
+mod rules;
 mod runs;
 #[cfg(unix)]
 mod signals;

@@ -271,7 +271,7 @@ fn help_and_version_are_printed() {
         "--num-iterations-inference",
         "quickstart",
         "fast-cifar100",
-        "Equilibrium propagation:",
+        "Relaxation:",
     ] {
         assert!(help.contains(word), "{word}");
     }
