@@ -41,6 +41,10 @@ soak *arguments:
     cargo build --release
     ci/soak.py target/release/eqprop-cuda {{arguments}}
 
+# files that a reader cannot bear: cargo-fuzz, a minute for each reader; arguments are seconds and readers
+fuzz *arguments:
+    ci/fuzz.sh {{arguments}}
+
 # THIRD-PARTY-NOTICES.txt, after a change of Cargo.lock
 notices:
     ci/notices.py

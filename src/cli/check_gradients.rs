@@ -1,6 +1,7 @@
 //! `eqprop-cuda check-gradients`
 
 use super::figure::{FigureArgs, make};
+use super::runs;
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, SETTINGS, Settings, UsageError};
@@ -12,7 +13,7 @@ use crate::diagnose::{
 };
 use crate::phase::Variant;
 use crate::plot;
-use crate::run::{Checkpoint, RunFolder, replace_file};
+use crate::run::{Checkpoint, replace_file};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -168,9 +169,9 @@ fn network(args: &CheckGradientsArgs) -> Result<(Checkpoint, String)> {
         ))
         .into());
     }
-    let path = RunFolder::best_of(path);
+    let path = runs::checkpoint_of(path)?;
     let mut run = Checkpoint::load(&path)?;
-    run.config = run.config.evaluated(&args.settings, &run.network)?;
+    run.config = runs::evaluated(&run, &args.settings)?;
     let name = format!(
         "{} ({} after epoch {})",
         path.display(),

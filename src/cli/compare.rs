@@ -69,14 +69,10 @@ pub fn run(args: CompareArgs) -> Result<ExitCode> {
 
 /// The runs among the paths that have something to compare; of what is skipped a line on stderr says why.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
+    let mut found = Vec::new();
     let mut skipped = Vec::new();
     for path in paths {
-        ensure!(
-            path.exists(),
-            "{} is not the folder of a run: nothing has that name; `eqprop-cuda list` shows which runs there are",
-            path.display()
-        );
+        ensure!(path.exists(), runs::no_run(path));
         if let Err(reason) = RunFolder::check_is_one(path) {
             skipped.push(reason.to_string());
             continue;
@@ -88,14 +84,22 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Run>> {
                 "{} has nothing to compare yet: its first epoch is not over",
                 path.display()
             )),
-            false => runs.push(run),
+            false => found.push(run),
         }
     }
-    ensure!(!runs.is_empty(), "{}", skipped.join("; "));
+    ensure!(!found.is_empty(), "{}", nothing(paths, &skipped));
     skipped
         .iter()
         .for_each(|reason| complain(format_args!("skipped: {reason}")));
-    Ok(runs)
+    Ok(found)
+}
+
+/// Why there is nothing to compare.
+fn nothing(paths: &[PathBuf], skipped: &[String]) -> String {
+    match paths {
+        [path] if RunFolder::check_is_one(path).is_err() => runs::no_run(path),
+        _ => skipped.join("; "),
+    }
 }
 
 const CSV: [&str; 15] = [

@@ -1,6 +1,7 @@
 //! `eqprop-cuda eval`
 
 use super::progress::{Printer, ProgressArgs};
+use super::runs;
 use super::say;
 use super::table::csv_line;
 use super::{load_data, loader, use_threads};
@@ -8,7 +9,7 @@ use crate::config::{Settings, UsageError};
 use crate::data::{DatasetName, Shard};
 use crate::device::{Device, Precision};
 use crate::network::Mode;
-use crate::run::{Checkpoint, Evaluation, RunFolder, evaluate, interrupt, replace_file};
+use crate::run::{Checkpoint, Evaluation, evaluate, interrupt, replace_file};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -97,7 +98,7 @@ impl Images {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
-    let path = RunFolder::best_of(&args.checkpoint);
+    let path = runs::checkpoint_of(&args.checkpoint)?;
     let run = Checkpoint::load(&path)?;
     let given = Settings {
         dataset: args.dataset,
@@ -116,7 +117,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         threads: args.threads,
         ..Settings::default()
     };
-    let config = run.config.evaluated(&given, &run.network)?;
+    let config = runs::evaluated(&run, &given)?;
     let (network, dataset) = (&run.network, config.dataset);
     let input = network.input().shape;
     ensure!(

@@ -1,7 +1,8 @@
 //! `eqprop-cuda export`
 
+use super::runs;
 use super::say;
-use crate::run::{Checkpoint, RunFolder, atomic};
+use crate::run::{Checkpoint, atomic};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use safetensors::tensor::{Dtype, TensorView};
@@ -21,7 +22,7 @@ pub struct ExportArgs {
 }
 
 pub fn run(args: ExportArgs) -> Result<ExitCode> {
-    let run = Checkpoint::load(&RunFolder::best_of(&args.checkpoint))?;
+    let run = Checkpoint::load(&runs::checkpoint_of(&args.checkpoint)?)?;
     ensure!(
         !args.output.exists(),
         "{} is there already; move it away or choose another name",

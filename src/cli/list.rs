@@ -1,6 +1,6 @@
 //! `eqprop-cuda list`
 
-use super::runs::Run;
+use super::runs::{Run, find};
 use super::say;
 use super::table;
 use crate::output::complain;
@@ -8,7 +8,7 @@ use crate::run::RunFolder;
 use anyhow::{Result, ensure};
 use clap::Args;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// List the runs in a folder: how far they are, and their smallest test error
@@ -25,8 +25,6 @@ pub struct ListArgs {
     csv: bool,
 }
 
-/// Folders within folders that are looked into.
-const DEPTH: usize = 3;
 const HEADS: [&str; 8] = [
     "run",
     "state",
@@ -44,9 +42,7 @@ pub fn run(args: &ListArgs) -> Result<ExitCode> {
         "{} is not a folder: name the one that holds runs",
         args.folder.display()
     );
-    let mut folders = Vec::new();
-    find(&args.folder, DEPTH, &mut folders);
-    folders.sort();
+    let folders = find(&args.folder);
     let mut entries = Vec::new();
     for folder in &folders {
         match Run::read(folder) {
@@ -78,19 +74,6 @@ pub fn run(args: &ListArgs) -> Result<ExitCode> {
         table::print(&HEADS, &rows.collect::<Vec<_>>(), 5);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The folders of runs in `folder`, which may be one itself. There are none within a run's.
-fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if RunFolder::check_is_one(folder).is_ok() {
-        found.push(folder.to_path_buf());
-    } else if depth > 0 {
-        // What cannot be read holds nothing that could be listed.
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            find(&entry.path(), depth - 1, found);
-        }
-    }
 }
 
 struct Entry {

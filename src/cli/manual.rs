@@ -1,10 +1,12 @@
 //! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
 
 use super::say;
+use crate::config::presets;
 use crate::output::Stdout;
 use crate::run::atomic;
 use anyhow::{Context, Result};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,7 +14,8 @@ use std::process::ExitCode;
 
 /// Print the completions of a shell
 ///
-/// For bash: eqprop-cuda completions bash > ~/.local/share/bash-completion/completions/eqprop-cuda
+/// For bash: mkdir -p ~/.local/share/bash-completion/completions, then
+/// eqprop-cuda completions bash > ~/.local/share/bash-completion/completions/eqprop-cuda
 #[derive(Args)]
 pub struct CompletionsArgs {
     shell: Shell,
@@ -20,16 +23,27 @@ pub struct CompletionsArgs {
 
 pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        args.shell,
-        &mut super::command(),
-        "eqprop-cuda",
-        &mut script,
-    );
+    let mut command = super::command();
+    for name in subcommands_with_presets(&command) {
+        command = command.mut_subcommand(name, |sub| {
+            sub.mut_arg(PRESET, |arg| {
+                arg.value_parser(PossibleValuesParser::new(presets::names()))
+            })
+        });
+    }
+    clap_complete::generate(args.shell, &mut command, "eqprop-cuda", &mut script);
     // clap_complete 4.6.11 writes the program's hyphen in two ways into its bash script, whose options are then never found.
     let script = String::from_utf8(script)?.replace("eqprop__subcmd__cuda", "eqprop__cuda");
     Stdout.write_all(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+const PRESET: &str = "preset";
+
+fn subcommands_with_presets(command: &clap::Command) -> Vec<String> {
+    let has = |sub: &&clap::Command| sub.get_arguments().any(|arg| arg.get_id() == PRESET);
+    let subcommands = command.get_subcommands().filter(has);
+    subcommands.map(|sub| sub.get_name().to_string()).collect()
 }
 
 /// Write the manual pages

@@ -170,6 +170,10 @@ fn find_runs(paths: &[PathBuf]) -> Result<Vec<Named>> {
 
 fn find_run(path: &Path) -> Result<Named> {
     let checkpoint = RunFolder::best_of(path);
+    ensure!(
+        path.is_file() || RunFolder::check_is_one(path).is_ok(),
+        runs::no_run(path)
+    );
     let folder = if path.is_dir() {
         RunFolder::check_is_one(path)?;
         path.to_path_buf()
@@ -236,7 +240,7 @@ fn relax(
         threads: args.threads,
         ..Settings::default()
     };
-    let config = run.config.evaluated(&given, &run.network)?;
+    let config = runs::evaluated(run, &given)?;
     // There is one pool of threads for the whole process.
     if !std::mem::replace(threads_chosen, true) {
         use_threads(&config)?;

@@ -1,9 +1,12 @@
 //! Runs that were named on the command line: what they are called, how they differ, and which belong together.
 
+use crate::config::{Config, Settings};
 use crate::learn::Algorithm;
+use crate::output::complain;
 use crate::plot::Curve;
 use crate::run::{Checkpoint, Record, RunFolder};
-use anyhow::{Context, Result};
+use crate::shown::{shell_word, shown};
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -110,6 +113,99 @@ impl Run {
         };
         own(self) == own(other)
     }
+}
+
+/// Folders within folders that are looked into for runs.
+const DEPTH: usize = 3;
+/// Where runs are that were given no folder.
+const RUNS: &str = "runs";
+/// Runs that a message names.
+const MOST_NAMED: usize = 5;
+
+/// The folders of runs in `folder`, which may be one itself, by name. There are none within a run's.
+pub fn find(folder: &Path) -> Vec<PathBuf> {
+    fn look(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+        if RunFolder::check_is_one(folder).is_ok() {
+            found.push(folder.to_path_buf());
+        } else if depth > 0 {
+            // What cannot be read holds nothing that could be listed.
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                look(&entry.path(), depth - 1, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    look(folder, DEPTH, &mut found);
+    found.sort();
+    found
+}
+
+/// The checkpoint that `path` means: a file, or the best one of a run's folder.
+///
+/// # Errors
+/// When it means none; the runs that there are get named.
+pub fn checkpoint_of(path: &Path) -> Result<PathBuf> {
+    let checkpoint = RunFolder::best_of(path);
+    ensure!(checkpoint.is_file(), no_run(path));
+    Ok(checkpoint)
+}
+
+/// What to say of a path that was to be a run: what it is, and which runs there are in it, beside it, or in the usual place.
+pub fn no_run(path: &Path) -> String {
+    let shown = path.display();
+    let what = match path.exists() {
+        false => format!("{shown}: there is no such run folder or checkpoint"),
+        true if RunFolder::check_is_one(path).is_ok() => {
+            return format!("{shown} has no checkpoint yet");
+        }
+        true => format!(
+            "{shown} is not the folder of a run: it has no config.toml, metrics or checkpoint"
+        ),
+    };
+    let beside = path
+        .parent()
+        .filter(|folder| *folder != Path::new("") && *folder != Path::new("/"));
+    let places = [Some(path), beside, Some(Path::new(RUNS))];
+    let found = places
+        .into_iter()
+        .flatten()
+        .map(find)
+        .find(|runs| !runs.is_empty());
+    let Some(found) = found else { return what };
+    let names = found.iter().take(MOST_NAMED).map(|run| shown_path(run));
+    let names = names.collect::<Vec<_>>().join(", ");
+    match found.len().saturating_sub(MOST_NAMED) {
+        0 => format!("{what}; there are the runs {names}"),
+        more => format!("{what}; there are the runs {names} and {more} more (`eqprop-cuda list`)"),
+    }
+}
+
+fn shown_path(path: &Path) -> String {
+    shown(path.to_string_lossy())
+}
+
+/// The configuration of a run for an evaluation of its network, with what else is given. Where images come from is not for its
+/// checkpoint to say, which may be somebody else's: a folder or a server there is named, and not asked.
+///
+/// # Errors
+/// When a value that was given is wrong.
+pub fn evaluated(run: &Checkpoint, given: &Settings) -> Result<Config> {
+    let mut trained = run.config.clone();
+    let (folder, mirror) = (trained.data_dir.take(), trained.mirror.take());
+    if let (Some(folder), None) = (folder, &given.data_dir) {
+        let folder = shell_word(&folder);
+        complain(format_args!(
+            "not taken over from the checkpoint: --data-dir {folder}; give it again if its images are wanted"
+        ));
+    }
+    if let (Some(mirror), None) = (mirror, &given.mirror) {
+        complain(format_args!(
+            "not taken over from the checkpoint: --mirror {}",
+            shown(mirror)
+        ));
+    }
+    trained.evaluated(given, &run.network)
 }
 
 /// What a folder is called: `.` has no name of its own.

@@ -3,6 +3,7 @@
 use super::estimate;
 use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
+use super::runs;
 use super::say;
 use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
@@ -13,7 +14,7 @@ use crate::parallel::Ranks;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
 use crate::shown::shell_word;
 use crate::track::{Tracking, series::Names, wandb};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     let preset = args.preset.as_deref();
     let (mut run, place) = match resumed_path(&args)? {
         Some(path) => {
+            ensure!(path.exists(), runs::no_run(&path));
             let (folder, checkpoint) = RunFolder::find(&path)?;
             // Another process may be about to replace the checkpoint.
             let lock = RunFolder::lock(&folder)?;

@@ -13,6 +13,7 @@ use crate::device::Precision;
 use crate::learn::TensorNames;
 use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
+use crate::shown::shown_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
 use ndarray::ArrayD;
@@ -164,8 +165,10 @@ impl Checkpoint {
 
     fn decode(bytes: &[u8]) -> Result<Self> {
         const REMEDY: &str = "use another checkpoint of the run, or train again";
-        let corrupt =
-            |what: String| anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}");
+        let corrupt = |what: String| {
+            let what = shown_line(&what);
+            anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}")
+        };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| corrupt(e.to_string()))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| corrupt(e.to_string()))?;
         let Some(json) = header.metadata().as_ref().and_then(|m| m.get(KEY)) else {

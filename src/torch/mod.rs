@@ -4,6 +4,7 @@
 
 mod pickle;
 
+use crate::shown::shown;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
@@ -172,7 +173,10 @@ impl Format {
             "torch.HalfStorage" => Ok(Self::F16),
             "torch.BFloat16Storage" => Ok(Self::Bf16),
             "torch.LongStorage" => Ok(Self::I64),
-            _ => bail!("its numbers are a {kind}; float tensors were expected"),
+            _ => bail!(
+                "its numbers are a {}; float tensors were expected",
+                shown(kind)
+            ),
         }
     }
 

@@ -6,6 +6,7 @@
 //! values are shared, and nothing is nested deeper than a tensor's arguments are. Protocols 2 to 5 as far as `torch.save` uses them;
 //! <https://github.com/python/cpython/blob/main/Lib/pickletools.py> documents the opcodes.
 
+use crate::shown::shown;
 use anyhow::{Context, Result, bail, ensure};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -350,7 +351,8 @@ fn call(function: &Value, arguments: &Value) -> Result<Value> {
         }
         "collections.OrderedDict" => Ok(Value::Dict(Rc::default())),
         _ => bail!(
-            "it asks for a call of {name}, which no list and no dictionary of tensors needs; nothing of it was run"
+            "it asks for a call of {}, which no list and no dictionary of tensors needs; nothing of it was run",
+            shown(name)
         ),
     }
 }

@@ -219,11 +219,7 @@ fn runs_of_both_algorithms_are_compared_and_plotted() {
     assert!(lines[2].contains(&accuracy), "{accuracy} {table}");
     succeed(path, "plot ep backprop --only curves,weights");
     assert!(path.join("plots/weights-backprop.png").exists());
-    fail(
-        path,
-        "compare nowhere",
-        &["nowhere", "not the folder of a run"],
-    );
+    fail(path, "compare nowhere", &["nowhere", "no such run"]);
 }
 
 /// A layer may have several convolutions from below; its state is the rectified sum.

@@ -68,6 +68,8 @@ fn bash_completes_commands_and_values() {
         complete("eqprop-cuda plot --only ''", 3, "", "--only"),
         "curves weights relaxation"
     );
+    let presets = complete("eqprop-cuda train --preset fast-", 3, "fast-", "--preset");
+    assert_eq!(presets, "fast-cifar10 fast-cifar100 fast-fashionmnist");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `list`, `compare`, `report`, `eval`: what is said of runs that are there.
 
+use crate::support::data::{fashion_files, write_files};
 use crate::support::program::{TINY, eqprop, fail, records, succeed};
 use serde_json::Value;
 use std::fs;
@@ -190,4 +191,90 @@ fn what_is_not_finite_is_not_exported() {
         &["bias.1", "not finite"],
     );
     assert!(!path.join("out.safetensors").exists());
+}
+
+/// Whoever mistypes a run is told which there are.
+#[test]
+fn a_run_that_is_none_is_answered_with_those_that_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    fail(path, "eval nothing", &["nothing", "no such run"]);
+    train(path, "--epochs 1 --output runs/one");
+    train(path, "--epochs 1 --output elsewhere/two");
+    fs::create_dir(path.join("empty")).unwrap();
+    for command in [
+        "eval",
+        "plot",
+        "compare",
+        "check-gradients",
+        "train --resume",
+        "report --output page.html",
+    ] {
+        for (name, run) in [
+            ("runs/on", "runs/one"),
+            ("elsewhere/tow", "elsewhere/two"),
+            ("nothing", "runs/one"),
+        ] {
+            fail(
+                path,
+                &format!("{command} {name}"),
+                &[name, "no such run", run],
+            );
+        }
+    }
+    for command in ["eval", "plot", "compare", "check-gradients"] {
+        fail(
+            path,
+            &format!("{command} elsewhere"),
+            &["elsewhere is not the folder of a run", "elsewhere/two"],
+        );
+        fail(
+            path,
+            &format!("{command} empty"),
+            &["empty is not the folder of a run"],
+        );
+    }
+    fail(path, "export runs weights.safetensors", &["runs/one"]);
+}
+
+/// What a checkpoint from somebody else says of folders and servers is not obeyed.
+#[test]
+fn an_evaluation_asks_only_the_places_that_were_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let files = fashion_files();
+    let files: Vec<_> = files
+        .into_iter()
+        .map(|(name, data)| (format!("data/kmnist/{name}"), data))
+        .collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, data)| (name.as_str(), data.clone()))
+        .collect();
+    write_files(path, &files);
+    train(
+        path,
+        "--epochs 1 --data-dir data --mirror http://127.0.0.1:9 --output run",
+    );
+    let eval = |more: &str| {
+        let mut command = eqprop(path, &format!("eval run --dataset KMNIST --offline {more}"));
+        let output = command
+            .env("EQPROP_DATA", path.join("cache"))
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (passed, said) = eval("");
+    assert!(!passed, "{said}");
+    for word in [
+        "not taken over from the checkpoint: --data-dir ",
+        "--mirror http://127.0.0.1:9",
+    ] {
+        assert!(said.contains(word), "{said}");
+    }
+    let (passed, said) = eval("--data-dir data");
+    assert!(passed && !said.contains("--data-dir"), "{said}");
 }
