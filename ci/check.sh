@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What a change must be before it is tested: formatted, without warnings, documented, on dependencies under known terms.
+# What a change must be before it is tested: formatted, without warnings, documented, without circles of imports, on dependencies under known terms.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --check
 cargo clippy --release --workspace --all-targets --features emulation -- -D warnings
 RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --quiet --features emulation
+ci/imports.py
 ci/notices.py --check
 if cargo deny --version >/dev/null 2>&1; then
   cargo deny check bans licenses sources

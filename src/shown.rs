@@ -11,9 +11,10 @@ pub fn shown(text: impl AsRef<str>) -> String {
     cut(text.as_ref(), LONGEST)
 }
 
-/// The same for a whole message, which may be longer.
-pub fn shown_line(text: &str) -> String {
-    cut(text, 4000)
+/// A whole message, which may be longer, as one line.
+pub fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    cut(&lines.collect::<Vec<_>>().join(" "), 4000)
 }
 
 /// A path as a command line takes it: in quotes where a shell would not take it as one word.

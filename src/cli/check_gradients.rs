@@ -3,7 +3,6 @@
 use super::figure::{FigureArgs, make};
 use super::runs;
 use super::say;
-use super::{load_data, loader, use_threads};
 use crate::config::{Config, SETTINGS, Settings, UsageError};
 use crate::data::Shard;
 use crate::device::{Device, Precision};
@@ -14,6 +13,7 @@ use crate::diagnose::{
 use crate::phase::Variant;
 use crate::plot;
 use crate::run::{Checkpoint, replace_file};
+use crate::run::{load_data, loader, threads};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
             UsageError(format!("--betas {beta}: expected positive numbers"))
         );
     }
-    use_threads(config)?;
+    threads::start(config.threads)?;
     // The arithmetic of training blurs what is to be seen, unless it is what is to be seen.
     let device = args.settings.device.unwrap_or(Device::Cpu);
     let precision = args.settings.precision.unwrap_or(match device.resolved() {

@@ -1,12 +1,12 @@
 //! How long a run will take, before it begins: a full-width network on a CPU needs a day an epoch, and nobody should find out tomorrow.
 
-use super::loader;
 use super::table::duration;
 use crate::config::Config;
 use crate::data::{Batch, Dataset, Shard};
 use crate::device::Device;
 use crate::network::{ModelState, Network};
 use crate::optim::OptimizerState;
+use crate::run::loader;
 use anyhow::{Context, Result};
 use std::time::Instant;
 

@@ -4,12 +4,12 @@ use super::progress::{Printer, ProgressArgs};
 use super::runs;
 use super::say;
 use super::table::csv_line;
-use super::{load_data, loader, use_threads};
 use crate::config::{Settings, UsageError};
 use crate::data::{DatasetName, Shard};
 use crate::device::{Device, Precision};
 use crate::network::Mode;
 use crate::run::{Checkpoint, Evaluation, evaluate, interrupt, replace_file};
+use crate::run::{load_data, loader, threads};
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -132,7 +132,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         ))
     );
 
-    use_threads(&config)?;
+    threads::start(config.threads)?;
     let _watch = interrupt::watch("it stops after the batch")?;
     let data = load_data(&config)?;
     let images = match args.on {

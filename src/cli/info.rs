@@ -1,8 +1,9 @@
 //! `eqprop-cuda info`
 
-use super::{say, start_threads};
+use super::say;
 use crate::config::{Config, Settings};
 use crate::cuda;
+use crate::run::threads;
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ pub struct InfoArgs {
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub fn run(args: InfoArgs) -> Result<ExitCode> {
-    start_threads(None)?;
+    threads::start(None)?;
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let (config, network) = Config::resolve(args.preset.as_deref(), file, &args.settings)?;
     say(format_args!("eqprop-cuda {}", env!("CARGO_PKG_VERSION")));

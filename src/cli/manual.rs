@@ -5,8 +5,8 @@ use crate::config::presets;
 use crate::output::Stdout;
 use crate::run::atomic;
 use anyhow::{Context, Result};
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, Command};
 use clap_complete::Shell;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,9 +21,8 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-pub fn completions(args: &CompletionsArgs) -> Result<ExitCode> {
+pub fn completions(args: &CompletionsArgs, mut command: Command) -> Result<ExitCode> {
     let mut script = Vec::new();
-    let mut command = super::command();
     for name in subcommands_with_presets(&command) {
         command = command.mut_subcommand(name, |sub| {
             sub.mut_arg(PRESET, |arg| {
@@ -53,11 +52,10 @@ pub struct ManArgs {
     folder: PathBuf,
 }
 
-pub fn man(args: &ManArgs) -> Result<ExitCode> {
+pub fn man(args: &ManArgs, program: &Command) -> Result<ExitCode> {
     let folder = &args.folder;
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let program = super::command();
     let name = program.get_name().to_string();
     let mut pages = vec![(name.clone(), program.clone())];
     for command in program.get_subcommands() {

@@ -14,6 +14,7 @@ mod import;
 mod info;
 mod list;
 mod manual;
+mod parity;
 mod plot;
 mod progress;
 mod ranks;
@@ -24,18 +25,14 @@ mod statistics;
 mod table;
 mod train;
 
-use crate::config::{Config, UsageError};
-use crate::data::{Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::config::UsageError;
 use crate::output::{self, complain, say};
-use crate::parity::{self, ParityArgs};
 use crate::run::interrupt::{self, Interrupted};
-use crate::shown::shown_line;
-use anyhow::{Context, Result, ensure};
+use crate::shown::one_line;
 use clap::ColorChoice;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Trains deep convolutional Hopfield networks with equilibrium propagation.
 #[derive(Parser)]
@@ -52,7 +49,7 @@ struct Cli {
 enum Command {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
-    Parity(ParityArgs),
+    Parity(parity::ParityArgs),
     List(list::ListArgs),
     Compare(compare::CompareArgs),
     Report(report::ReportArgs),
@@ -113,16 +110,9 @@ fn dispatch() -> ExitCode {
         Command::Info(args) => info::run(*args),
         Command::Import(args) => import::run(*args),
         Command::Export(args) => export::run(args),
-        Command::Completions(args) => manual::completions(&args),
-        Command::Man(args) => manual::man(&args),
-        Command::Parity(args) => {
-            start_threads(None)
-                .and_then(|()| parity::run(&args))
-                .map(|passed| match passed {
-                    true => ExitCode::SUCCESS,
-                    false => ExitCode::from(EXIT_FAILURE),
-                })
-        }
+        Command::Completions(args) => manual::completions(&args, command()),
+        Command::Man(args) => manual::man(&args, &command()),
+        Command::Parity(args) => parity::run(&args),
     };
     result.unwrap_or_else(|error| {
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
@@ -203,66 +193,4 @@ fn explain_usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
     }
-}
-
-fn one_line(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    shown_line(&lines.collect::<Vec<_>>().join(" "))
-}
-
-/// Sizes the pool of threads that the CPU backend computes on.
-fn use_threads(config: &Config) -> Result<()> {
-    start_threads(config.threads)
-}
-
-/// The same, and as many threads as cores where no number is given. Left to itself the pool would start at its first use, and
-/// panic where the system allows no threads.
-fn start_threads(threads: Option<usize>) -> Result<()> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
-    let started = pool.build_global();
-    started.with_context(|| match threads {
-        Some(threads) => format!("--threads {threads}: the system does not start that many"),
-        None => "the system does not start a thread for each core; raise its limit (ulimit -u), or give --threads a small number"
-            .to_string(),
-    })
-}
-
-/// Loads the configured dataset, cut to the limits.
-fn load_data(config: &Config) -> Result<Splits> {
-    let _watch = interrupt::watch("the dataset is given up")?;
-    let loaded = Plan {
-        stop: interrupt::requested,
-        ..Plan::published(config.dataset, &config.source())
-    }
-    .load();
-    ensure!(!interrupt::requested(), Interrupted);
-    let mut splits = loaded?;
-    if let Some(limit) = config.limit_train {
-        splits.train = splits.train.truncated(limit);
-    }
-    if let Some(limit) = config.limit_test {
-        splits.test = splits.test.truncated(limit);
-    }
-    Ok(splits)
-}
-
-/// Most threads that make batches; more than this are never behind.
-const MAX_LOADER_THREADS: usize = 8;
-/// Batches that wait for the network: a short stall of the disk or of a thread goes unnoticed.
-const PREFETCH: usize = 4;
-
-/// Batches of a dataset, or of each the rows of a rank; training batches are shuffled and augmented.
-fn loader(config: &Config, dataset: crate::data::Dataset, training: bool, shard: Shard) -> Loader {
-    let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
-    let options = LoaderOptions {
-        batch_size: config.batch_size,
-        shuffle: training,
-        augment: training.then(|| config.augmentation()),
-        normalization: config.normalization(),
-        seed: config.seed,
-        threads: threads.min(MAX_LOADER_THREADS),
-        prefetch: PREFETCH,
-        shard,
-    };
-    Loader::new(Arc::new(dataset), options)
 }

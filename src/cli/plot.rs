@@ -3,7 +3,6 @@
 use super::figure::{FigureArgs, make};
 use super::runs::{self, Run, name_of};
 use super::say;
-use super::{load_data, loader, use_threads};
 use crate::config::count;
 use crate::config::{Settings, UsageError};
 use crate::cpu;
@@ -12,6 +11,7 @@ use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
 use crate::phase::Relaxation;
 use crate::plot::{self, Curve, MOST_CURVES};
 use crate::run::{Checkpoint, RunFolder, replace_file};
+use crate::run::{load_data, loader, threads};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -243,7 +243,7 @@ fn relax(
     let config = runs::evaluated(run, &given)?;
     // There is one pool of threads for the whole process.
     if !std::mem::replace(threads_chosen, true) {
-        use_threads(&config)?;
+        threads::start(config.threads)?;
     }
     let used = (
         config.num_iterations_inference,

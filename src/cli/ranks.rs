@@ -72,7 +72,7 @@ impl RankArgs {
                 if shard.rank > 0 {
                     std::thread::sleep(TURN);
                 }
-                let text = super::one_line(&format!("{error:#}"));
+                let text = crate::shown::one_line(&format!("{error:#}"));
                 complain(format_args!(
                     "error: rank {} of {}: {text}",
                     shard.rank, shard.world

@@ -5,13 +5,13 @@ use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
 use super::runs;
 use super::say;
-use super::{load_data, loader, use_threads};
 use crate::config::{Config, Settings, UsageError, presets};
 use crate::data::{Loader, Shard, Splits};
 use crate::learn::LearningRule;
 use crate::output;
 use crate::parallel::Ranks;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
+use crate::run::{load_data, loader, threads};
 use crate::shown::shell_word;
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail, ensure};
@@ -129,7 +129,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         interrupt::also_at(&signal.to_ascii_uppercase())?;
     }
     let client = run.config.wandb.then(wandb::Client::start).transpose()?;
-    use_threads(&run.config)?;
+    threads::start(run.config.threads)?;
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
     let mut rule = run.config.rule(&run.network, joining.several())?;

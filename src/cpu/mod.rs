@@ -11,17 +11,19 @@ pub use feedforward::backend::CpuFeedForward;
 pub use phase::backend::CpuBackend;
 pub use phase::trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend};
 
+use crate::choice::choices;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::Network;
 use crate::phase::Backend;
-use serde::{Deserialize, Serialize};
 
+choices! {
 /// Arithmetic of the CPU backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    Fp32,
-    Fp64,
+    /// as fast as it gets here
+    Fp32 = "fp32",
+    /// twice the memory and half the speed: the truth that everything else is compared with
+    Fp64 = "fp64",
+}
 }
 
 /// Makes the CPU backend for a network, with all parameters at zero. It runs on the calling thread pool of rayon.

@@ -4,7 +4,7 @@ use super::machine::kernels::Format;
 use serde::{Deserialize, Serialize};
 
 /// Arithmetic of the CUDA backend. Sums and master weights are fp32 in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// fp16 states and operands on tensor cores; trustworthy with nudged phases in sum-and-difference form

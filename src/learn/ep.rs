@@ -1,6 +1,7 @@
 //! Equilibrium propagation: the gradient lies between two nudged phases that start from the free state (Scellier & Bengio 2017).
 
-use super::pair::{GradientFormula, Pair};
+use super::formula::GradientFormula;
+use super::pair::Pair;
 use super::rule::{
     Alias, Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs,
     check_over_relaxation,

@@ -5,12 +5,13 @@
 //! Another rule is another file, whose `REGISTERED` says all of that, and a line in the list below. One that relaxes a network and then
 //! estimates a gradient writes only the second half: `relaxing.rs` has the first.
 
+mod formula;
 mod pair;
 mod probe;
 mod relaxing;
 mod rule;
 
-pub use pair::{GradientFormula, VariantChoice};
+pub use formula::{GradientFormula, VariantChoice};
 pub use probe::Probe;
 pub use rule::{
     Alias, BatchReport, Description, Diverged, Learning, LearningRates, LearningRule, RuleSettings,

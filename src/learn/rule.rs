@@ -1,6 +1,7 @@
 //! The interfaces of a learning rule, and what all rules check.
 
-use super::{GradientFormula, Probe, VariantChoice};
+use super::formula::{GradientFormula, VariantChoice};
+use super::probe::Probe;
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};

@@ -1,6 +1,8 @@
 //! The interface between training and the machine that computes.
 
-use super::{CostFunction, LayerStatistics, Nudging, PhaseError, Relaxation};
+use super::cost::CostFunction;
+use super::statistics::LayerStatistics;
+use super::vocabulary::{Nudging, PhaseError, Relaxation};
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use anyhow::{Context, Result, bail, ensure};

@@ -15,125 +15,12 @@
 mod backend;
 mod cost;
 mod statistics;
+mod vocabulary;
 
+pub use crate::network::Mode;
 pub use backend::{
     Backend, BatchOutcome, GradientMemory, PhaseReport, PhaseState, Start, as_images, check_batch,
 };
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
-
-use crate::choice::choices;
-pub use crate::network::Mode;
-
-choices! {
-/// Which two phases the gradient estimate is taken between.
-pub enum Variant {
-    /// -beta and +beta: the bias is second order in beta
-    Centered = "centered",
-    /// 0 and +beta
-    Positive = "positive",
-    /// -beta and 0
-    Negative = "negative",
-}
-}
-
-choices! {
-/// How the two nudged phases are represented while they relax.
-pub enum NudgedPhase {
-    /// the two states themselves, as published
-    Direct = "direct",
-    /// their mean (from the free state) and half their difference, which loses nothing to cancellation
-    SumDifference = "sum-difference",
-    /// no pair, but the one linear response of the free state to an infinitesimal nudging: `d <- mask (sum Op(d) - dC/ds_L)`,
-    /// where the mask keeps the units whose pre-activation lies strictly inside their bounds at the free state. Half the cost of a
-    /// pair, and neither `beta` nor a variant matters. Recurrent backpropagation (Almeida 1987, Pineda 1987)
-    Linear = "linear",
-}
-}
-
-/// What the cost does to the output while a phase relaxes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputCondition {
-    /// it is free, and its pre-activation loses `beta dC/ds_L`
-    Nudged,
-    /// it is held at `s_L - beta dC/ds_L` of the free state
-    Clamped,
-}
-
-/// Why a backend does not relax what it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PhaseError {
-    /// the pair would be one state twice
-    #[error("beta is 0: the two nudged phases would be the same")]
-    NoNudging,
-    /// a kind of phase that the backend has no sweeps for
-    #[error("the backend {backend} does not compute {what}; the device cpu does")]
-    Unsupported {
-        /// what a log calls the backend
-        backend: String,
-        /// the kind of phase
-        what: &'static str,
-    },
-}
-
-/// How long and in which order a phase relaxes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Relaxation {
-    pub mode: Mode,
-    /// upper bound on the iterations; each updates every free layer once
-    pub iterations: usize,
-    /// over-relaxation, in (0, 2); 1 is the plain update
-    pub omega: f64,
-    /// the phase ends when the relative L2 change of the states in one iteration falls below this
-    pub tolerance: Option<f64>,
-}
-
-/// What the nudged phases are.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Nudging {
-    pub beta: f64,
-    pub variant: Variant,
-    pub form: NudgedPhase,
-    pub output: OutputCondition,
-}
-
-impl Nudging {
-    /// [`Self::strengths`] of phases that differ.
-    ///
-    /// # Errors
-    /// When both would be nudged alike.
-    pub fn pair(&self) -> Result<(f64, f64), PhaseError> {
-        let (first, second) = self.strengths();
-        if first == second {
-            return Err(PhaseError::NoNudging);
-        }
-        Ok((first, second))
-    }
-
-    /// [`Self::pair`] for a backend that relaxes nudged pairs and nothing else.
-    ///
-    /// # Errors
-    /// When the phases are of another kind, or when both would be nudged alike.
-    pub fn of_pair(&self, backend: &str) -> Result<(f64, f64), PhaseError> {
-        let unsupported = |what| PhaseError::Unsupported {
-            backend: backend.to_string(),
-            what,
-        };
-        if self.output == OutputCondition::Clamped {
-            return Err(unsupported("phases with a clamped output"));
-        }
-        if self.form == NudgedPhase::Linear {
-            return Err(unsupported("a linear response"));
-        }
-        self.pair()
-    }
-
-    /// Nudging of the first and of the second phase.
-    pub fn strengths(&self) -> (f64, f64) {
-        match self.variant {
-            Variant::Centered => (-self.beta, self.beta),
-            Variant::Positive => (0.0, self.beta),
-            Variant::Negative => (-self.beta, 0.0),
-        }
-    }
-}
+pub use vocabulary::{NudgedPhase, Nudging, OutputCondition, PhaseError, Relaxation, Variant};

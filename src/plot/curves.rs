@@ -4,7 +4,8 @@ use super::axis::Axis;
 use super::canvas::Figure;
 use super::figure::{Layout, Style};
 use super::palette::{CATEGORIES, INK};
-use super::panel::{Legend, Panel, Pen, Series};
+use super::panel::{Legend, Panel, Series};
+use super::pen::Pen;
 use crate::run::{Measures, Record};
 use anyhow::{Result, ensure};
 

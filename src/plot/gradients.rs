@@ -3,8 +3,8 @@
 use super::axis::Axis;
 use super::canvas::Figure;
 use super::figure::{Layout, Style};
-use super::palette::in_order;
-use super::panel::{Legend, Panel, Pen, Series};
+use super::panel::{Legend, Panel, Series};
+use super::pen::{Pen, in_order};
 use crate::diagnose::{Estimate, Iterations};
 use crate::network::Network;
 use crate::phase::Variant;

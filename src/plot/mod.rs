@@ -1,7 +1,7 @@
 //! Pictures of a run and of its diagnostics, as SVG, PNG and PDF.
 //!
 //! A figure is drawn once, as SVG, and the other formats are rendered from that. `canvas.rs` knows about files, fonts and
-//! sizes, `pdf.rs` about pages, `axis.rs` about ticks, `panel.rs` about a chart and a legend, `figure.rs` about a grid of
+//! sizes, `pdf.rs` about pages, `axis.rs` about ticks, `pen.rs` about a line, `panel.rs` about a chart and a legend, `figure.rs` about a grid of
 //! charts; `curves.rs`, `weights.rs`, `relaxation.rs` and `gradients.rs` are one figure each, from data to panels. Nothing is
 //! asked of the system: the font is inside the program.
 
@@ -13,6 +13,7 @@ mod gradients;
 mod palette;
 mod panel;
 mod pdf;
+mod pen;
 mod relaxation;
 mod weights;
 

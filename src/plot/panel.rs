@@ -3,74 +3,21 @@
 use super::axis::Axis;
 use super::canvas::{Area, drawing_error, px, text};
 use super::palette::{GRID, INK};
+use super::pen::Pen;
 use anyhow::Result;
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, PathElement, Polygon, Rectangle};
 use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, FontStyle, RGBColor, ShapeStyle};
+use plotters::style::{Color, FontStyle, RGBColor};
 
 const TITLE: i32 = 14;
 const SUBTITLE: i32 = 11;
 const LABEL: i32 = 12;
 const TICK: i32 = 11;
-const LINE_WIDTH: i32 = 2;
 /// Lines with at most this many points show each of them.
 const MOST_DOTS: usize = 30;
 const BAND_OPACITY: f64 = 0.2;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dash {
-    Solid,
-    Dashed,
-    /// shorter dashes
-    Short,
-    /// thin
-    Dotted,
-}
-
-/// How a line looks.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pen {
-    pub colour: RGBColor,
-    pub dash: Dash,
-}
-
-impl Pen {
-    pub fn solid(colour: RGBColor) -> Self {
-        let dash = Dash::Solid;
-        Self { colour, dash }
-    }
-
-    pub fn dashed(colour: RGBColor) -> Self {
-        let dash = Dash::Dashed;
-        Self { colour, dash }
-    }
-
-    /// Of [`Series::Mark`].
-    pub fn mark() -> Self {
-        let (colour, dash) = (INK, Dash::Dotted);
-        Self { colour, dash }
-    }
-
-    fn stroke(&self) -> ShapeStyle {
-        let width = match self.dash {
-            Dash::Solid | Dash::Dashed | Dash::Short => LINE_WIDTH,
-            Dash::Dotted => 1,
-        };
-        self.colour.stroke_width(px(width) as u32)
-    }
-
-    /// Lengths of a stroke and of the gap after it; a solid line has none.
-    fn pattern(&self) -> Option<(i32, i32)> {
-        match self.dash {
-            Dash::Solid => None,
-            Dash::Dashed => Some((px(6), px(4))),
-            Dash::Short => Some((px(3), px(2))),
-            Dash::Dotted => Some((px(2), px(3))),
-        }
-    }
-}
 
 /// What is drawn into a panel.
 pub enum Series {

@@ -3,8 +3,9 @@
 use super::axis::Axis;
 use super::canvas::Figure;
 use super::figure::{Layout, Style};
-use super::palette::{CATEGORIES, in_order};
-use super::panel::{Legend, Panel, Pen, Series};
+use super::palette::CATEGORIES;
+use super::panel::{Legend, Panel, Series};
+use super::pen::{Pen, in_order};
 use crate::cpu::{PhaseTrace, Snapshot};
 use crate::diagnose::RelaxationStudy;
 use anyhow::Result;

@@ -13,7 +13,7 @@ use crate::device::Precision;
 use crate::learn::TensorNames;
 use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
-use crate::shown::shown_line;
+use crate::shown::one_line;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
 use ndarray::ArrayD;
@@ -166,7 +166,7 @@ impl Checkpoint {
     fn decode(bytes: &[u8]) -> Result<Self> {
         const REMEDY: &str = "use another checkpoint of the run, or train again";
         let corrupt = |what: String| {
-            let what = shown_line(&what);
+            let what = one_line(&what);
             anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}")
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| corrupt(e.to_string()))?;

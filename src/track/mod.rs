@@ -8,22 +8,16 @@
 pub mod event;
 pub mod series;
 pub mod tensorboard;
+mod tracker;
 pub mod wandb;
+
+pub use tracker::Tracker;
 
 use crate::config::Config;
 use crate::run::{Observer, Record, RunFolder};
 use anyhow::Result;
 use series::Names;
 use std::path::Path;
-
-/// Something that keeps the series of a run.
-pub trait Tracker {
-    /// Takes the values of epoch `epoch`, counted from 1.
-    fn log(&mut self, epoch: usize, values: &[(String, f64)]) -> Result<()>;
-
-    /// The session is over, with the exit status that the process will have. Without this call it ended by an error.
-    fn finish(&mut self, exit_code: u8) -> Result<()>;
-}
 
 /// The trackers of a training session.
 #[derive(Default)]

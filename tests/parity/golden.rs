@@ -2,7 +2,7 @@
 
 use crate::support::golden::{self, File, bytes_of, files, replay};
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::parity::{self, Golden, ParityArgs};
+use eqprop_cuda::parity::{self, Golden};
 
 /// Quantities that the files hold between them; a replay that stopped checking one of them would still pass.
 const QUANTITIES: [&str; 34] = [
@@ -277,13 +277,9 @@ fn the_command_prints_a_verdict_per_file_and_goes_on_after_a_bad_one() {
     std::fs::write(&bad, b"nonsense").unwrap();
     let good = golden::folder().join("schedule.safetensors");
     let run = |files: Vec<std::path::PathBuf>| {
-        let args = ParityArgs {
-            files,
-            device: "cpu".parse().unwrap(),
-            precision: Some(Precision::Fp64),
-        };
+        let device = "cpu".parse().unwrap();
         let mut out = Vec::new();
-        let passed = parity::run_to(&args, &mut out).unwrap();
+        let passed = parity::replay_files(&files, device, Precision::Fp64, &mut out).unwrap();
         (passed, String::from_utf8(out).unwrap())
     };
     let (passed, text) = run(vec![good.clone()]);

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use serde::{Deserialize, Serialize};
 
 use super::augment::{Augmentation, Step};
@@ -170,16 +168,5 @@ impl TryFrom<String> for DatasetName {
 impl From<DatasetName> for String {
     fn from(name: DatasetName) -> Self {
         name.as_str().into()
-    }
-}
-
-impl ValueEnum for DatasetName {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        let set = self.set();
-        Some(PossibleValue::new(set.name).aliases(set.aliases))
     }
 }

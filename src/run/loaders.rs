@@ -1,0 +1,50 @@
+//! The images of a run, and their batches.
+
+use super::interrupt::{self, Interrupted};
+use crate::config::Config;
+use crate::data::{Dataset, Loader, LoaderOptions, Plan, Shard, Splits};
+use anyhow::{Result, ensure};
+use std::sync::Arc;
+
+/// Loads the configured dataset, cut to the limits.
+///
+/// # Errors
+/// When it cannot be had, or the process was asked to end meanwhile ([`Interrupted`]).
+pub fn load_data(config: &Config) -> Result<Splits> {
+    let _watch = interrupt::watch("the dataset is given up")?;
+    let loaded = Plan {
+        stop: interrupt::requested,
+        ..Plan::published(config.dataset, &config.source())
+    }
+    .load();
+    ensure!(!interrupt::requested(), Interrupted);
+    let mut splits = loaded?;
+    if let Some(limit) = config.limit_train {
+        splits.train = splits.train.truncated(limit);
+    }
+    if let Some(limit) = config.limit_test {
+        splits.test = splits.test.truncated(limit);
+    }
+    Ok(splits)
+}
+
+/// Most threads that make batches; more than this are never behind.
+const MAX_LOADER_THREADS: usize = 8;
+/// Batches that wait for the network: a short stall of the disk or of a thread goes unnoticed.
+const PREFETCH: usize = 4;
+
+/// Batches of a dataset, or of each the rows of a rank; training batches are shuffled and augmented.
+pub fn loader(config: &Config, dataset: Dataset, training: bool, shard: Shard) -> Loader {
+    let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
+    let options = LoaderOptions {
+        batch_size: config.batch_size,
+        shuffle: training,
+        augment: training.then(|| config.augmentation()),
+        normalization: config.normalization(),
+        seed: config.seed,
+        threads: threads.min(MAX_LOADER_THREADS),
+        prefetch: PREFETCH,
+        shard,
+    };
+    Loader::new(Arc::new(dataset), options)
+}

@@ -1,0 +1,12 @@
+//! What keeps the series of a run.
+
+use anyhow::Result;
+
+/// Something that keeps the series of a run.
+pub trait Tracker {
+    /// Takes the values of epoch `epoch`, counted from 1.
+    fn log(&mut self, epoch: usize, values: &[(String, f64)]) -> Result<()>;
+
+    /// The session is over, with the exit status that the process will have. Without this call it ended by an error.
+    fn finish(&mut self, exit_code: u8) -> Result<()>;
+}
