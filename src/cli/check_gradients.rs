@@ -4,13 +4,14 @@ use super::figure::{FigureArgs, make};
 use super::runs;
 use super::say;
 use crate::config::{Config, SETTINGS, Settings, UsageError};
+use crate::data::Batch;
 use crate::data::Shard;
 use crate::device::{Device, Precision};
 use crate::diagnose::{
-    Estimate, GradientStudy, Iterations, True, cells, compare_gradients, estimates_csv,
-    tensor_table, true_gradient,
+    Estimate, GradientStudy, Iterations, RuleEstimate, True, cells, compare_gradients,
+    compare_rules, estimates_csv, tensor_table, true_gradient,
 };
-use crate::phase::Variant;
+use crate::phase::{Backend, Variant};
 use crate::plot;
 use crate::run::{Checkpoint, replace_file};
 use crate::run::{load_data, loader, threads};
@@ -35,6 +36,10 @@ pub struct CheckGradientsArgs {
     /// run's, twice that, converged]
     #[arg(long, value_delimiter = ',', action = clap::ArgAction::Set, value_name = "LIST")]
     iterations: Option<Vec<Iterations>>,
+    /// Only compare recurrent backpropagation with equilibrium propagation as the run has it, at as many iterations and at as many
+    /// sweeps: direction, length, time
+    #[arg(long, conflicts_with_all = ["betas", "iterations", "output"])]
+    rules: bool,
     /// Folder for two pictures and a table with all values (gradients.csv) [default: none are written]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -98,6 +103,9 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let order = (config.mode, config.omega);
     let truth = true_gradient(network, &run.model.parameters, &batch, config.lossfn, order)?;
     describe(&truth);
+    if args.rules {
+        return rules(&mut *backend, &run, &batch, &truth);
+    }
 
     let iterations = args.iterations.clone().unwrap_or_else(|| usual(config));
     let study = GradientStudy {
@@ -135,6 +143,44 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     by_tensor(&run, &truth, &mine);
     if let Some(folder) = &args.output {
         save(&args.figure, folder, &name, &run, (&estimates, &mine))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A table of the rules' estimates.
+fn rules(
+    backend: &mut dyn Backend,
+    run: &Checkpoint,
+    batch: &Batch,
+    truth: &True,
+) -> Result<ExitCode> {
+    let config = &run.config;
+    let estimates = compare_rules(
+        backend,
+        batch,
+        config.lossfn,
+        (&config.free_relaxation(), &config.nudged_relaxation()),
+        &config.rule_settings().nudging(),
+        &truth.gradient,
+    )?;
+    say(format_args!(
+        "\n{:<28}{:>11}{:>8}{:>14}{:>14}{:>12}",
+        "rule", "iterations", "sweeps", "1 - cosine", "norm ratio", "ms"
+    ));
+    for RuleEstimate {
+        rule,
+        iterations,
+        sweeps,
+        agreement,
+        seconds,
+    } in estimates
+    {
+        say(format_args!(
+            "{rule:<28}{iterations:>11}{sweeps:>8}{:>14.2e}{:>14.4}{:>12.2}",
+            agreement.one_minus_cosine,
+            agreement.norm_ratio,
+            1e3 * seconds
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,8 @@
 //! `paper-*` are the published experiments with the values that the paper found best for each dataset. `fast-*` train
 //! the same networks to the same end with a third of the relaxation: layers are coloured so that each update exactly
 //! minimises the energy over its group, which bears over-relaxation, and the nudged phases lose nothing to
-//! cancellation. `backprop-*` are the published feed-forward baselines. `quickstart` is small enough to watch.
+//! cancellation. `comparative-study` and `sota-dchn*` are experiments of the field's framework, with its values. `backprop-*` are the
+//! published feed-forward baselines. `quickstart` is small enough to watch.
 
 use super::layers::FileSettings;
 use super::settings::Settings;
@@ -13,7 +14,7 @@ use anyhow::Result;
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
 type Preset = (&'static str, &'static str, &'static [&'static str]);
 
-const PRESETS: [Preset; 10] = [
+const PRESETS: [Preset; 13] = [
     (
         "quickstart",
         "a narrow hopfieldresnet13 on the images inside the program: minutes on two cores",
@@ -48,6 +49,21 @@ const PRESETS: [Preset; 10] = [
         "fast-fashionmnist",
         "paper-fashionmnist with a third of the relaxation",
         &[FASHION, FAST],
+    ),
+    (
+        "comparative-study",
+        "the learning rules of the field's framework on equal terms: choose --algorithm and --dataset",
+        &[STUDY],
+    ),
+    (
+        "sota-dchn",
+        "the framework's best convolutional Hopfield network on CIFAR-10",
+        &[DCHN],
+    ),
+    (
+        "sota-dchn-cifar100",
+        "the same on CIFAR-100",
+        &[DCHN, DCHN100],
     ),
     (
         "backprop-resnet13",
@@ -89,6 +105,43 @@ omega = 1.6
 nudged-phase = "sum-difference"
 num-iterations-inference = 40
 num-iterations-training = 20
+"#;
+
+// `papers/ebl-algorithms/comparative-study.py` of the framework.
+const STUDY: &str = r#"
+dataset = "MNIST"
+network = "vgg5"
+activation = "hard-sigmoid"
+weight-gains = [0.5, 0.5, 0.5, 0.5, 0.5]
+learning-rates-weights = [0.0625, 0.0375, 0.025, 0.02, 0.0125]
+epochs = 100
+weight-decay = 3e-4
+beta = 0.25
+num-iterations-inference = 60
+num-iterations-training = 15
+"#;
+
+// `papers/ebl-algorithms/sota-dchn.py`.
+const DCHN: &str = r#"
+dataset = "CIFAR10"
+network = "vgg5"
+activation = "hard-sigmoid"
+weight-gains = [0.4, 0.7, 0.6, 0.3, 0.4]
+learning-rate = 0.03
+epochs = 300
+weight-decay = 2.5e-4
+beta = 0.1
+num-iterations-inference = 60
+num-iterations-training = 20
+"#;
+
+const DCHN100: &str = r#"
+dataset = "CIFAR100"
+weight-gains = [0.5, 0.4, 0.5, 0.8, 0.5]
+learning-rates-weights = [0.03, 0.04, 0.04, 0.04, 0.025]
+weight-decay = 3.5e-4
+beta = 0.25
+num-iterations-training = 15
 "#;
 
 const QUICKSTART: &str = r#"

@@ -34,6 +34,7 @@ use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Instant;
 
 /// Nudging of the linear solve: no state of order 1 comes within this of a clip's end but by chance.
 const INFINITESIMAL: f64 = 1e-9;
@@ -228,6 +229,77 @@ pub fn compare_gradients(
                 estimates.push(estimate);
             }
         }
+    }
+    Ok(estimates)
+}
+
+/// What a rule's estimate is worth, and what it takes.
+#[derive(Debug, Clone)]
+pub struct RuleEstimate {
+    /// as a table calls it
+    pub rule: String,
+    /// of the phases after the free one
+    pub iterations: usize,
+    /// sweeps over one state that these are
+    pub sweeps: usize,
+    pub agreement: Agreement,
+    /// seconds of these phases and of the estimate, the shortest of [`TIMINGS`]
+    pub seconds: f64,
+}
+
+/// Times that an estimate is made for its time.
+pub const TIMINGS: usize = 5;
+
+/// Equilibrium propagation as it is configured against recurrent backpropagation with as many iterations, which takes half the sweeps, and
+/// with as many sweeps; all from the same free state.
+///
+/// # Errors
+/// When the backend has no linear response.
+pub fn compare_rules(
+    backend: &mut dyn Backend,
+    batch: &Batch,
+    cost: CostFunction,
+    (free, nudged): (&Relaxation, &Relaxation),
+    nudging: &Nudging,
+    truth: &ParameterSet<f64>,
+) -> Result<Vec<RuleEstimate>> {
+    backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    backend.free_phase(free)?;
+    let linear = Nudging {
+        form: NudgedPhase::Linear,
+        ..*nudging
+    };
+    let twice = Relaxation {
+        iterations: 2 * nudged.iterations,
+        ..*nudged
+    };
+    let cases = [
+        (
+            format!("ep, {}, beta {}", nudging.variant, nudging.beta),
+            nudging,
+            nudged,
+            2,
+        ),
+        ("rbp".to_string(), &linear, nudged, 1),
+        ("rbp".to_string(), &linear, &twice, 1),
+    ];
+    let mut estimates = Vec::new();
+    for (rule, nudging, relaxation, states) in cases {
+        let mut seconds = f64::INFINITY;
+        for _ in 0..TIMINGS {
+            let begun = Instant::now();
+            backend.nudged_phases(nudging, cost, relaxation)?;
+            backend.estimate_gradient()?;
+            backend.gradient_norm()?;
+            seconds = seconds.min(begun.elapsed().as_secs_f64());
+        }
+        estimates.push(RuleEstimate {
+            rule,
+            iterations: relaxation.iterations,
+            sweeps: states * relaxation.iterations,
+            agreement: agreement(backend.gradient()?.tensors(), truth.tensors()),
+            seconds,
+        });
     }
     Ok(estimates)
 }

@@ -88,18 +88,15 @@ impl Nudging {
         Ok((first, second))
     }
 
-    /// [`Self::pair`] for a backend that relaxes nudged pairs and nothing else.
+    /// [`Self::pair`] for a backend that relaxes pairs and nothing else.
     ///
     /// # Errors
-    /// When the phases are of another kind, or when both would be nudged alike.
+    /// When a linear response is asked for, or when both would be nudged alike.
     pub fn of_pair(&self, backend: &str) -> Result<(f64, f64), PhaseError> {
         let unsupported = |what| PhaseError::Unsupported {
             backend: backend.to_string(),
             what,
         };
-        if self.output == OutputCondition::Clamped {
-            return Err(unsupported("phases with a clamped output"));
-        }
         if self.form == NudgedPhase::Linear {
             return Err(unsupported("a linear response"));
         }

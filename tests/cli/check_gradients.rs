@@ -1,6 +1,6 @@
 //! `eqprop-cuda check-gradients`: its tables, its files, and what it refuses.
 
-use crate::support::program::{self, eqprop};
+use crate::support::program::{self, eqprop, succeed};
 use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use resvg::{tiny_skia::Pixmap, usvg};
@@ -180,4 +180,30 @@ fn a_bad_option_is_one_line() {
         assert!(text.contains(reason), "{arguments}: {text}");
         assert!(!folder.path().join("out").exists(), "{arguments}");
     }
+}
+
+#[test]
+fn the_linear_response_is_compared_with_the_nudged_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = "check-gradients --rules --batch-size 4 --channels 4,4,4,4 --num-iterations-inference 30 --num-iterations-training 15";
+    let said = succeed(folder.path(), line);
+    let cells = |line: &str| -> Vec<f64> {
+        let numbers = line.split_whitespace().rev().take(5);
+        let mut numbers: Vec<f64> = numbers.map(|n| n.parse().unwrap()).collect();
+        numbers.reverse();
+        numbers
+    };
+    let of = |name: &str| -> Vec<Vec<f64>> {
+        let lines = said.lines().filter(|line| line.starts_with(name));
+        lines.map(cells).collect()
+    };
+    let (pair, response) = (of("ep, centered"), of("rbp"));
+    assert_eq!(pair[0][..2], [15.0, 30.0], "{said}");
+    assert_eq!(response[0][..2], [15.0, 15.0], "{said}");
+    assert_eq!(response[1][..2], [30.0, 30.0], "{said}");
+    // As many sweeps bring the response nearer to the truth than half of them, and than the pair.
+    assert!(
+        response[1][2] <= response[0][2] && response[1][2] <= pair[0][2],
+        "{said}"
+    );
 }

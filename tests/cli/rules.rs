@@ -244,3 +244,72 @@ fn settings_that_mean_nothing_to_a_rule_are_refused() {
         fail(path, &format!("train {TINIEST} {options}"), &words);
     }
 }
+
+/// The published values, for each cell of the framework's table.
+#[test]
+fn the_comparative_study_has_the_published_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let limits = "--dataset FashionMNIST-mini --channels 2,2,2,2 --limit-train 4 --limit-test 4 --batch-size 4 --epochs 1 \
+                  --num-iterations-inference 1 --num-iterations-training 1";
+    for (name, _, variant) in NAMES {
+        let line =
+            format!("train --preset comparative-study --algorithm {name} {limits} --output {name}");
+        succeed(path, &line);
+        let config = config(&path.join(name));
+        assert_eq!(config["network"].as_str(), Some("vgg5"));
+        assert_eq!(config["activation"].as_str(), Some("hard-sigmoid"));
+        let rates = [0.0625, 0.0375, 0.025, 0.02, 0.0125].map(toml::Value::from);
+        for key in ["learning-rates-weights", "learning-rates-biases"] {
+            assert_eq!(config[key].as_array().unwrap()[..], rates, "{name} {key}");
+        }
+        let beta = config.get("beta").and_then(|beta| beta.as_float());
+        assert_eq!(beta, variant.map(|_| 0.25), "{name}");
+    }
+}
+
+/// What has no kernels says so before anything is written; what has is trained by them.
+#[cfg(feature = "emulation")]
+#[test]
+fn rules_are_trained_by_the_kernels_or_refused() {
+    let folder = folder();
+    let path = folder.path();
+    let line =
+        format!("train {SMALL} --limit-train 50 --limit-test 25 --epochs 1 --device emulated");
+    for (options, what) in [
+        ("--algorithm rbp", "linear response"),
+        ("--nudged-phase linear", "linear response"),
+        ("--algorithm tbp", "truncated backpropagation"),
+    ] {
+        fail(
+            path,
+            &format!("{line} {options} --output none"),
+            &["--device emulated", what, "--device cpu"],
+        );
+    }
+    assert!(!path.join("none").exists());
+    for (name, options) in [
+        ("contrastive", "--algorithm CL --precision fp32"),
+        ("coupled", "--algorithm CCpL --gradient-formula alternative"),
+    ] {
+        succeed(path, &format!("{line} {options} --output {name}"));
+        let cost = records(&path.join(name))[0]["test"]["cost"]
+            .as_f64()
+            .unwrap();
+        succeed(
+            path,
+            &format!("{line} {options} --device cpu --precision fp64 --output {name}-cpu"),
+        );
+        let truth = records(&path.join(format!("{name}-cpu")))[0]["test"]["cost"]
+            .as_f64()
+            .unwrap();
+        assert!((cost / truth - 1.0).abs() < 0.01, "{name}: {cost} {truth}");
+    }
+    succeed(
+        path,
+        &format!(
+            "train {SMALL} --limit-train 50 --limit-test 25 --epochs 1 --algorithm rbp --output rbp"
+        ),
+    );
+    succeed(path, "eval rbp --device emulated");
+}

@@ -10,7 +10,7 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{ActivationKind, Mode, Network};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::phase::{CostFunction, NudgedPhase, Variant};
+use eqprop_cuda::phase::{CostFunction, NudgedPhase, OutputCondition, Variant};
 
 const TOLERANCE: f64 = 1e-3;
 
@@ -100,6 +100,43 @@ fn training_steps_match_the_reference_for_random_networks() {
                 _ => Recipe::default().optimizer,
             },
             free: 4 + seed as usize % 3,
+            ..Recipe::default()
+        };
+        check(&network, seed, 1 + seed as usize % 5, &recipe);
+    }
+}
+
+/// Contrastive and coupled learning, and the alternative formula of each.
+#[test]
+fn clamped_outputs_and_the_alternative_formula_match_the_reference() {
+    for seed in 100..118 {
+        let network = random_network(seed);
+        let recipe = Recipe {
+            mode: [
+                Mode::Asynchronous,
+                Mode::Synchronous,
+                Mode::Forward,
+                Mode::Backward,
+                Mode::Coloured,
+            ][seed as usize % 5],
+            form: if seed % 2 == 0 {
+                NudgedPhase::SumDifference
+            } else {
+                NudgedPhase::Direct
+            },
+            output: if seed % 6 < 4 {
+                OutputCondition::Clamped
+            } else {
+                OutputCondition::Nudged
+            },
+            at_free_state: seed % 4 < 2,
+            cost: if seed % 3 == 0 {
+                CostFunction::Ce
+            } else {
+                CostFunction::Mse
+            },
+            variant: [Variant::Centered, Variant::Positive, Variant::Negative]
+                [seed as usize / 2 % 3],
             ..Recipe::default()
         };
         check(&network, seed, 1 + seed as usize % 5, &recipe);

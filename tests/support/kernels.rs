@@ -90,6 +90,9 @@ pub struct Recipe {
     pub cost: CostFunction,
     pub variant: Variant,
     pub form: NudgedPhase,
+    pub output: OutputCondition,
+    /// whether the gradient is that of the alternative formula
+    pub at_free_state: bool,
     pub beta: f64,
     pub optimizer: OptimizerConfig,
 }
@@ -104,6 +107,8 @@ impl Default for Recipe {
             cost: CostFunction::Mse,
             variant: Variant::Centered,
             form: NudgedPhase::Direct,
+            output: OutputCondition::Nudged,
+            at_free_state: false,
             beta: 0.3,
             optimizer: OptimizerConfig::Sgd {
                 momentum: 0.9,
@@ -127,7 +132,7 @@ impl Recipe {
             beta: self.beta,
             variant: self.variant,
             form: self.form,
-            output: OutputCondition::Nudged,
+            output: self.output,
         }
     }
 }
@@ -183,7 +188,10 @@ pub fn train(
                 keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
             }
         }
-        backend.estimate_gradient()?;
+        match recipe.at_free_state {
+            true => backend.estimate_gradient_at_free_state()?,
+            false => backend.estimate_gradient()?,
+        }
         for (name, tensor) in network
             .parameter_names()
             .iter()

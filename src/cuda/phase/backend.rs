@@ -17,7 +17,7 @@ use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
-    PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
+    OutputCondition, PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -44,6 +44,14 @@ struct Progress {
     nudging_difference: f64,
     /// mean and half-difference are on side 1 of the nudged states
     gradient: bool,
+}
+
+/// Where a gradient estimate takes the derivative of `dE/dtheta` along the difference of the two states.
+#[derive(Clone, Copy, PartialEq)]
+enum GradientAt {
+    /// half-way, which makes it their difference
+    Mean,
+    FreeState,
 }
 
 /// Training on a GPU, or on the emulation of one.
@@ -174,6 +182,75 @@ impl CudaBackend {
         plan.context("no gradient was estimated")
     }
 
+    /// The gradient's two factors: half the difference of the two states, and the state that the derivative is taken at.
+    fn estimate(&mut self, at: GradientAt) -> Result<()> {
+        let nudged = self.progress.nudged;
+        let kind = nudged.context("the nudged phases have not run")?;
+        if at == GradientAt::FreeState {
+            self.ensure_measured()?;
+        }
+        let weights = self.weights();
+        let format = self.setup.format;
+        let batch = self.batch()?;
+        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        for l in self.setup.network.free_layers() {
+            let args = EqStateArgs {
+                out_first: nudged[l].component(1, 0, format),
+                out_second: nudged[l].component(1, 1, format),
+                ..self.state_args(batch, kind, l)
+            };
+            kernels::mean_and_half(&*self.setup.device, format, &args)?;
+            if at == GradientAt::FreeState {
+                let free = &batch.free[l].sides[0];
+                nudged[l].sides[1].copy_from(0, free, 0, free.len())?;
+            }
+        }
+        let examples = batch.images;
+        let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
+        let batch = self.batches.present_mut().expect("a batch is loaded");
+        match at {
+            GradientAt::Mean => batch.unpool_for_gradient(&self.setup, weights)?,
+            GradientAt::FreeState => batch.unpool_at_free_state(&self.setup)?,
+        }
+        if batch.gradient.is_none() {
+            let setup = &self.setup;
+            let arithmetic = (setup.format, setup.relax);
+            let parts = ep_parts(setup, batch);
+            let plan =
+                GradientPlan::new(&setup.device, &setup.layout, arithmetic, examples, &parts)?;
+            batch.gradient = Some(plan);
+        }
+        let plan = batch.gradient.as_ref().expect("it was just made");
+        plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
+        self.progress.gradient = true;
+        Ok(())
+    }
+
+    /// Sets the output to `s_L - strength dC/ds_L` of the free state, on both sides, for nothing updates it. `strengths` are those of the
+    /// two states, or of their mean and half their difference. The output is small: this is computed on the host.
+    fn clamp_output(&self, kind: Kind, cost: CostFunction, strengths: [f64; 2]) -> Result<()> {
+        let batch = self.batch()?;
+        let network = &self.setup.network;
+        let (output, classes) = (network.output_index(), network.classes());
+        let free = self.decode(&batch.free[output].sides[0].read()?);
+        let channels = padded(classes);
+        let mut slope = vec![0.0; free.len()];
+        let rows = free.chunks(channels).zip(slope.chunks_mut(channels));
+        for ((free, slope), label) in rows.zip(batch.labels.read()?) {
+            cost.gradient(&free[..classes], label as usize, &mut slope[..classes]);
+        }
+        let state = &batch.nudged.as_ref().expect("they are allocated")[output];
+        // The mean of a pair is relative to the free state.
+        let start = if kind == Kind::Pair { 0.0 } else { 1.0 };
+        let mut values = Vec::with_capacity(2 * free.len());
+        for strength in strengths {
+            let clamped = free.iter().zip(&slope);
+            values.extend(clamped.map(|(s, g)| start * s - strength * g));
+        }
+        let bytes = self.encode(&values);
+        state.sides.iter().try_for_each(|side| side.write(&bytes))
+    }
+
     fn decode(&self, bytes: &[u8]) -> Vec<f64> {
         let value16 = |b: &[u8]| f64::from(f16::from_le_bytes([b[0], b[1]]));
         let value32 = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
@@ -249,6 +326,7 @@ fn phase(
     Phase {
         mode: relaxation.mode,
         kind,
+        is_clamped: kind != Kind::Free && nudging.is_none(),
         iterations: relaxation.iterations,
         start: EqPhase {
             omega: relaxation.omega,
@@ -442,15 +520,20 @@ impl Backend for CudaBackend {
                 state.copy_from(free.len(), free, 0, free.len())?;
             }
         }
+        let is_clamped = nudging.output == OutputCondition::Clamped;
         let strengths = match kind {
             Kind::Pair => [(second + first) / 2.0, (second - first) / 2.0],
             _ => [first, second],
         };
-        let nudging_of_phase = PhaseNudging {
+        if is_clamped {
+            self.clamp_output(kind, cost, strengths)?;
+        }
+        let nudging_of_phase = (!is_clamped).then(|| PhaseNudging {
             cost: cost_code(cost),
             strengths: strengths.map(|s| s as f32),
-        };
-        let phase = phase(relaxation, kind, weights, Some(nudging_of_phase));
+        });
+        let phase = phase(relaxation, kind, weights, nudging_of_phase);
+        let batch = self.batches.present_mut().expect("a batch is loaded");
         let end = batch.run_phase(&self.setup, &phase)?;
         self.progress.nudged = Some(kind);
         self.progress.nudging_difference = second - first;
@@ -459,38 +542,11 @@ impl Backend for CudaBackend {
     }
 
     fn estimate_gradient(&mut self) -> Result<()> {
-        let kind = self
-            .progress
-            .nudged
-            .context("the nudged phases have not run")?;
-        let weights = self.weights();
-        let format = self.setup.format;
-        let batch = self.batch()?;
-        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
-        for l in self.setup.network.free_layers() {
-            let args = EqStateArgs {
-                out_first: nudged[l].component(1, 0, format),
-                out_second: nudged[l].component(1, 1, format),
-                ..self.state_args(batch, kind, l)
-            };
-            kernels::mean_and_half(&*self.setup.device, format, &args)?;
-        }
-        let examples = batch.images;
-        let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
-        let batch = self.batches.present_mut().expect("a batch is loaded");
-        batch.unpool_for_gradient(&self.setup, weights)?;
-        if batch.gradient.is_none() {
-            let setup = &self.setup;
-            let arithmetic = (setup.format, setup.relax);
-            let parts = ep_parts(setup, batch);
-            let plan =
-                GradientPlan::new(&setup.device, &setup.layout, arithmetic, examples, &parts)?;
-            batch.gradient = Some(plan);
-        }
-        let plan = batch.gradient.as_ref().expect("it was just made");
-        plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
-        self.progress.gradient = true;
-        Ok(())
+        self.estimate(GradientAt::Mean)
+    }
+
+    fn estimate_gradient_at_free_state(&mut self) -> Result<()> {
+        self.estimate(GradientAt::FreeState)
     }
 
     fn reduce_gradient(

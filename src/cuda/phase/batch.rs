@@ -44,7 +44,8 @@ pub struct Batch {
     pub phase: Buffer<EqPhase>,
     /// what the output's pre-activation loses in a nudged phase; two components
     nudge: Buffer<f32>,
-    iterations: Vec<((Mode, Kind), Iteration)>,
+    /// by mode, kind, and whether the output is clamped
+    iterations: Vec<((Mode, Kind, bool), Iteration)>,
     drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
     pre_activation_sweep: Option<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)>,
     gradient_pools: Option<Vec<GradientPool>>,
@@ -464,18 +465,27 @@ impl Batch {
     }
 
     /// Position in `self.iterations` of the plan for a mode, made when it is first asked for.
-    fn iteration(&mut self, setup: &Setup, mode: Mode, kind: Kind) -> Result<usize> {
-        if let Some(found) = (self.iterations.iter()).position(|(key, _)| *key == (mode, kind)) {
+    fn iteration(&mut self, setup: &Setup, key: (Mode, Kind, bool)) -> Result<usize> {
+        if let Some(found) = (self.iterations.iter()).position(|(other, _)| *other == key) {
             return Ok(found);
         }
-        let plan = self.plan_iteration(setup, mode, kind)?;
-        self.iterations.push(((mode, kind), plan));
+        let plan = self.plan_iteration(setup, key)?;
+        self.iterations.push((key, plan));
         Ok(self.iterations.len() - 1)
     }
 
-    fn plan_iteration(&self, setup: &Setup, mode: Mode, kind: Kind) -> Result<Iteration> {
+    fn plan_iteration(
+        &self,
+        setup: &Setup,
+        (mode, kind, is_clamped): (Mode, Kind, bool),
+    ) -> Result<Iteration> {
         let network = &setup.network;
-        let order = network.update_groups(mode);
+        let mut order = network.update_groups(mode);
+        if is_clamped {
+            let output = network.output_index();
+            (order.iter_mut()).for_each(|group| group.retain(|&l| l != output));
+            order.retain(|group| !group.is_empty());
+        }
         let group_of = |l: usize| order.iter().position(|group| group.contains(&l));
         let pooled_edges: Vec<usize> = (network.edges().iter().enumerate())
             .filter(|(e, edge)| edge.pre != 0 && Geometry::of(network, *e).pooled)
@@ -558,12 +568,13 @@ impl Batch {
         let &Phase {
             mode,
             kind,
+            is_clamped,
             iterations,
             start,
             weights,
             nudging,
         } = phase;
-        let plan = self.iteration(setup, mode, kind)?;
+        let plan = self.iteration(setup, (mode, kind, is_clamped))?;
         self.phase.write(&[start])?;
         let args = EqRelaxArgs {
             weights,
@@ -622,6 +633,24 @@ impl Batch {
         };
         for pool in self.gradient_pools.iter().flatten() {
             (pool.up.iter()).try_for_each(|up| up.launch(setup, args))?;
+            (pool.down.iter())
+                .try_for_each(|down| kernels::pool_down(&*setup.device, setup.format, down))?;
+        }
+        Ok(())
+    }
+
+    /// The same with the free state in the place of the mean, and its maxima, which were found with the pre-activations.
+    pub fn unpool_at_free_state(&mut self, setup: &Setup) -> Result<()> {
+        if self.gradient_pools.is_none() {
+            self.gradient_pools = Some(self.plan_gradient_pools(setup)?);
+        }
+        for pool in self.pools.iter().flatten() {
+            let maxima = pool.argmax_free.len();
+            pool.argmax.copy_from(0, &pool.argmax_free, 0, maxima)?;
+            pool.argmax
+                .copy_from(maxima, &pool.argmax_free, 0, maxima)?;
+        }
+        for pool in self.gradient_pools.iter().flatten() {
             (pool.down.iter())
                 .try_for_each(|down| kernels::pool_down(&*setup.device, setup.format, down))?;
         }

@@ -145,6 +145,8 @@ impl Iteration {
 pub struct Phase {
     pub mode: Mode,
     pub kind: Kind,
+    /// the output stays as it is
+    pub is_clamped: bool,
     pub iterations: usize,
     /// omega, tolerance and what the safeguard starts from
     pub start: EqPhase,
