@@ -30,7 +30,7 @@ use crate::output::{self, complain, say};
 use crate::run::interrupt::{self, Interrupted};
 use crate::shown::one_line;
 use clap::ColorChoice;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::process::ExitCode;
 
@@ -97,7 +97,7 @@ fn ignore_file_size_signal() {
 fn dispatch() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => return explain_usage(&error),
+        Err(error) => return explain_usage(error),
     };
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
@@ -168,8 +168,42 @@ fn accept_snake_case(command: clap::Command) -> clap::Command {
     )
 }
 
+/// Options of the subcommand whose words a mistyped one has, or whose initials it is (`--lr`): closer than what has most letters in
+/// common with it.
+fn meant(mistyped: &str) -> Vec<String> {
+    let word = mistyped.trim_start_matches('-').replace('_', "-");
+    let program = command();
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let arguments = program.find_subcommand(name).into_iter();
+    let options = arguments.flat_map(|sub| sub.get_arguments().filter_map(clap::Arg::get_long));
+    let parts = |option: &str| option.split('-').map(str::to_string).collect::<Vec<_>>();
+    let is_meant = |option: &&str| {
+        let parts = parts(option);
+        let initials: String = parts
+            .iter()
+            .filter_map(|part| part.chars().next())
+            .collect();
+        (word.len() > 1 && initials == word)
+            || word
+                .split('-')
+                .all(|typed| parts.iter().any(|part| part == typed))
+    };
+    options
+        .filter(is_meant)
+        .map(|option| format!("--{option}"))
+        .collect()
+}
+
 /// Prints clap's help as it is, and its errors on one line.
-fn explain_usage(error: &clap::Error) -> ExitCode {
+fn explain_usage(mut error: clap::Error) -> ExitCode {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(mistyped))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        let meant = meant(mistyped);
+        if !meant.is_empty() {
+            error.insert(ContextKind::SuggestedArg, ContextValue::Strings(meant));
+        }
+    }
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::keep(error.print());

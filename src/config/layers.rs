@@ -98,6 +98,7 @@ impl FileSettings {
     /// # Errors
     /// One line that names the key or the value that is wrong, and its line.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let text = &with_hyphens(text);
         // Not serde's `flatten`, which would give up the check for unknown keys.
         let mut table: Table = text.parse().map_err(|e| in_line(&e, text))?;
         let preset = match table.remove("preset") {
@@ -112,6 +113,22 @@ impl FileSettings {
         };
         Ok(Self { preset, settings })
     }
+}
+
+/// The same with hyphens for the underscores of keys, which the published program has. All stays in its line.
+fn with_hyphens(text: &str) -> String {
+    let line = |line: &str| match line.split_once('=') {
+        Some((key, value))
+            if key
+                .trim()
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c == '_') =>
+        {
+            format!("{}={value}", key.replace('_', "-"))
+        }
+        _ => line.to_string(),
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// TOML's errors are pictures over several lines; ours are one line.

@@ -147,3 +147,70 @@ fn a_long_run_is_announced() {
         println!("{announced}; an epoch took {taken:.2} s");
     }
 }
+
+#[test]
+fn keys_of_a_file_may_have_underscores() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    fs::write(
+        &file,
+        "preset = \"quickstart\"\n# as published\nbatch_size = 32\n  weight_decay=1e-3\n",
+    )
+    .unwrap();
+    let text = succeed(folder.path(), "train --config mine.toml --dry-run");
+    for line in [
+        "batch-size = 32",
+        "weight-decay = 0.001",
+        "dataset = \"FashionMNIST-mini\"",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    fs::write(&file, "batch-size = 32\nbatch_size = 16\n").unwrap();
+    fail(
+        folder.path(),
+        "train --config mine.toml --dry-run",
+        &["line 2", "duplicate key"],
+    );
+    fs::write(&file, "batch_size = 32\nbatch_syze = 16\n").unwrap();
+    fail(
+        folder.path(),
+        "train --config mine.toml --dry-run",
+        &["line 2", "batch-syze"],
+    );
+}
+
+#[test]
+fn lists_may_have_spaces() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = eqprop(folder.path(), "train --dry-run");
+    let output = command
+        .args(["--channels", "8, 8, 16,16 "])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("channels = [8, 8, 16, 16]"), "{text}");
+}
+
+#[test]
+fn a_mistyped_option_is_answered_with_the_one_that_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    for (mistyped, meant) in [
+        ("--lr", "'--learning-rate'"),
+        ("--wd", "'--weight-decay'"),
+        ("--bs", "'--batch-size'"),
+        (
+            "--iterations",
+            "'--num-iterations-inference', '--num-iterations-training'",
+        ),
+        ("--decay", "'--weight-decay'"),
+        ("--batch-sise", "'--batch-size'"),
+        ("--momentun", "'--momentum'"),
+        ("--epoch", "'--epochs'"),
+    ] {
+        fail(
+            folder.path(),
+            &format!("train {mistyped} 1"),
+            &["unexpected argument", meant],
+        );
+    }
+}
