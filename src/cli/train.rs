@@ -7,9 +7,11 @@ use super::runs;
 use super::say;
 use crate::config::{Config, Settings, UsageError, presets};
 use crate::data::{Loader, Shard, Splits};
+use crate::device::Precision;
 use crate::learn::LearningRule;
 use crate::output;
 use crate::parallel::Ranks;
+use crate::phase::NudgedPhase;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
 use crate::run::{load_data, loader, threads};
 use crate::shown::shell_word;
@@ -19,6 +21,9 @@ use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+
+/// Of the nudging, the rounding error of a state that is no reason for a warning.
+const MOST_ROUNDING: f64 = 0.01;
 
 /// Train a network
 #[derive(Args)]
@@ -177,6 +182,9 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         ));
     }
 
+    if joining.is_first() {
+        warn_of_cancellation(&run.config);
+    }
     let shown = match args.quiet {
         true => Shown::Nothing,
         false => args.progress.shown(),
@@ -225,6 +233,24 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
             ExitCode::from(interrupt::exit_code())
         }
     })
+}
+
+/// A word where two nudged states will differ by hardly more than their rounding errors, and are subtracted.
+fn warn_of_cancellation(config: &Config) {
+    let rounding = match config.precision {
+        Precision::Fp16 => 2f64.powi(-11),
+        Precision::Fp32 => 2f64.powi(-24),
+        Precision::Fp64 => 2f64.powi(-53),
+    };
+    let foreign = config.algorithm.description().foreign;
+    let direct = config.nudged_phase == NudgedPhase::Direct && !foreign.contains(&"nudged-phase");
+    if direct && rounding > MOST_ROUNDING * config.beta {
+        output::complain(format_args!(
+            "warning: with --beta {} and --nudged-phase direct, rounding errors of {} take most of the gradient; use \
+             --nudged-phase sum-difference, which subtracts nothing, or a larger beta",
+            config.beta, config.precision
+        ));
+    }
 }
 
 /// What a resumed run talks to or reads because its checkpoint says so: its folder may be from somebody else.

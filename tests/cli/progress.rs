@@ -214,3 +214,24 @@ fn a_mistyped_option_is_answered_with_the_one_that_was_meant() {
         );
     }
 }
+
+#[test]
+fn a_beta_below_the_rounding_errors_gets_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    for (options, warned) in [
+        ("--beta 1e-9", true),
+        ("--beta 1e-9 --nudged-phase sum-difference", false),
+        ("--beta 1e-9 --precision fp64", false),
+        ("--beta 1e-3", false),
+    ] {
+        let (_, stderr) = said(
+            folder.path(),
+            &format!("train {TINIEST} --epochs 1 {options}"),
+        );
+        assert_eq!(
+            stderr.contains("rounding errors"),
+            warned,
+            "{options}: {stderr}"
+        );
+    }
+}
