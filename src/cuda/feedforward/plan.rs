@@ -340,17 +340,17 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::Part> {
+    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::Origin> {
         let network = setup.model.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
-        let mut parts: Vec<gradient::Part> = (setup.model.parameter_names().iter())
-            .map(|_| gradient::Part::Zero)
+        let mut parts: Vec<gradient::Origin> = (setup.model.parameter_names().iter())
+            .map(|_| gradient::Origin::Zero)
             .collect();
         for (e, edge) in network.edges().iter().enumerate() {
             let error = difference[e].ptr::<c_void>().cast_const();
             let weight = match setup.model.part(e) {
                 Part::Head { weight, bias } => {
-                    parts[bias] = gradient::Part::Rows {
+                    parts[bias] = gradient::Origin::Rows {
                         rows: error,
                         count: self.images,
                     };
@@ -362,12 +362,12 @@ impl Plan {
                     beta,
                     ..
                 } => {
-                    parts[gamma] = gradient::Part::Written;
-                    parts[beta] = gradient::Part::Written;
+                    parts[gamma] = gradient::Origin::Written;
+                    parts[beta] = gradient::Origin::Written;
                     weight
                 }
             };
-            parts[weight] = gradient::Part::Products(Products {
+            parts[weight] = gradient::Origin::Products(Products {
                 geometry: Geometry::of(network, e),
                 pre: self.state(edge.pre),
                 pre_stride: 0,

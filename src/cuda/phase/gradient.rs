@@ -3,18 +3,18 @@
 use super::batch::Batch;
 use super::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{Part, Products};
+use crate::cuda::tables::gradient::{Origin, Products};
 use std::ffi::c_void;
 
 /// The parts of an EP gradient: mean and half-difference lie on side 1 of the nudged states.
-pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<Part> {
+pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<Origin> {
     let network = &setup.network;
     let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
     let state = |l: usize| {
         let state = &nudged[l];
         (state.sides[1].ptr::<c_void>().cast_const(), state.units)
     };
-    let biases = network.free_layers().map(|l| Part::Rows {
+    let biases = network.free_layers().map(|l| Origin::Rows {
         rows: nudged[l].component::<c_void>(1, 1, setup.format),
         count: batch.images * setup.shape(l).pixels(),
     });
@@ -28,7 +28,7 @@ pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<Part> {
             (0, None) => (batch.input.ptr::<c_void>().cast_const(), 0),
             (pre, _) => state(pre),
         };
-        Part::Products(Products {
+        Origin::Products(Products {
             geometry: Geometry::of(network, e),
             pre,
             pre_stride,
