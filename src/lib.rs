@@ -2,12 +2,11 @@
 //!
 //! Data flows one way through the modules:
 //!
-//! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`phase`] (what a phase is, and what a backend
-//! does) -> [`cpu`] and [`cuda`] (the backends that relax phases and estimate gradients, made by [`device`]) ->
-//! [`optim`] (what a gradient does to a parameter) -> [`run`] (epochs, metrics, checkpoints), which [`track`] follows for
-//! TensorBoard and W&B. [`parity`] replays golden
-//! files against a backend, [`diagnose`] asks how good relaxations and gradient estimates are, [`plot`] draws it, and [`cli`] is
-//! the command line over all of it. `docs/maths.md` has the formulas.
+//! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`phase`] and [`feedforward`] (what is asked of a backend)
+//! -> [`cpu`] and [`cuda`] (the backends, made by [`device`]; several processes together: [`parallel`]) -> [`optim`] (what a gradient does
+//! to a parameter) -> [`learn`] (a learning rule for a batch) -> [`config`] (what was asked for) -> [`run`] (epochs, metrics, checkpoints),
+//! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
+//! and gradient estimates are, [`plot`] draws it, and [`cli`] is the command line over all of it. `docs/maths.md` has the formulas.
 
 pub mod choice;
 pub mod cli;
