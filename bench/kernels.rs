@@ -8,11 +8,13 @@ mod options;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use eqprop_cuda::cuda::Precision;
 use eqprop_cuda::cuda::measure::{
-    Effort, Measurement, Roofline, feed_forward_kernels, kernels, roofline,
+    Chip, Constant, Effort, Estimate, Launch, Measurement, Roofline, estimates, feed_forward_kernels,
+    kernels, roofline,
 };
 use eqprop_cuda::feedforward::FeedForward;
-use eqprop_cuda::network::ActivationKind;
+use eqprop_cuda::network::{ActivationKind, Network};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use options::{Algorithm, Options};
 use rand::SeedableRng;
@@ -36,6 +38,10 @@ struct Arguments {
     /// the same products by cuDNN and cuBLAS, too, through the PyTorch of `python3` (bench/library_layers.py)
     #[arg(long)]
     compare: bool,
+    /// what the tile lists would give on a GPU, by a model whose constants are printed: needs no GPU; with one, the estimate
+    /// stands beside the measurement. Tensor-core kernels of equilibrium propagation only
+    #[arg(long)]
+    estimate: bool,
     /// cargo's own
     #[arg(long, hide = true)]
     bench: bool,
@@ -43,8 +49,20 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let Arguments {
-        options, compare, ..
+        options,
+        compare,
+        estimate,
+        ..
     } = Arguments::parse();
+    if estimate && !options.has_device() {
+        let chip = Chip::H100;
+        print_constants("an H100 SXM, on which nothing was measured", &chip);
+        for name in presets::PRESETS {
+            let network = network(name, options.channels()?)?;
+            print_estimates(name, &estimates(&network, options.batch(), &chip)?, &chip);
+        }
+        return Ok(());
+    }
     let device = (options.kernels()?).context("--device cpu runs no kernels: name a GPU")?;
     let effort = if options.is_tiny() { TINY } else { GPU };
     let (batch, precision, channels) = (
@@ -61,17 +79,18 @@ fn main() -> Result<()> {
     );
     if options.includes(Algorithm::Ep) {
         for name in presets::PRESETS {
-            let preset = PresetOptions {
-                input_channels: 3,
-                classes: 10,
-                channels,
-                activation: ActivationKind::Relu6,
-                gains: None,
-            };
-            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
-            let network = presets::build(name, &preset, &mut rng)?;
+            let network = network(name, channels)?;
             let table = kernels(&network, &device, precision, batch, effort)?;
-            print(name, &table, limit);
+            let chip = Chip::measured(device.multiprocessors(), limit);
+            let estimates = match estimate && precision == Precision::Fp16 {
+                true => estimates(&network, batch, &chip)?,
+                false => Vec::new(),
+            };
+            print(name, &table, &estimates, limit);
+            if !estimates.is_empty() {
+                print_constants(&device.describe(), &chip);
+                print_estimates(name, &estimates, &chip);
+            }
             if compare {
                 compare_with_libraries(name, channels, &options)?;
             }
@@ -81,7 +100,7 @@ fn main() -> Result<()> {
         for name in FeedForward::PRESETS {
             let model = FeedForward::preset(name, 3, 10, channels)?;
             let table = feed_forward_kernels(&model, &device, precision, batch, effort)?;
-            print(&format!("{name}, feed-forward"), &table, limit);
+            print(&format!("{name}, feed-forward"), &table, &[], limit);
         }
     }
     Ok(())
@@ -113,22 +132,97 @@ fn compare_with_libraries(network: &str, channels: [usize; 4], options: &Options
     Ok(())
 }
 
-fn print(title: &str, table: &[Measurement], limit: Roofline) {
+fn network(name: &str, channels: [usize; 4]) -> Result<Network> {
+    let preset = PresetOptions {
+        input_channels: 3,
+        classes: 10,
+        channels,
+        activation: ActivationKind::Relu6,
+        gains: None,
+    };
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    Ok(presets::build(name, &preset, &mut rng)?)
+}
+
+fn print_constants(gpu: &str, chip: &Chip) {
+    println!("\nESTIMATES, by a model (src/cuda/measure/estimate.rs), for {gpu}:");
+    for Constant {
+        name,
+        value,
+        unit,
+        source,
+    } in chip.constants()
+    {
+        println!("  {name:34} {value:>9.3e} {unit:28} {source}");
+    }
+}
+
+fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
     println!(
-        "\n{title}\n{:16} {:28} {:>10} {:>9} {:>8} {:>9}",
-        "kernel", "shape", "us", "TFLOP/s", "GB/s", "roofline"
+        "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6}",
+        "kernel", "shape", "channels", "tiles", "waves", "GFLOP", "L2 MB", "MB", "limit", "us", "share"
+    );
+    for line in table {
+        let launches = &line.launches;
+        let sum = |of: fn(&Launch) -> f64| launches.iter().map(of).sum::<f64>();
+        // A sweep of several launches has a limit in each.
+        let limit = match launches[..] {
+            [launch] => launch.limit.to_string(),
+            _ => format!("{} launches", launches.len()),
+        };
+        println!(
+            "{:12} {:28} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {limit:>14} {:8.1} {:5.1}%",
+            line.kernel,
+            line.shape,
+            launches.iter().map(|l| l.channels).max().unwrap_or(0),
+            launches.iter().map(|l| l.tiles).sum::<usize>(),
+            sum(|l| l.waves),
+            line.operations() / 1e9,
+            sum(|l| l.l2_bytes) / 1e6,
+            sum(|l| l.memory_bytes) / 1e6,
+            line.seconds() * 1e6,
+            100.0 * line.share(chip)
+        );
+        if launches.len() > 1 && launches.len() <= 3 {
+            for launch in launches {
+                println!(
+                    "{:41} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {:>14} {:8.1} {:5.1}%",
+                    "",
+                    launch.channels,
+                    launch.tiles,
+                    launch.waves,
+                    launch.operations / 1e9,
+                    launch.l2_bytes / 1e6,
+                    launch.memory_bytes / 1e6,
+                    launch.limit,
+                    launch.seconds * 1e6,
+                    100.0 * launch.operations / launch.seconds / chip.dense.value
+                );
+            }
+        }
+    }
+}
+
+/// `estimates` of the same kernels and shapes stand beside the times.
+fn print(title: &str, table: &[Measurement], estimates: &[Estimate], limit: Roofline) {
+    println!(
+        "\n{title}\n{:16} {:28} {:>10} {:>9} {:>8} {:>9} {:>9}",
+        "kernel", "shape", "us", "TFLOP/s", "GB/s", "roofline", "estimate"
     );
     for line in table {
         let bound = (line.operations / limit.operations_per_second)
             .max(line.bytes / limit.bytes_per_second);
         println!(
-            "{:16} {:28} {:10.1} {:9.2} {:8.0} {:8.1}%",
+            "{:16} {:28} {:10.1} {:9.2} {:8.0} {:8.1}% {:>9}",
             line.kernel,
             line.shape,
             line.seconds * 1e6,
             line.operations / line.seconds / 1e12,
             line.bytes / line.seconds / 1e9,
-            100.0 * bound / line.seconds
+            100.0 * bound / line.seconds,
+            (estimates.iter())
+                .find(|e| e.kernel == line.kernel && e.shape == line.shape)
+                .map_or(String::new(), |e| format!("{:.1}", e.seconds() * 1e6))
         );
     }
 }

@@ -220,9 +220,18 @@ pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
 #[derive(Default)]
 pub struct CountingDevice {
     bytes: AtomicUsize,
+    multiprocessors: usize,
 }
 
 impl CountingDevice {
+    /// For which as many blocks are made as for a GPU of so many multiprocessors.
+    pub fn with(multiprocessors: usize) -> Self {
+        Self {
+            multiprocessors,
+            ..Self::default()
+        }
+    }
+
     /// Bytes that were asked for, whether or not they were given back.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -235,7 +244,7 @@ impl Device for CountingDevice {
     }
 
     fn multiprocessors(&self) -> usize {
-        1
+        self.multiprocessors.max(1)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

@@ -1,9 +1,13 @@
 //! Timing of kernels on their own, for `cargo bench --bench kernels`.
 
+mod chip;
+mod estimate;
 mod feedforward;
 mod relaxation;
 mod timing;
 
+pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
+pub use estimate::{Estimate, Launch, estimates};
 pub use feedforward::feed_forward_kernels;
 pub use relaxation::kernels;
 pub use timing::{Effort, Measurement, Roofline, roofline};

@@ -4,6 +4,7 @@ use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::phase::CudaBackend;
+use crate::cuda::phase::setup::Setup;
 use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::geometry::Geometry;
@@ -27,14 +28,43 @@ fn products(network: &Network, l: usize) -> f64 {
     (depth * network.layers()[l].shape.channels) as f64
 }
 
-/// Every kernel of a training step on the layers of `network`. The batch is synthetic.
-pub fn kernels(
+/// The update of layer `l`, not measured yet.
+pub(super) fn update(setup: &Setup, l: usize, kind: Kind, images: usize) -> Measurement {
+    let network = &setup.network;
+    let layer = &network.layers()[l];
+    let rows = images * kind.components();
+    let format_bytes = setup.format.bytes() as f64;
+    let units = (rows * setup.units(l)) as f64;
+    let neighbours: f64 = (network.edges().iter().enumerate())
+        .filter(|(_, e)| (e.post == l && e.pre != 0) || e.pre == l)
+        .map(|(e, edge)| {
+            let other = if edge.post == l { edge.pre } else { edge.post };
+            let weight = setup.layout.length(setup.layout.weight(e));
+            ((rows * setup.units(other)) + weight) as f64 * format_bytes
+        })
+        .sum();
+    // Own state in and out, and the constant part in fp32 (of the pair's mean only).
+    let own = 2.0 * units * format_bytes + 4.0 * (images * setup.units(l)) as f64;
+    Measurement {
+        kernel: if kind == Kind::Free {
+            "relax, free"
+        } else {
+            "relax, pair"
+        },
+        shape: format!("{} {} x {rows}", layer.name, layer.shape),
+        seconds: 0.0,
+        operations: 2.0 * rows as f64 * products(network, l),
+        bytes: neighbours + own,
+    }
+}
+
+/// A backend whose layers have all the states of a training step, on a batch that is synthetic.
+pub(super) fn trained(
     network: &Network,
     device: &Arc<dyn Device>,
     precision: Precision,
     images: usize,
-    effort: Effort,
-) -> Result<Vec<Measurement>> {
+) -> Result<CudaBackend> {
     let mut backend = CudaBackend::new(network, device.clone(), precision)?;
     backend.set_parameters(&parameters::initialise(network, 0))?;
     backend.set_optimizer(OptimizerConfig::Sgd {
@@ -59,7 +89,18 @@ pub fn kernels(
     };
     backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
     backend.estimate_gradient()?;
+    Ok(backend)
+}
 
+/// Every kernel of a training step on the layers of `network`. The batch is synthetic.
+pub fn kernels(
+    network: &Network,
+    device: &Arc<dyn Device>,
+    precision: Precision,
+    images: usize,
+    effort: Effort,
+) -> Result<Vec<Measurement>> {
+    let mut backend = trained(network, device, precision, images)?;
     let mut table = Vec::new();
     let setup = backend.setup();
     let batch = backend.batch()?;
@@ -83,29 +124,9 @@ pub fn kernels(
                 ..EqRelaxArgs::default()
             };
             let seconds = time(&**device, effort.repeats, || sweep.launch(&**device, args))?;
-            let layer = network.layers()[l].shape;
-            let rows = images * kind.components();
-            let units = (rows * setup.units(l)) as f64;
-            let neighbours: f64 = (network.edges().iter().enumerate())
-                .filter(|(_, e)| (e.post == l && e.pre != 0) || e.pre == l)
-                .map(|(e, edge)| {
-                    let other = if edge.post == l { edge.pre } else { edge.post };
-                    let weight = setup.layout.length(setup.layout.weight(e));
-                    ((rows * setup.units(other)) + weight) as f64 * format_bytes
-                })
-                .sum();
-            // Own state in and out, and the constant part in fp32 (of the pair's mean only).
-            let own = 2.0 * units * format_bytes + 4.0 * (images * setup.units(l)) as f64;
             table.push(Measurement {
-                kernel: if kind == Kind::Free {
-                    "relax, free"
-                } else {
-                    "relax, pair"
-                },
-                shape: format!("{} {layer} x {rows}", network.layers()[l].name),
                 seconds,
-                operations: 2.0 * rows as f64 * products(network, l),
-                bytes: neighbours + own,
+                ..update(setup, l, kind, images)
             });
         }
     }

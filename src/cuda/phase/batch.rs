@@ -621,6 +621,12 @@ impl Batch {
         sweep.build(&setup.device)
     }
 
+    /// The updates of one iteration, group by group, once the states exist: for estimates.
+    pub fn group_sweeps(&self, setup: &Setup, mode: Mode, kind: Kind) -> Result<Vec<Sweep>> {
+        let groups = self.plan_iteration(setup, mode, kind)?.groups;
+        Ok(groups.into_iter().map(|group| group.sweep).collect())
+    }
+
     /// Maxima of all max-pool edges at mean and half-difference, which lie on side 1 of the nudged states, and the post
     /// states at the convolutions' resolution.
     pub fn unpool_for_gradient(&mut self, setup: &Setup, weights: *const c_void) -> Result<()> {

@@ -5,7 +5,7 @@ mod batch;
 mod gradient;
 mod iteration;
 mod pool;
-mod setup;
+pub mod setup;
 pub mod states;
 
 pub use backend::CudaBackend;

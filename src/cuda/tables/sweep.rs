@@ -95,10 +95,11 @@ impl<'a> SweepBuilder<'a> {
     pub fn add(&mut self, target: &Target, class: &Class, taps: &[(Tap, EqSource)]) {
         let channels = padded(target.shape.channels);
         let first_tap = self.taps.len() as u32;
-        let mut depth = 0;
+        let (mut depth, mut steps) = (0, 0);
         for (tap, source) in taps {
             let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
             depth += source.channels as usize;
+            steps += source.channels.div_ceil(EQ_MMA_DEPTH) as usize;
             let source = self.source(source);
             self.taps.push(EqTap {
                 source,
@@ -139,6 +140,8 @@ impl<'a> SweepBuilder<'a> {
             pixels: self.images * class.size[0] * class.size[1],
             channels,
             depth,
+            taps: taps.len(),
+            steps,
         });
     }
 
@@ -161,12 +164,11 @@ impl<'a> SweepBuilder<'a> {
             &self.extents,
         );
         Ok(Sweep {
-            relax: list.relax,
             components: self.components,
             images: self.images,
-            count: list.tiles.len(),
-            changes: list.changes,
             tiles: Buffer::from_slice(device, &list.tiles)?,
+            list,
+            extents: self.extents,
             targets: Buffer::from_slice(device, &self.targets)?,
             taps: Buffer::from_slice(device, &self.taps)?,
             sources: Buffer::from_slice(device, &self.sources)?,
@@ -176,11 +178,10 @@ impl<'a> SweepBuilder<'a> {
 
 /// Tables of one launch, in device memory.
 pub struct Sweep {
-    relax: Relax,
     components: usize,
     images: usize,
-    count: usize,
-    changes: usize,
+    list: TileList,
+    extents: Vec<Extent>,
     tiles: Buffer<EqTile>,
     targets: Buffer<EqTarget>,
     taps: Buffer<EqTap>,
@@ -190,7 +191,12 @@ pub struct Sweep {
 impl Sweep {
     /// Slots that its change is written to.
     pub fn changes(&self) -> usize {
-        self.changes
+        self.list.changes
+    }
+
+    /// Its tiles, and what they are tiles of.
+    pub fn tiles(&self) -> (&TileList, &[Extent]) {
+        (&self.list, &self.extents)
     }
 
     /// Launches; `args` brings everything but the tables.
@@ -203,7 +209,6 @@ impl Sweep {
             images: self.images as u32,
             ..args
         };
-        self.relax
-            .launch(device, self.components, self.count, &args)
+        (self.list.relax).launch(device, self.components, self.list.tiles.len(), &args)
     }
 }

@@ -24,7 +24,7 @@ pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 const SHORT: usize = 640;
 
 /// What a target has to be divided into tiles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Extent {
     /// of all images
     pub pixels: usize,
@@ -32,6 +32,9 @@ pub struct Extent {
     pub channels: usize,
     /// products per output unit
     pub depth: usize,
+    /// shifted products, and slices of K that they take
+    pub taps: usize,
+    pub steps: usize,
 }
 
 impl Extent {
@@ -153,6 +156,7 @@ mod tests {
             pixels,
             channels,
             depth,
+            ..Extent::default()
         };
         vec![
             extent(1000, 136, 128),
@@ -217,6 +221,7 @@ mod tests {
                 pixels,
                 channels: 256,
                 depth: 4608,
+                ..Extent::default()
             }]
         };
         let chosen = |pixels, multiprocessors| {
@@ -235,11 +240,13 @@ mod tests {
                 pixels: 128 * 90,
                 channels: 128,
                 depth: 2304,
+                ..Extent::default()
             },
             Extent {
                 pixels: 128 * 30,
                 channels: 128,
                 depth: 256,
+                ..Extent::default()
             },
         ];
         let list = TileList::new(Relax::MmaWide, 1, 1, &extents);

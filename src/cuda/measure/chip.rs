@@ -1,0 +1,167 @@
+//! What the estimate knows of a GPU: every constant with where it comes from.
+
+use super::timing::Roofline;
+
+/// A number of the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Constant {
+    pub name: &'static str,
+    pub value: f64,
+    pub unit: &'static str,
+    pub source: &'static str,
+}
+
+const fn constant(
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    source: &'static str,
+) -> Constant {
+    Constant {
+        name,
+        value,
+        unit,
+        source,
+    }
+}
+
+/// A GPU.
+#[derive(Debug, Clone, Copy)]
+pub struct Chip {
+    pub multiprocessors: Constant,
+    pub clock: Constant,
+    /// what a share of the chip's rate is a share of
+    pub dense: Constant,
+    /// what these kernels' instruction can reach
+    pub mma: Constant,
+    pub memory: Constant,
+    pub l2: Constant,
+    pub shared: Constant,
+    pub issue: Constant,
+    pub latency: Constant,
+    pub launch: Constant,
+}
+
+const MEASURED: &str = "measured by gpu_check";
+
+impl Chip {
+    /// An H100 SXM, on which nothing was measured yet.
+    pub const H100: Self = Self {
+        multiprocessors: constant("multiprocessors", 132.0, "", "data sheet"),
+        clock: constant(
+            "clock",
+            1.7e9,
+            "Hz",
+            "assumed under load; the data sheet's boost is 1.98e9",
+        ),
+        dense: constant(
+            "dense 16-bit products",
+            790e12,
+            "FLOP/s",
+            "what public wgmma kernels reach on this card (763e12 to 808e12); data sheet: 989e12",
+        ),
+        mma: constant(
+            "mma.sync",
+            490e12,
+            "FLOP/s",
+            "62 % of the dense rate, as reported of Hopper; measured by gpu_check (roofline)",
+        ),
+        memory: constant(
+            "device memory",
+            3.35e12,
+            "B/s",
+            "data sheet; measured by gpu_check (roofline)",
+        ),
+        l2: constant(
+            "L2 to multiprocessors",
+            5.5e12,
+            "B/s",
+            "lower end of public microbenchmarks (5.5e12 to 7e12)",
+        ),
+        shared: constant(
+            "shared memory",
+            128.0,
+            "B/clock and multiprocessor",
+            "CUDA programming guide: 32 banks of 4 bytes",
+        ),
+        issue: constant(
+            "instructions",
+            4.0,
+            "warps/clock and multiprocessor",
+            "CUDA programming guide: four schedulers",
+        ),
+        latency: constant(
+            "begin and end of a tile",
+            3000.0,
+            "clocks",
+            "assumed: about five dependent accesses of device memory that nothing of the tile hides",
+        ),
+        launch: constant(
+            "from launch to launch in a graph",
+            1.5e-6,
+            "s",
+            "assumed; measured by gpu_check (bench step)",
+        ),
+    };
+
+    /// The GPU at hand, as far as it was measured.
+    pub fn measured(multiprocessors: usize, limit: Roofline) -> Self {
+        let of = |constant: Constant, value: f64| Constant {
+            value,
+            source: MEASURED,
+            ..constant
+        };
+        let h100 = Self::H100;
+        Self {
+            multiprocessors: Constant {
+                source: "the driver",
+                ..of(h100.multiprocessors, multiprocessors as f64)
+            },
+            mma: of(h100.mma, limit.operations_per_second),
+            memory: of(h100.memory, limit.bytes_per_second),
+            ..h100
+        }
+    }
+
+    pub fn constants(&self) -> [Constant; 10] {
+        [
+            self.multiprocessors,
+            self.clock,
+            self.dense,
+            self.mma,
+            self.memory,
+            self.l2,
+            self.shared,
+            self.issue,
+            self.latency,
+            self.launch,
+        ]
+    }
+
+    /// Of the whole chip and a second, what a multiprocessor has a clock.
+    pub fn per_clock(&self, rate: Constant) -> f64 {
+        rate.value / self.multiprocessors.value / self.clock.value
+    }
+}
+
+/// Instructions of a warp, counted by the interpreter of compiled kernels (PTX, of which ptxas makes about as many).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Instructions {
+    /// Channels of the tile.
+    pub channels: usize,
+    pub pair: bool,
+    /// Of a tile, of each shifted product, and of each slice of K.
+    pub tile: f64,
+    pub tap: f64,
+    pub step: f64,
+}
+
+/// Fitted to the launches of a small network by `tests/interpreter.rs`, which keeps them within ten per cent.
+pub const INSTRUCTIONS: [Instructions; 6] = [
+    Instructions { channels: 128, pair: false, tile: 6500.0, tap: 180.0, step: 190.0 },
+    Instructions { channels: 128, pair: true, tile: 8000.0, tap: 180.0, step: 190.0 },
+    Instructions { channels: 64, pair: false, tile: 3600.0, tap: 150.0, step: 120.0 },
+    Instructions { channels: 64, pair: true, tile: 4400.0, tap: 150.0, step: 120.0 },
+    Instructions { channels: 32, pair: false, tile: 2200.0, tap: 130.0, step: 85.0 },
+    Instructions { channels: 32, pair: true, tile: 2600.0, tap: 130.0, step: 85.0 },
+];

@@ -1,0 +1,266 @@
+//! What the tile lists of a network's sweeps would give on a GPU, by a model: no kernel runs here.
+//!
+//! A tile asks for clocks of its multiprocessor's tensor cores, of its instruction schedulers, of its shared memory, and of its
+//! share of L2's bandwidth. The largest is its work; it takes besides a latency in which it asks for nothing. Two tiles are on a
+//! multiprocessor at once and slow each other down only where they ask together for more than there is. Blocks start in the order
+//! of the list, as multiprocessors become free. A launch takes what its last tile takes, or what device memory takes for the bytes
+//! that must move at least once, whichever is longer.
+
+use super::chip::{Chip, INSTRUCTIONS, Instructions};
+use super::relaxation::{trained, update};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{CountingDevice, Device};
+use crate::cuda::phase::states::Kind;
+use crate::cuda::precision::Precision;
+use crate::cuda::tables::sweep::Sweep;
+use crate::cuda::tables::tiles::{BLOCKS_PER_MULTIPROCESSOR, Extent, TileList};
+use crate::network::{Mode, Network};
+use anyhow::Result;
+use std::sync::Arc;
+
+/// One launch, or all of an iteration.
+#[derive(Debug, Clone)]
+pub struct Estimate {
+    /// as [`super::Measurement`] names the same launch
+    pub kernel: &'static str,
+    pub shape: String,
+    pub launches: Vec<Launch>,
+}
+
+/// A launch by the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch {
+    pub tiles: usize,
+    /// of a tile
+    pub channels: usize,
+    /// how often the GPU is filled
+    pub waves: f64,
+    /// useful ones, two for a multiply-add of live channels
+    pub operations: f64,
+    /// L2 to multiprocessors, and device memory
+    pub l2_bytes: f64,
+    pub memory_bytes: f64,
+    pub limit: &'static str,
+    pub seconds: f64,
+    /// of the multiprocessors' time, how much the limiting one of their resources works
+    pub busy: f64,
+}
+
+impl Estimate {
+    pub fn seconds(&self) -> f64 {
+        self.launches.iter().map(|launch| launch.seconds).sum()
+    }
+
+    pub fn operations(&self) -> f64 {
+        self.launches.iter().map(|launch| launch.operations).sum()
+    }
+
+    /// Of the rate of dense products.
+    pub fn share(&self, chip: &Chip) -> f64 {
+        self.operations() / self.seconds() / chip.dense.value
+    }
+}
+
+/// What a tile asks of its multiprocessor, in clocks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Demand([f64; 4]);
+
+const RESOURCES: [&str; 4] = ["products", "instructions", "shared memory", "L2"];
+
+impl Demand {
+    fn largest(&self) -> f64 {
+        self.0.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// Updates of each layer alone, and whole iterations in each order, for `kinds` of states.
+pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Estimate>> {
+    let device: Arc<dyn Device> =
+        Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));
+    let backend = trained(network, &device, Precision::Fp16, images)?;
+    let (setup, batch) = (backend.setup(), backend.batch()?);
+    let mut table = Vec::new();
+    for kind in [Kind::Free, Kind::Pair] {
+        let launch = |sweep: &Sweep, layers: &[usize]| {
+            let of_layer = layers.iter().map(|&l| update(setup, l, kind, images));
+            let (operations, bytes) = of_layer.fold((0.0, 0.0), |(operations, bytes), line| {
+                (operations + line.operations, bytes + line.bytes)
+            });
+            let (list, extents) = sweep.tiles();
+            model(list, extents, kind, (operations, bytes), chip)
+        };
+        for l in network.free_layers() {
+            let line = update(setup, l, kind, images);
+            table.push(Estimate {
+                kernel: line.kernel,
+                shape: line.shape,
+                launches: vec![launch(&batch.layer_sweep(setup, l, kind)?, &[l])],
+            });
+        }
+        for mode in [Mode::Asynchronous, Mode::Coloured, Mode::Synchronous, Mode::Forward] {
+            let sweeps = batch.group_sweeps(setup, mode, kind)?;
+            let groups = network.update_groups(mode);
+            table.push(Estimate {
+                kernel: if kind == Kind::Free { "sweep, free" } else { "sweep, pair" },
+                shape: mode.to_string(),
+                launches: (sweeps.iter().zip(&groups))
+                    .map(|(sweep, group)| launch(sweep, group))
+                    .collect(),
+            });
+        }
+    }
+    Ok(table)
+}
+
+fn model(
+    list: &TileList,
+    extents: &[Extent],
+    kind: Kind,
+    (operations, memory_bytes): (f64, f64),
+    chip: &Chip,
+) -> Launch {
+    let channels = list.relax.tile().channels;
+    let of_target: Vec<(Demand, f64)> = (extents.iter())
+        .map(|extent| demand(extent, channels, kind, chip))
+        .collect();
+    let mut total = Demand::default();
+    let mut l2_bytes = 0.0;
+    for tile in &list.tiles {
+        let (demand, bytes) = &of_target[tile.target as usize];
+        for (total, clocks) in total.0.iter_mut().zip(demand.0) {
+            *total += clocks;
+        }
+        l2_bytes += bytes;
+    }
+    let work: Vec<f64> = (list.tiles.iter())
+        .map(|tile| of_target[tile.target as usize].0.largest())
+        .collect();
+    let multiprocessors = chip.multiprocessors.value as usize;
+    let clocks = makespan(&work, chip.latency.value, multiprocessors);
+    let computing = clocks / chip.clock.value;
+    let moving = memory_bytes / chip.memory.value;
+    let busiest = (0..RESOURCES.len())
+        .max_by(|&a, &b| total.0[a].total_cmp(&total.0[b]))
+        .expect("there are resources");
+    let busy = total.0[busiest] / (multiprocessors as f64 * clocks);
+    Launch {
+        tiles: list.tiles.len(),
+        channels,
+        waves: list.tiles.len() as f64 / (multiprocessors * BLOCKS_PER_MULTIPROCESSOR) as f64,
+        operations,
+        l2_bytes,
+        memory_bytes,
+        limit: if moving > computing {
+            "device memory"
+        } else if busy < 0.5 {
+            // No resource works half of the time: there are too few tiles, or they do not divide evenly.
+            "few tiles"
+        } else {
+            RESOURCES[busiest]
+        },
+        seconds: computing.max(moving) + chip.launch.value,
+        busy,
+    }
+}
+
+/// What a tile of a target asks for, and its bytes from L2.
+fn demand(extent: &Extent, channels: usize, kind: Kind, chip: &Chip) -> (Demand, f64) {
+    let (rows, depth) = (EQ_MMA_ROWS as f64, EQ_MMA_DEPTH as f64);
+    let (steps, columns) = (extent.steps as f64, channels as f64);
+    let pair = kind == Kind::Pair;
+    let products = 2.0 * rows * columns * depth * steps / chip.per_clock(chip.mma);
+    let counted = instructions(channels, pair);
+    let warps = f64::from(EQ_RELAX_THREADS) / 32.0;
+    let instructions = warps
+        * (counted.tile + counted.tap * extent.taps as f64 + counted.step * steps)
+        / chip.issue.value;
+    // Bytes of 16-bit numbers. Slices are written once, and read by each warp that multiplies their rows or columns.
+    let slices = 2.0 * depth * (rows + columns);
+    let (across, down) = if channels == EQ_MMA_NARROW as usize { (1.0, 4.0) } else { (2.0, 2.0) };
+    let read = 2.0 * depth * (rows * across + columns * down);
+    // The state arrives, is read and written where it lies, and goes.
+    let state = 2.0 * rows * columns;
+    let shared = ((slices + read) * steps + 4.0 * state) / chip.shared.value;
+    // In and out, and four bytes a unit of constants; s0 of a pair is half as many units as its state.
+    let constants = if pair { state } else { 2.0 * state };
+    let bytes = slices * steps + 2.0 * state + constants + if pair { state / 2.0 } else { 0.0 };
+    let l2 = bytes / chip.per_clock(chip.l2);
+    (Demand([products, instructions, shared, l2]), bytes)
+}
+
+fn instructions(channels: usize, pair: bool) -> Instructions {
+    let found = (INSTRUCTIONS.iter()).find(|of| of.channels == channels && of.pair == pair);
+    *found.expect("every tile of a tensor-core kernel was counted")
+}
+
+/// Clocks until the last tile is done.
+fn makespan(work: &[f64], latency: f64, multiprocessors: usize) -> f64 {
+    /// Tiles at work: how much of each is left, in clocks that it would take alone, and which share of them it works.
+    #[derive(Clone, Default)]
+    struct Multiprocessor {
+        now: f64,
+        tiles: Vec<(f64, f64)>,
+    }
+    impl Multiprocessor {
+        /// Clocks of wall time for one clock of a tile.
+        fn slowdown(&self) -> f64 {
+            self.tiles.iter().map(|(_, share)| share).sum::<f64>().max(1.0)
+        }
+
+        fn next_end(&self) -> f64 {
+            let shortest = self.tiles.iter().map(|(left, _)| *left).fold(f64::INFINITY, f64::min);
+            self.now + shortest * self.slowdown()
+        }
+
+        fn advance(&mut self, to: f64) {
+            let passed = (to - self.now) / self.slowdown();
+            for (left, _) in &mut self.tiles {
+                *left -= passed;
+            }
+            self.now = to;
+        }
+    }
+    let mut chip = vec![Multiprocessor::default(); multiprocessors];
+    let mut waiting = work.iter().map(|work| (work + latency, work / (work + latency)));
+    for _ in 0..BLOCKS_PER_MULTIPROCESSOR {
+        for multiprocessor in &mut chip {
+            multiprocessor.tiles.extend(waiting.next());
+        }
+    }
+    loop {
+        let ends = chip.iter().enumerate().filter(|(_, m)| !m.tiles.is_empty());
+        let Some((first, end)) = ends
+            .map(|(i, m)| (i, m.next_end()))
+            .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        else {
+            break;
+        };
+        let multiprocessor = &mut chip[first];
+        multiprocessor.advance(end);
+        multiprocessor.tiles.retain(|(left, _)| *left > 1e-6);
+        while multiprocessor.tiles.len() < BLOCKS_PER_MULTIPROCESSOR {
+            match waiting.next() {
+                Some(tile) => multiprocessor.tiles.push(tile),
+                None => break,
+            }
+        }
+    }
+    chip.iter().map(|m| m.now).fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_tiles_share_a_multiprocessor_and_the_last_one_has_it_alone() {
+        // All work: two at once take as long as one after the other.
+        assert_eq!(makespan(&[100.0; 4], 0.0, 1), 400.0);
+        assert_eq!(makespan(&[100.0; 5], 0.0, 2), 300.0);
+        // Half latency: two fit beside each other.
+        assert_eq!(makespan(&[100.0; 2], 100.0, 1), 200.0);
+        assert_eq!(makespan(&[100.0; 3], 100.0, 1), 400.0);
+        // The longer one goes on alone when the shorter one is done.
+        assert_eq!(makespan(&[100.0, 50.0], 0.0, 1), 150.0);
+    }
+}
