@@ -8,14 +8,15 @@ mod options;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use eqprop_cuda::cuda::Precision;
 use eqprop_cuda::cuda::measure::{
-    Chip, Constant, Effort, Estimate, Launch, Measurement, Roofline, estimates, feed_forward_kernels,
-    kernels, roofline,
+    Chip, Constant, Effort, Estimate, Launch, Measurement, Roofline, estimates,
+    feed_forward_kernels, kernels, roofline,
 };
+use eqprop_cuda::cuda::{Gpu, Precision};
+use eqprop_cuda::device::Device;
 use eqprop_cuda::feedforward::FeedForward;
-use eqprop_cuda::network::{ActivationKind, Network};
 use eqprop_cuda::network::presets::{self, PresetOptions};
+use eqprop_cuda::network::{ActivationKind, Network};
 use options::{Algorithm, Options};
 use rand::SeedableRng;
 use std::process::Command;
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
         estimate,
         ..
     } = Arguments::parse();
-    if estimate && !options.has_device() {
+    if estimate && !is_present(options.device) {
         let chip = Chip::H100;
         print_constants("an H100 SXM, on which nothing was measured", &chip);
         for name in presets::PRESETS {
@@ -104,6 +105,15 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the device that was named is there: a GPU may not be.
+fn is_present(device: Device) -> bool {
+    match device {
+        Device::Auto => Gpu::open(0).is_ok(),
+        Device::Cuda(number) => Gpu::open(number).is_ok(),
+        _ => true,
+    }
 }
 
 /// Runs the libraries on the same shapes; on the emulation those of the CPU, to see that it works.
@@ -160,7 +170,17 @@ fn print_constants(gpu: &str, chip: &Chip) {
 fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
     println!(
         "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6}",
-        "kernel", "shape", "channels", "tiles", "waves", "GFLOP", "L2 MB", "MB", "limit", "us", "share"
+        "kernel",
+        "shape",
+        "channels",
+        "tiles",
+        "waves",
+        "GFLOP",
+        "L2 MB",
+        "MB",
+        "limit",
+        "us",
+        "share"
     );
     for line in table {
         let launches = &line.launches;

@@ -61,15 +61,6 @@ impl Options {
         }
     }
 
-    /// Whether the device that was named is there: a GPU may not be.
-    pub fn has_device(&self) -> bool {
-        match self.device {
-            Device::Auto => Gpu::open(0).is_ok(),
-            Device::Cuda(number) => Gpu::open(number).is_ok(),
-            _ => true,
-        }
-    }
-
     /// What runs kernels; none for `--device cpu`.
     pub fn kernels(&self) -> Result<Option<Arc<dyn cuda::Device>>> {
         match self.device {

@@ -198,8 +198,10 @@ typedef struct EqStatisticsArgs {
 typedef struct EqEnergyLayer {
     const void *state;
     const float *pre_activation;
-    const float *drive;
-    uint64_t units; /* per image, padded */
+    const float *drive; /* or null: the bias is all that is constant */
+    const float *bias;  /* [channel] */
+    uint64_t units;     /* per image, padded */
+    uint64_t channels;  /* padded */
 } EqEnergyLayer;
 
 typedef struct EqOutcomeArgs {
@@ -213,7 +215,8 @@ typedef struct EqOutcomeArgs {
     uint32_t cost_function;
 } EqOutcomeArgs;
 
-/* One edge of the weight gradient: dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post. */
+/* One edge of the weight gradient: dW[tap][post][pre] = sum_pixels m_pre d_post + d_pre m_post. Its columns are the pre channels of
+ * tap 0, of tap 1, and so on: an edge of few channels has several taps in a tile. */
 typedef struct EqGradEdge {
     const void *pre, *post; /* m, then d, component_stride apart */
     uint64_t pre_stride, post_stride;
@@ -221,16 +224,17 @@ typedef struct EqGradEdge {
     uint32_t pre_channels, post_channels;
     int32_t pre_height, pre_width, post_height, post_width;
     int32_t stride_y, stride_x;
-    uint32_t padding;
+    /* Tap ky kernel_width + kx: pre pixel = post pixel * stride + (ky, kx) - zero_padding. */
+    uint32_t taps, kernel_width;
+    int32_t zero_padding;
 } EqGradEdge;
 
 typedef struct EqGradTile {
     uint32_t edge;
-    int32_t offset_y, offset_x; /* of the tap: pre pixel = post pixel * stride + offset */
-    uint32_t first_post, first_pre;
+    uint32_t first_post, first_column;
     uint32_t first_pixel, pixels; /* of the split: images x post pixels */
     uint32_t padding;
-    uint64_t out; /* first element of the slab in the workspace */
+    uint64_t out; /* where the split's sums begin in the workspace */
 } EqGradTile;
 
 typedef struct EqGradArgs {

@@ -11,8 +11,11 @@ namespace outcome {
 constexpr int THREADS = 256;
 constexpr int TOP = 5;
 
-__device__ __forceinline__ float drive_of(const EqEnergyLayer& layer, uint64_t unit) {
-    return broken(ENERGY_LACKS_DRIVE) ? 0.0f : layer.drive[unit];
+// The constant part of a pre-activation: of a layer that the input does not reach it is the bias, which lies there once.
+__device__ __forceinline__ float drive_of(const EqEnergyLayer& layer, uint64_t image, uint64_t unit) {
+    if (broken(ENERGY_LACKS_DRIVE)) return 0.0f;
+    if (layer.drive) return layer.drive[image * layer.units + unit];
+    return layer.bias[static_cast<uint32_t>(unit) % static_cast<uint32_t>(layer.channels)];
 }
 
 template <class S>
@@ -21,8 +24,9 @@ __device__ __forceinline__ void measure(const EqOutcomeArgs& args) {
     for (uint32_t l = 0; l < args.layer_count; ++l) {
         const EqEnergyLayer layer = args.layers[l];
         const uint64_t first = blockIdx.x * layer.units;
-        for (uint64_t u = first + threadIdx.x; u < first + layer.units; u += THREADS)
-            sum += value_of(static_cast<const S*>(layer.state)[u]) * (layer.pre_activation[u] + drive_of(layer, u));
+        for (uint64_t u = threadIdx.x; u < layer.units; u += THREADS)
+            sum += value_of(static_cast<const S*>(layer.state)[first + u]) *
+                   (layer.pre_activation[first + u] + drive_of(layer, blockIdx.x, u));
     }
     auto* sums = reinterpret_cast<double*>(shared_arena());
     sums[threadIdx.x] = sum;

@@ -3,8 +3,10 @@
 
     kernels/resources.py [kernels.fatbin] [--cuobjdump PATH] [--loop KERNEL]
 
-Without a file: the newest one that cargo built. Fails when a hot kernel spills, or when a tensor-core kernel has no tensor-
-core instruction. --loop prints the instruction mix of the longest loop with HMMA of one kernel.
+Without a file: the newest one that cargo built. Fails when a hot kernel spills, when it is larger than the instruction cache, when a
+tensor-core kernel has no tensor-core instruction or more registers than two blocks on a multiprocessor have, and when what follows
+its loop (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory. --loop prints the
+instruction mix of the longest loop with HMMA of one kernel.
 """
 import argparse
 import glob
@@ -18,6 +20,18 @@ from collections import Counter
 # Kernels that run once per iteration, per layer, or over the whole gradient: a spill costs time in each of them.
 HOT = ("relax_", "weight_grad_", "batch_norm_")
 TENSOR_CORE = "_mma_"
+# Bytes of an instruction, and of the cache that a kernel's code should fit in.
+INSTRUCTION, CACHE = 16, 128 * 1024
+# 65,536 registers for two blocks of 128 threads.
+REGISTERS = 256
+# What may follow the loop: instructions, and loads of global memory. About a fifth more than nvcc 13.0 makes.
+AFTER = {
+    "relax_mma_wide": (6000, 250),
+    "relax_mma_medium": (3100, 135),
+    "relax_mma_narrow": (1650, 80),
+    "weight_grad_mma_wide": (1600, 0),
+    "weight_grad_mma_narrow": (200, 0),
+}
 
 
 def find_tool(given):
@@ -66,8 +80,8 @@ def instructions(tool, binary):
 
 
 def hot_loop(body):
-    """Mix of the backward branch's body that holds most HMMA."""
-    best = []
+    """The backward branch's body that holds most HMMA, and what follows it: two lists of opcodes."""
+    best, after = [], []
     for address, opcode, rest in body:
         target = re.search(r"0x([0-9a-f]+)", rest) if opcode == "BRA" else None
         if target and (start := int(target[1], 16)) < address:
@@ -75,8 +89,8 @@ def hot_loop(body):
             # The shortest loop around the most tensor-core work.
             key = (loop.count("HMMA"), -len(loop))
             if not best or key > (best.count("HMMA"), -len(best)):
-                best = loop
-    return Counter(best)
+                best, after = loop, [o for a, o, _ in body if a > address]
+    return best, after
 
 
 def main():
@@ -90,17 +104,31 @@ def main():
     if options.loop:
         for (arch, kernel), body in sorted(code.items()):
             if kernel == options.loop:
-                print(arch, kernel, dict(hot_loop(body).most_common(16)))
+                print(arch, kernel, dict(Counter(hot_loop(body)[0]).most_common(16)))
         return
     problems = []
-    print(f"{'arch':8} {'kernel':26} {'registers':>9} {'stack':>6} {'spills':>6} {'HMMA':>6} {'LDSM':>6} {'LDGSTS':>6} {'all':>6}")
+    print(f"{'arch':8} {'kernel':26} {'registers':>9} {'stack':>6} {'spills':>6} {'HMMA':>6} {'LDSM':>6} {'LDGSTS':>6} {'all':>6}"
+          f" {'KB':>6} {'after':>6} {'loads':>6}")
     for (arch, kernel), counts in sorted(used.items()):
-        opcodes = Counter(opcode for _, opcode, _ in code.get((arch, kernel), []))
+        body = code.get((arch, kernel), [])
+        opcodes = Counter(opcode for _, opcode, _ in body)
+        size = INSTRUCTION * len(body)
+        # Without a loop around HMMA there is no epilogue to speak of.
+        after = hot_loop(body)[1] if TENSOR_CORE in kernel else []
+        loads = after.count("LDG")
         spills = opcodes["LDL"] + opcodes["STL"]
         print(f"{arch:8} {kernel:26} {counts['REG']:9} {counts['STACK']:6} {spills:6} {opcodes['HMMA']:6} "
-              f"{opcodes['LDSM']:6} {opcodes['LDGSTS']:6} {sum(opcodes.values()):6}")
+              f"{opcodes['LDSM']:6} {opcodes['LDGSTS']:6} {len(body):6} {size / 1024:6.1f} {len(after):6} {loads:6}")
         if kernel.startswith(HOT) and (spills or counts["STACK"]):
             problems.append(f"{kernel} spills on {arch}")
+        if kernel.startswith(HOT) and size > CACHE:
+            problems.append(f"{kernel} has {size} bytes of code on {arch}, more than the {CACHE} of the instruction cache")
+        if kernel.startswith(HOT) and TENSOR_CORE in kernel and counts["REG"] > REGISTERS:
+            problems.append(f"{kernel} has {counts['REG']} registers on {arch}: two blocks have {REGISTERS} each")
+        for prefix, bounds in AFTER.items():
+            if kernel.startswith(prefix) and (len(after) > bounds[0] or loads > bounds[1]):
+                problems.append(f"{kernel} has {len(after)} instructions and {loads} global loads after its loop on {arch}, "
+                                f"more than {bounds[0]} and {bounds[1]}")
         if TENSOR_CORE in kernel and not opcodes["HMMA"]:
             problems.append(f"{kernel} has no tensor-core instruction on {arch}")
     if not used:

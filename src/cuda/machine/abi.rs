@@ -497,11 +497,13 @@ pub struct EqEnergyLayer {
     pub state: *const ::std::os::raw::c_void,
     pub pre_activation: *const f32,
     pub drive: *const f32,
+    pub bias: *const f32,
     pub units: u64,
+    pub channels: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqEnergyLayer"][::std::mem::size_of::<EqEnergyLayer>() - 32usize];
+    ["Size of EqEnergyLayer"][::std::mem::size_of::<EqEnergyLayer>() - 48usize];
     ["Alignment of EqEnergyLayer"][::std::mem::align_of::<EqEnergyLayer>() - 8usize];
     ["Offset of field: EqEnergyLayer::state"]
         [::std::mem::offset_of!(EqEnergyLayer, state) - 0usize];
@@ -509,8 +511,11 @@ const _: () = {
         [::std::mem::offset_of!(EqEnergyLayer, pre_activation) - 8usize];
     ["Offset of field: EqEnergyLayer::drive"]
         [::std::mem::offset_of!(EqEnergyLayer, drive) - 16usize];
+    ["Offset of field: EqEnergyLayer::bias"][::std::mem::offset_of!(EqEnergyLayer, bias) - 24usize];
     ["Offset of field: EqEnergyLayer::units"]
-        [::std::mem::offset_of!(EqEnergyLayer, units) - 24usize];
+        [::std::mem::offset_of!(EqEnergyLayer, units) - 32usize];
+    ["Offset of field: EqEnergyLayer::channels"]
+        [::std::mem::offset_of!(EqEnergyLayer, channels) - 40usize];
 };
 impl Default for EqEnergyLayer {
     fn default() -> Self {
@@ -587,11 +592,13 @@ pub struct EqGradEdge {
     pub post_width: i32,
     pub stride_y: i32,
     pub stride_x: i32,
-    pub padding: u32,
+    pub taps: u32,
+    pub kernel_width: u32,
+    pub zero_padding: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqGradEdge"][::std::mem::size_of::<EqGradEdge>() - 72usize];
+    ["Size of EqGradEdge"][::std::mem::size_of::<EqGradEdge>() - 80usize];
     ["Alignment of EqGradEdge"][::std::mem::align_of::<EqGradEdge>() - 8usize];
     ["Offset of field: EqGradEdge::pre"][::std::mem::offset_of!(EqGradEdge, pre) - 0usize];
     ["Offset of field: EqGradEdge::post"][::std::mem::offset_of!(EqGradEdge, post) - 8usize];
@@ -617,7 +624,11 @@ const _: () = {
         [::std::mem::offset_of!(EqGradEdge, stride_y) - 60usize];
     ["Offset of field: EqGradEdge::stride_x"]
         [::std::mem::offset_of!(EqGradEdge, stride_x) - 64usize];
-    ["Offset of field: EqGradEdge::padding"][::std::mem::offset_of!(EqGradEdge, padding) - 68usize];
+    ["Offset of field: EqGradEdge::taps"][::std::mem::offset_of!(EqGradEdge, taps) - 68usize];
+    ["Offset of field: EqGradEdge::kernel_width"]
+        [::std::mem::offset_of!(EqGradEdge, kernel_width) - 72usize];
+    ["Offset of field: EqGradEdge::zero_padding"]
+        [::std::mem::offset_of!(EqGradEdge, zero_padding) - 76usize];
 };
 impl Default for EqGradEdge {
     fn default() -> Self {
@@ -632,10 +643,8 @@ impl Default for EqGradEdge {
 #[derive(Debug, Default, Copy, Clone)]
 pub struct EqGradTile {
     pub edge: u32,
-    pub offset_y: i32,
-    pub offset_x: i32,
     pub first_post: u32,
-    pub first_pre: u32,
+    pub first_column: u32,
     pub first_pixel: u32,
     pub pixels: u32,
     pub padding: u32,
@@ -643,22 +652,18 @@ pub struct EqGradTile {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqGradTile"][::std::mem::size_of::<EqGradTile>() - 40usize];
+    ["Size of EqGradTile"][::std::mem::size_of::<EqGradTile>() - 32usize];
     ["Alignment of EqGradTile"][::std::mem::align_of::<EqGradTile>() - 8usize];
     ["Offset of field: EqGradTile::edge"][::std::mem::offset_of!(EqGradTile, edge) - 0usize];
-    ["Offset of field: EqGradTile::offset_y"]
-        [::std::mem::offset_of!(EqGradTile, offset_y) - 4usize];
-    ["Offset of field: EqGradTile::offset_x"]
-        [::std::mem::offset_of!(EqGradTile, offset_x) - 8usize];
     ["Offset of field: EqGradTile::first_post"]
-        [::std::mem::offset_of!(EqGradTile, first_post) - 12usize];
-    ["Offset of field: EqGradTile::first_pre"]
-        [::std::mem::offset_of!(EqGradTile, first_pre) - 16usize];
+        [::std::mem::offset_of!(EqGradTile, first_post) - 4usize];
+    ["Offset of field: EqGradTile::first_column"]
+        [::std::mem::offset_of!(EqGradTile, first_column) - 8usize];
     ["Offset of field: EqGradTile::first_pixel"]
-        [::std::mem::offset_of!(EqGradTile, first_pixel) - 20usize];
-    ["Offset of field: EqGradTile::pixels"][::std::mem::offset_of!(EqGradTile, pixels) - 24usize];
-    ["Offset of field: EqGradTile::padding"][::std::mem::offset_of!(EqGradTile, padding) - 28usize];
-    ["Offset of field: EqGradTile::out"][::std::mem::offset_of!(EqGradTile, out) - 32usize];
+        [::std::mem::offset_of!(EqGradTile, first_pixel) - 12usize];
+    ["Offset of field: EqGradTile::pixels"][::std::mem::offset_of!(EqGradTile, pixels) - 16usize];
+    ["Offset of field: EqGradTile::padding"][::std::mem::offset_of!(EqGradTile, padding) - 20usize];
+    ["Offset of field: EqGradTile::out"][::std::mem::offset_of!(EqGradTile, out) - 24usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

@@ -318,7 +318,7 @@ impl WeightGrad {
         }
     }
 
-    /// Post and pre channels of a tile.
+    /// Post channels of a tile, and its columns: pre channels of one or several taps.
     pub fn tile(self) -> (usize, usize) {
         match self {
             Self::Simt => (64, 32),

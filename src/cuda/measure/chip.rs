@@ -144,7 +144,7 @@ impl Chip {
     }
 }
 
-/// Instructions of a warp, counted by the interpreter of compiled kernels (PTX, of which ptxas makes about as many).
+/// Instructions of a warp.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Instructions {
     /// Channels of the tile.
@@ -156,12 +156,48 @@ pub struct Instructions {
     pub step: f64,
 }
 
-/// Fitted to the launches of a small network by `tests/interpreter.rs`, which keeps them within ten per cent.
+/// Read off the machine code for sm_90a (`kernels/resources.py`): of a step the loop's mix, of a tile what stands outside of it.
 pub const INSTRUCTIONS: [Instructions; 6] = [
-    Instructions { channels: 128, pair: false, tile: 6500.0, tap: 180.0, step: 190.0 },
-    Instructions { channels: 128, pair: true, tile: 8000.0, tap: 180.0, step: 190.0 },
-    Instructions { channels: 64, pair: false, tile: 3600.0, tap: 150.0, step: 120.0 },
-    Instructions { channels: 64, pair: true, tile: 4400.0, tap: 150.0, step: 120.0 },
-    Instructions { channels: 32, pair: false, tile: 2200.0, tap: 130.0, step: 85.0 },
-    Instructions { channels: 32, pair: true, tile: 2600.0, tap: 130.0, step: 85.0 },
+    Instructions {
+        channels: 128,
+        pair: false,
+        tile: 6500.0,
+        tap: 180.0,
+        step: 190.0,
+    },
+    Instructions {
+        channels: 128,
+        pair: true,
+        tile: 8000.0,
+        tap: 180.0,
+        step: 190.0,
+    },
+    Instructions {
+        channels: 64,
+        pair: false,
+        tile: 3600.0,
+        tap: 150.0,
+        step: 120.0,
+    },
+    Instructions {
+        channels: 64,
+        pair: true,
+        tile: 4400.0,
+        tap: 150.0,
+        step: 120.0,
+    },
+    Instructions {
+        channels: 32,
+        pair: false,
+        tile: 2200.0,
+        tap: 130.0,
+        step: 85.0,
+    },
+    Instructions {
+        channels: 32,
+        pair: true,
+        tile: 2600.0,
+        tap: 130.0,
+        step: 85.0,
+    },
 ];

@@ -97,11 +97,20 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 launches: vec![launch(&batch.layer_sweep(setup, l, kind)?, &[l])],
             });
         }
-        for mode in [Mode::Asynchronous, Mode::Coloured, Mode::Synchronous, Mode::Forward] {
+        for mode in [
+            Mode::Asynchronous,
+            Mode::Coloured,
+            Mode::Synchronous,
+            Mode::Forward,
+        ] {
             let sweeps = batch.group_sweeps(setup, mode, kind)?;
             let groups = network.update_groups(mode);
             table.push(Estimate {
-                kernel: if kind == Kind::Free { "sweep, free" } else { "sweep, pair" },
+                kernel: if kind == Kind::Free {
+                    "sweep, free"
+                } else {
+                    "sweep, pair"
+                },
                 shape: mode.to_string(),
                 launches: (sweeps.iter().zip(&groups))
                     .map(|(sweep, group)| launch(sweep, group))
@@ -176,7 +185,11 @@ fn demand(extent: &Extent, channels: usize, kind: Kind, chip: &Chip) -> (Demand,
         / chip.issue.value;
     // Bytes of 16-bit numbers. Slices are written once, and read by each warp that multiplies their rows or columns.
     let slices = 2.0 * depth * (rows + columns);
-    let (across, down) = if channels == EQ_MMA_NARROW as usize { (1.0, 4.0) } else { (2.0, 2.0) };
+    let (across, down) = if channels == EQ_MMA_NARROW as usize {
+        (1.0, 4.0)
+    } else {
+        (2.0, 2.0)
+    };
     let read = 2.0 * depth * (rows * across + columns * down);
     // The state arrives, is read and written where it lies, and goes.
     let state = 2.0 * rows * columns;
@@ -204,11 +217,19 @@ fn makespan(work: &[f64], latency: f64, multiprocessors: usize) -> f64 {
     impl Multiprocessor {
         /// Clocks of wall time for one clock of a tile.
         fn slowdown(&self) -> f64 {
-            self.tiles.iter().map(|(_, share)| share).sum::<f64>().max(1.0)
+            self.tiles
+                .iter()
+                .map(|(_, share)| share)
+                .sum::<f64>()
+                .max(1.0)
         }
 
         fn next_end(&self) -> f64 {
-            let shortest = self.tiles.iter().map(|(left, _)| *left).fold(f64::INFINITY, f64::min);
+            let shortest = self
+                .tiles
+                .iter()
+                .map(|(left, _)| *left)
+                .fold(f64::INFINITY, f64::min);
             self.now + shortest * self.slowdown()
         }
 
@@ -221,7 +242,9 @@ fn makespan(work: &[f64], latency: f64, multiprocessors: usize) -> f64 {
         }
     }
     let mut chip = vec![Multiprocessor::default(); multiprocessors];
-    let mut waiting = work.iter().map(|work| (work + latency, work / (work + latency)));
+    let mut waiting = work
+        .iter()
+        .map(|work| (work + latency, work / (work + latency)));
     for _ in 0..BLOCKS_PER_MULTIPROCESSOR {
         for multiprocessor in &mut chip {
             multiprocessor.tiles.extend(waiting.next());

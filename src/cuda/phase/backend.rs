@@ -392,7 +392,7 @@ impl Backend for CudaBackend {
         self.progress = Progress::default();
         let parameters = self.parameters.master();
         let setup = &self.setup;
-        let batch = self.batches.select(n, || Batch::new(setup, n))?;
+        let batch = (self.batches).select(n, || Batch::new(setup, parameters, n))?;
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         batch.labels.write(&labels)?;
         let input = padded_images(images);
@@ -400,7 +400,7 @@ impl Backend for CudaBackend {
         if let Some(operand) = &batch.input_operand {
             operand.write(&Format::F16.encode(input.into_iter()))?;
         }
-        batch.compute_drive(&self.setup, parameters)?;
+        batch.compute_drive(&self.setup)?;
         for l in self.setup.network.free_layers() {
             let state = &batch.free[l].sides[0];
             match &self.kept {

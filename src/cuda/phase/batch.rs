@@ -3,7 +3,7 @@
 use super::iteration::{Group, Iteration, Phase};
 use super::pool::{Pool, PoolUp};
 use super::setup::Setup;
-use super::states::{Kind, State};
+use super::states::{Kind, Side, State};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format, Relax};
@@ -31,8 +31,10 @@ pub struct Batch {
     /// the input in fp32, for the drive, and as an operand of the weight gradient
     pub input: Buffer<f32>,
     pub input_operand: Option<Buffer<u8>>,
-    /// by layer; entry 0 is empty
-    pub drive: Vec<Buffer<f32>>,
+    /// in fp32, where biases lie
+    parameters: *const f32,
+    /// `b_l + sum Op_e(input)` by layer; empty where no edge comes from the input, and the bias is all there is
+    drive: Vec<Buffer<f32>>,
     /// pre-activations at the free state
     pub pre_activation: Vec<Buffer<f32>>,
     pub free: Vec<State>,
@@ -60,7 +62,7 @@ struct GradientPool {
 }
 
 impl Batch {
-    pub fn new(setup: &Setup, images: usize) -> Result<Self> {
+    pub fn new(setup: &Setup, parameters: *const f32, images: usize) -> Result<Self> {
         let device = &setup.device;
         let layers = 0..setup.network.layers().len();
         for l in layers.clone() {
@@ -72,18 +74,18 @@ impl Batch {
             );
         }
         let units = |l: usize| if l == 0 { 0 } else { images * setup.units(l) };
-        let fp32 = || -> Result<Vec<Buffer<f32>>> {
-            layers
-                .clone()
-                .map(|l| Buffer::new(device, units(l)))
-                .collect()
-        };
         let pooled_into = |l: usize| {
             let mut edges = setup.network.edges_into(l);
             edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(&setup.network, e).pooled)
         };
         let input_units = images * setup.units(0);
-        let (drive, pre_activation) = (fp32()?, fp32()?);
+        let driven_units = |l: usize| if setup.is_driven(l) { units(l) } else { 0 };
+        let drive = (layers.clone())
+            .map(|l| Buffer::new(device, driven_units(l)))
+            .collect::<Result<Vec<_>>>()?;
+        let pre_activation = (layers.clone())
+            .map(|l| Buffer::new(device, units(l)))
+            .collect::<Result<Vec<_>>>()?;
         let free = (layers.clone())
             .map(|l| State::new(device, units(l), 1, setup.format))
             .collect::<Result<Vec<_>>>()?;
@@ -91,8 +93,10 @@ impl Batch {
             .map(|l| EqEnergyLayer {
                 state: free[l].sides[0].ptr(),
                 pre_activation: pre_activation[l].ptr(),
-                drive: drive[l].ptr(),
+                drive: non_empty(&drive[l]),
+                bias: bias_in(setup, parameters, l),
                 units: setup.units(l) as u64,
+                channels: padded(setup.shape(l).channels) as u64,
             })
             .collect();
         Ok(Self {
@@ -110,6 +114,7 @@ impl Batch {
                 Format::F32 => None,
                 Format::F16 => Some(Buffer::new(device, input_units * 2)?),
             },
+            parameters,
             drive,
             pre_activation,
             free,
@@ -160,14 +165,14 @@ impl Batch {
         }
     }
 
-    /// Drive of all layers: `b_l + sum Op_e(input)`.
-    pub fn compute_drive(&mut self, setup: &Setup, parameters: *const f32) -> Result<()> {
+    /// Drive of the layers that the input reaches: `b_l + sum Op_e(input)`.
+    pub fn compute_drive(&mut self, setup: &Setup) -> Result<()> {
         if self.drive_sweep.is_none() {
-            self.drive_sweep = Some(self.plan_drive(setup, parameters)?);
+            self.drive_sweep = Some(self.plan_drive(setup)?);
         }
         let (sweep, pools) = self.drive_sweep.as_ref().expect("it was just made");
         let args = EqRelaxArgs {
-            weights: parameters.cast(),
+            weights: self.parameters.cast(),
             ..raw_args()
         };
         sweep.launch(&*setup.device, args)?;
@@ -175,16 +180,15 @@ impl Batch {
     }
 
     /// Input edges are computed in fp32 whatever the format of states: once per batch it costs little.
-    fn plan_drive(&self, setup: &Setup, parameters: *const f32) -> Result<(Sweep, Vec<PoolUp>)> {
+    fn plan_drive(&self, setup: &Setup) -> Result<(Sweep, Vec<PoolUp>)> {
         let network = &setup.network;
         let builder = || SweepBuilder::new(&setup.layout, Relax::Simt, self.images, 1);
         let input = self.input_source(setup);
         let mut sweep = builder();
         let mut pools = Vec::new();
-        for l in network.free_layers() {
-            let bias = setup.layout.start(setup.bias(l));
+        for l in network.free_layers().filter(|&l| setup.is_driven(l)) {
             let target = Target {
-                bias: parameters.wrapping_add(bias),
+                bias: bias_in(setup, self.parameters, l),
                 raw: self.drive[l].ptr(),
                 ..Target::new(setup.shape(l))
             };
@@ -259,7 +263,7 @@ impl Batch {
 
     fn plan_pre_activations(&self, setup: &Setup) -> Result<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)> {
         let network = &setup.network;
-        let not_updated = |_: usize| false;
+        let not_updated = |_: usize| Side::Old;
         let mut up = Vec::new();
         let mut down = Vec::new();
         for (e, edge) in network.edges().iter().enumerate() {
@@ -271,11 +275,10 @@ impl Batch {
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, 1);
         for l in network.free_layers() {
             let target = Target {
-                drive: self.drive[l].ptr(),
                 addend: self.addend_of(l),
                 raw: self.pre_activation[l].ptr(),
                 component_stride: self.images * setup.units(l),
-                ..Target::new(setup.shape(l))
+                ..self.constant_target(setup, l)
             };
             self.add_layer(setup, &mut sweep, l, &target, Kind::Free, &not_updated);
         }
@@ -289,6 +292,17 @@ impl Batch {
             down.within_phase = 0;
         }
         Ok((sweep.build(&setup.device)?, up, down))
+    }
+
+    /// Layer `l` with the constant part of its pre-activation: its drive, or its bias where that is all.
+    fn constant_target(&self, setup: &Setup, l: usize) -> Target {
+        let driven = setup.is_driven(l);
+        let bias = bias_in(setup, self.parameters, l);
+        Target {
+            drive: non_empty(&self.drive[l]),
+            bias: if driven { std::ptr::null() } else { bias },
+            ..Target::new(setup.shape(l))
+        }
     }
 
     fn addend_of(&self, l: usize) -> *const f32 {
@@ -305,7 +319,7 @@ impl Batch {
         l: usize,
         target: &Target,
         kind: Kind,
-        updated: &dyn Fn(usize) -> bool,
+        side: &dyn Fn(usize) -> Side,
     ) {
         let network = &setup.network;
         for class in classes(network, l) {
@@ -313,7 +327,7 @@ impl Batch {
             for (e, edge) in network.edges_into(l) {
                 let g = Geometry::of(network, e);
                 if edge.pre != 0 && !g.pooled {
-                    let source = self.layer_source(setup, edge.pre, kind, updated(edge.pre));
+                    let source = self.layer_source(setup, edge.pre, kind, side(edge.pre));
                     taps.extend(taps_up(e, &g, &class).into_iter().map(|t| (t, source)));
                 }
             }
@@ -322,7 +336,7 @@ impl Batch {
                 let source = if g.pooled {
                     self.unpooled_source(e, &g)
                 } else {
-                    self.layer_source(setup, edge.post, kind, updated(edge.post))
+                    self.layer_source(setup, edge.post, kind, side(edge.post))
                 };
                 taps.extend(taps_down(e, &g, &class).into_iter().map(|t| (t, source)));
             }
@@ -330,16 +344,16 @@ impl Batch {
         }
     }
 
-    fn layer_source(&self, setup: &Setup, l: usize, kind: Kind, updated: bool) -> EqSource {
+    fn layer_source(&self, setup: &Setup, l: usize, kind: Kind, side: Side) -> EqSource {
         let state = &self.states(kind)[l];
         let shape = setup.shape(l);
         EqSource {
-            sides: [state.sides[0].ptr(), state.sides[1].ptr()],
+            sides: state.read_sides_as(side),
             component_stride: state.units as u64,
             height: shape.height as i32,
             width: shape.width as i32,
             channels: padded(shape.channels) as u32,
-            updated: u32::from(updated),
+            updated: u32::from(side == Side::New),
         }
     }
 
@@ -370,7 +384,7 @@ impl Batch {
         setup: &Setup,
         e: usize,
         kind: Kind,
-        updated: &dyn Fn(usize) -> bool,
+        side: &dyn Fn(usize) -> Side,
     ) -> Result<PoolUp> {
         let network = &setup.network;
         let edge = &network.edges()[e];
@@ -386,7 +400,7 @@ impl Batch {
             component_stride: pool.full_units,
             ..Target::new(g.full)
         };
-        let source = self.layer_source(setup, edge.pre, kind, updated(edge.pre));
+        let source = self.layer_source(setup, edge.pre, kind, side(edge.pre));
         let taps: Vec<_> = (taps_up(e, &g, &whole(g.full)).into_iter())
             .map(|tap| (tap, source))
             .collect();
@@ -430,13 +444,14 @@ impl Batch {
         setup: &Setup,
         e: usize,
         kind: Kind,
-        updated: &dyn Fn(usize) -> bool,
+        side: &dyn Fn(usize) -> Side,
     ) -> EqPoolArgs {
         let edge = &setup.network.edges()[e];
         let g = Geometry::of(&setup.network, e);
         let pool = self.pool(e);
         let pair = kind == Kind::Pair;
         let post = &self.states(kind)[edge.post];
+        let side = side(edge.post);
         EqPoolArgs {
             argmax_free: if pair {
                 pool.argmax_free.ptr()
@@ -448,7 +463,7 @@ impl Batch {
             } else {
                 pool.argmax.ptr()
             },
-            post: [post.sides[0].ptr(), post.sides[1].ptr()],
+            post: post.read_sides_as(side),
             post_free: if pair {
                 self.free[edge.post].sides[0].ptr()
             } else {
@@ -458,7 +473,7 @@ impl Batch {
             phase: self.phase.ptr(),
             components: kind.components() as u32,
             form: kind.form().code(),
-            updated: u32::from(updated(edge.post)),
+            updated: u32::from(side == Side::New),
             within_phase: 1,
             ..self.pool_shape(&g)
         }
@@ -487,6 +502,17 @@ impl Batch {
             order.retain(|group| !group.is_empty());
         }
         let group_of = |l: usize| order.iter().position(|group| group.contains(&l));
+        // Nothing that is computed together with a layer reads it: it is updated in place, and needs half of the cache.
+        let joined = |l: usize, m: usize| {
+            (network.edges().iter()).any(|e| (e.pre, e.post) == (l, m) || (e.pre, e.post) == (m, l))
+        };
+        let in_place: Vec<bool> = (0..network.layers().len())
+            .map(|l| {
+                let mut group = group_of(l).map_or([].iter(), |g| order[g].iter());
+                !group.any(|&m| joined(l, m))
+            })
+            .collect();
+        let old = |l: usize| if in_place[l] { Side::Only } else { Side::Old };
         let pooled_edges: Vec<usize> = (network.edges().iter().enumerate())
             .filter(|(e, edge)| edge.pre != 0 && Geometry::of(network, *e).pooled)
             .map(|(e, _)| e)
@@ -496,29 +522,32 @@ impl Batch {
             let edge = &network.edges()[e];
             // The way down then uses the maxima that the way up found in the iteration before.
             if group_of(edge.pre) < group_of(edge.post) {
-                prelude.push(self.plan_pool_up(setup, e, kind, &|_| false)?);
+                prelude.push(self.plan_pool_up(setup, e, kind, &old)?);
             }
         }
         let mut groups = Vec::new();
         let mut changes = 0;
         for (g, group) in order.iter().enumerate() {
-            let updated = |l: usize| group_of(l).is_some_and(|of| of < g);
+            let side = |l: usize| match group_of(l) {
+                Some(of) if of < g && !in_place[l] => Side::New,
+                _ => old(l),
+            };
             let mut refresh = Vec::new();
             let mut unpool = Vec::new();
             for &e in &pooled_edges {
                 let edge = &network.edges()[e];
                 if group.contains(&edge.post) {
-                    refresh.push(self.plan_pool_up(setup, e, kind, &updated)?);
+                    refresh.push(self.plan_pool_up(setup, e, kind, &side)?);
                 }
                 if group.contains(&edge.pre) {
-                    unpool.push(self.plan_pool_down(setup, e, kind, &updated));
+                    unpool.push(self.plan_pool_down(setup, e, kind, &side));
                 }
             }
             let mut sweep =
                 SweepBuilder::new(&setup.layout, setup.relax, self.images, kind.components());
             for &l in group {
-                let target = self.update_target(setup, l, kind);
-                self.add_layer(setup, &mut sweep, l, &target, kind, &updated);
+                let target = self.update_target(setup, l, kind, old(l));
+                self.add_layer(setup, &mut sweep, l, &target, kind, &side);
             }
             let sweep = sweep.build(&setup.device)?;
             groups.push(Group {
@@ -530,26 +559,24 @@ impl Batch {
             });
             changes += groups[g].sweep.changes();
         }
-        Iteration::new(setup, prelude, groups, changes)
+        Iteration::new(setup, prelude, groups, in_place, changes)
     }
 
-    fn update_target(&self, setup: &Setup, l: usize, kind: Kind) -> Target {
+    fn update_target(&self, setup: &Setup, l: usize, kind: Kind, side: Side) -> Target {
         let state = &self.states(kind)[l];
         let bounds = setup.network.layers()[l].activation.bounds();
-        let pair = kind == Kind::Pair;
+        let constant = if kind == Kind::Pair {
+            Target {
+                drive: self.pre_activation[l].ptr(),
+                free_state: self.free[l].sides[0].ptr(),
+                ..Target::new(setup.shape(l))
+            }
+        } else {
+            self.constant_target(setup, l)
+        };
         Target {
-            drive: if pair {
-                self.pre_activation[l].ptr()
-            } else {
-                self.drive[l].ptr()
-            },
             addend: self.addend_of(l),
-            free_state: if pair {
-                self.free[l].sides[0].ptr()
-            } else {
-                std::ptr::null()
-            },
-            sides: [state.sides[0].ptr(), state.sides[1].ptr()],
+            sides: state.sides_as(side),
             component_stride: state.units,
             bounds: bounds.map_or((f32::NEG_INFINITY, f32::INFINITY), |(low, high)| {
                 (low as f32, high as f32)
@@ -559,7 +586,7 @@ impl Batch {
             } else {
                 std::ptr::null()
             },
-            ..Target::new(setup.shape(l))
+            ..constant
         }
     }
 
@@ -583,11 +610,12 @@ impl Batch {
             within_phase: 1,
             ..EqRelaxArgs::default()
         };
-        let output = &self.states(kind)[setup.network.output_index()];
+        let output = setup.network.output_index();
+        let side = self.iterations[plan].1.side(output);
         let classes = setup.network.classes();
         let nudge = nudging.map(|nudging| EqNudgeArgs {
-            free_state: self.free[setup.network.output_index()].sides[0].ptr(),
-            sides: [output.sides[0].ptr(), output.sides[1].ptr()],
+            free_state: self.free[output].sides[0].ptr(),
+            sides: self.states(kind)[output].read_sides_as(side),
             nudge: self.nudge.ptr(),
             labels: self.labels.ptr(),
             phase: self.phase.ptr(),
@@ -604,7 +632,9 @@ impl Batch {
             .run(setup, args, nudge, iterations)?;
         let end = self.phase.read()?[0];
         if end.iterations % 2 == 1 {
-            for state in &self.states(kind)[1..] {
+            let plan = &self.iterations[plan].1;
+            let moved = (setup.network.free_layers()).filter(|&l| plan.side(l) != Side::Only);
+            for state in moved.map(|l| &self.states(kind)[l]) {
                 let bytes = state.sides[0].len();
                 state.sides[0].copy_from(0, &state.sides[1], 0, bytes)?;
             }
@@ -616,14 +646,14 @@ impl Batch {
     pub fn layer_sweep(&self, setup: &Setup, l: usize, kind: Kind) -> Result<Sweep> {
         let components = kind.components();
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, self.images, components);
-        let target = self.update_target(setup, l, kind);
-        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| false);
+        let target = self.update_target(setup, l, kind, Side::Only);
+        self.add_layer(setup, &mut sweep, l, &target, kind, &|_| Side::Only);
         sweep.build(&setup.device)
     }
 
     /// The updates of one iteration, group by group, once the states exist: for estimates.
     pub fn group_sweeps(&self, setup: &Setup, mode: Mode, kind: Kind) -> Result<Vec<Sweep>> {
-        let groups = self.plan_iteration(setup, mode, kind)?.groups;
+        let groups = self.plan_iteration(setup, (mode, kind, false))?.groups;
         Ok(groups.into_iter().map(|group| group.sweep).collect())
     }
 
@@ -698,7 +728,7 @@ impl Batch {
                 component_stride: pool.full_units,
                 ..Target::new(g.full)
             };
-            let mut source = self.layer_source(setup, edge.pre, Kind::Pair, false);
+            let mut source = self.layer_source(setup, edge.pre, Kind::Pair, Side::Old);
             source.sides = [source.sides[1]; 2];
             let taps: Vec<_> = (taps_up(e, &g, &whole(g.full)).into_iter())
                 .map(|tap| (tap, source))
@@ -729,9 +759,65 @@ impl Batch {
     }
 }
 
+/// Where layer `l`'s bias lies.
+fn bias_in(setup: &Setup, parameters: *const f32, l: usize) -> *const f32 {
+    parameters.wrapping_add(setup.layout.start(setup.bias(l)))
+}
+
+fn non_empty(buffer: &Buffer<f32>) -> *const f32 {
+    if buffer.is_empty() {
+        std::ptr::null()
+    } else {
+        buffer.ptr()
+    }
+}
+
 fn raw_args() -> EqRelaxArgs {
     EqRelaxArgs {
         form: EQ_FORM_RAW,
         ..EqRelaxArgs::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::machine::device::CountingDevice;
+    use crate::cuda::tables::layout::Layout;
+    use crate::network::ActivationKind;
+    use crate::network::presets::{self, PresetOptions};
+    use rand::SeedableRng;
+    use std::sync::Arc;
+
+    #[test]
+    fn layers_are_updated_in_place_unless_a_neighbour_is_updated_with_them() {
+        let options = PresetOptions {
+            input_channels: 3,
+            classes: 10,
+            channels: [8; 4],
+            activation: ActivationKind::Relu6,
+            gains: None,
+        };
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let network = presets::build("hopfieldresnet13", &options, &mut rng).unwrap();
+        let setup = Setup {
+            device: Arc::new(CountingDevice::default()),
+            layout: Arc::new(Layout::new(&network)),
+            network,
+            format: Format::F16,
+            relax: Relax::MmaNarrow,
+        };
+        let batch = Batch::new(&setup, std::ptr::null(), 1).unwrap();
+        let in_place = |mode| -> Vec<usize> {
+            let plan = batch
+                .plan_iteration(&setup, (mode, Kind::Free, false))
+                .unwrap();
+            let layers = setup.network.free_layers();
+            layers.filter(|&l| plan.side(l) == Side::Only).collect()
+        };
+        assert_eq!(in_place(Mode::Coloured), Vec::from_iter(1..=9));
+        // Layers 2, 4, 6 and 8 are joined by skip edges.
+        assert_eq!(in_place(Mode::Asynchronous), [1, 3, 5, 7, 9]);
+        assert!(in_place(Mode::Synchronous).is_empty());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::pool::PoolUp;
 use super::setup::Setup;
-use super::states::Kind;
+use super::states::{Kind, Side};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Recording, bytes_of};
 use crate::cuda::machine::kernels;
@@ -30,6 +30,8 @@ pub struct Iteration {
     pub prelude: Vec<PoolUp>,
     pub groups: Vec<Group>,
     pub changes: Buffer<EqChange>,
+    /// by layer
+    in_place: Vec<bool>,
     /// by the arguments that they were recorded with, the last one used last
     recorded: Vec<(Vec<u8>, Box<dyn Recording>)>,
 }
@@ -49,14 +51,25 @@ impl Iteration {
         setup: &Setup,
         prelude: Vec<PoolUp>,
         groups: Vec<Group>,
+        in_place: Vec<bool>,
         changes: usize,
     ) -> Result<Self> {
         Ok(Self {
             prelude,
             groups,
+            in_place,
             changes: Buffer::new(&setup.device, changes)?,
             recorded: Vec::new(),
         })
+    }
+
+    /// Where layer `l` is before an iteration.
+    pub fn side(&self, l: usize) -> Side {
+        if self.in_place[l] {
+            Side::Only
+        } else {
+            Side::Old
+        }
     }
 
     /// Runs so many iterations; `args` brings weights, progress and form.

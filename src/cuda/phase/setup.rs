@@ -25,6 +25,11 @@ impl Setup {
         l - 1
     }
 
+    /// Whether an edge comes from the input: the constant part of the layer's pre-activation is more than a bias.
+    pub fn is_driven(&self, l: usize) -> bool {
+        self.network.edges_into(l).any(|(_, edge)| edge.pre == 0)
+    }
+
     /// Units of a layer per image, with the padding of channels.
     pub fn units(&self, l: usize) -> usize {
         padded_units(self.shape(l))

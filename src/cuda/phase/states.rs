@@ -4,6 +4,7 @@ use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::sweep::Form;
 use anyhow::Result;
+use std::ffi::c_void;
 use std::sync::Arc;
 
 /// Which states relax.
@@ -32,7 +33,18 @@ impl Kind {
     }
 }
 
-/// A layer's state: an update reads one side and writes the other. Between phases the present state is on side 0.
+/// Where a layer's state is while an iteration is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// on side 0: it is updated in place
+    Only,
+    /// an update reads one side and writes the other; this iteration has not come to it yet,
+    Old,
+    /// or it has
+    New,
+}
+
+/// A layer's state. Between phases it is on side 0.
 pub struct State {
     pub sides: [Buffer<u8>; 2],
     /// units per component
@@ -51,6 +63,17 @@ impl State {
             sides: [Buffer::new(device, bytes)?, Buffer::new(device, bytes)?],
             units,
         })
+    }
+
+    /// The two sides between which updates alternate.
+    pub fn sides_as(&self, side: Side) -> [*mut c_void; 2] {
+        let second = usize::from(side != Side::Only);
+        [self.sides[0].ptr(), self.sides[second].ptr()]
+    }
+
+    /// The same, to be read.
+    pub fn read_sides_as(&self, side: Side) -> [*const c_void; 2] {
+        self.sides_as(side).map(|side| side.cast_const())
     }
 
     pub fn component<P>(&self, side: usize, component: usize, format: Format) -> *mut P {

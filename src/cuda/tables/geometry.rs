@@ -62,12 +62,6 @@ impl Geometry {
     pub fn tap_position(&self, tap: usize) -> Pair {
         [tap / self.kernel[1], tap % self.kernel[1]]
     }
-
-    /// Pre pixel of a tap, relative to `post pixel * stride`.
-    pub fn tap_offset(&self, tap: usize) -> [i32; 2] {
-        self.tap_position(tap)
-            .map(|k| k as i32 - self.padding as i32)
-    }
 }
 
 /// The pixels `origin + i * step` of a layer.
@@ -180,6 +174,7 @@ fn lcm(a: usize, b: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::tables::layout::{Layout, padded};
     use crate::network::ActivationKind;
     use crate::network::presets::{self, PresetOptions};
     use rand::SeedableRng;
@@ -259,5 +254,45 @@ mod tests {
             down.sort_unstable();
             assert_eq!(up, down, "edge {e}");
         }
+    }
+
+    /// The worked example of kernels/README.md, computed: on a mismatch the test prints the table that belongs there.
+    #[test]
+    fn the_worked_example_of_the_kernels_readme_is_what_the_tables_say() {
+        let network = resnet();
+        let layout = Layout::new(&network);
+        let (layer, [i, j]) = (3, [2, 3]);
+        let class = classes(&network, layer)[3];
+        assert_eq!(class.origin, [1, 1]);
+        let up = network
+            .edges_into(layer)
+            .map(|(e, edge)| (e, edge.pre, false));
+        let down = network
+            .edges_out_of(layer)
+            .map(|(e, edge)| (e, edge.post, true));
+        let mut rows = Vec::new();
+        for (e, source, downwards) in up.chain(down) {
+            let geometry = Geometry::of(&network, e);
+            let taps = match downwards {
+                false => taps_up(e, &geometry, &class),
+                true => taps_down(e, &geometry, &class),
+            };
+            let shape = network.layers()[source].shape;
+            for tap in taps {
+                let [ky, kx] = geometry.tap_position(tap.tap);
+                let [y, x] = [0, 1].map(|a| [i, j][a] * tap.step[a] + tap.offset[a]);
+                let unit = (y as usize * shape.width + x as usize) * padded(shape.channels);
+                let (slab, _) = layout.slab(e, tap.tap);
+                rows.push(format!(
+                    "| {} | {} {source} | ({ky}, {kx}) | ({y}, {x}) | {unit} | {slab} |",
+                    rows.len(),
+                    if downwards { "down from" } else { "up from" },
+                ));
+            }
+        }
+        assert_eq!(rows.len(), 13);
+        let readme = include_str!("../../../kernels/README.md");
+        let table = rows.join("\n");
+        assert!(readme.contains(&table), "kernels/README.md lacks\n{table}");
     }
 }

@@ -219,7 +219,9 @@ impl Products {
             post_width: g.full.width as i32,
             stride_y: g.stride[0] as i32,
             stride_x: g.stride[1] as i32,
-            padding: 0,
+            taps: g.taps() as u32,
+            kernel_width: g.kernel[1] as u32,
+            zero_padding: g.padding as i32,
         }
     }
 
@@ -233,33 +235,28 @@ impl Products {
         tiles: &mut Vec<EqGradTile>,
     ) -> usize {
         let g = &self.geometry;
-        let (post_tile, pre_tile) = grad.tile();
+        let (post_tile, column_tile) = grad.tile();
         let (post_channels, pre_channels) = (padded(g.full.channels), padded(g.pre.channels));
         let pixels = images * g.full.pixels();
-        let squares =
-            g.taps() * post_channels.div_ceil(post_tile) * pre_channels.div_ceil(pre_tile);
+        let columns = g.taps() * pre_channels;
+        let squares = post_channels.div_ceil(post_tile) * columns.div_ceil(column_tile);
         let splits = BLOCKS_PER_EDGE
             .div_ceil(squares)
             .min(pixels.div_ceil(PIXELS_PER_SPLIT));
         let per_split = pixels.div_ceil(splits);
         for (split, first_pixel) in (0..pixels).step_by(per_split).enumerate() {
-            for tap in 0..g.taps() {
-                let [offset_y, offset_x] = g.tap_offset(tap);
-                let slab = (split * g.taps() + tap) * post_channels * pre_channels;
-                for first_post in (0..post_channels).step_by(post_tile) {
-                    for first_pre in (0..pre_channels).step_by(pre_tile) {
-                        tiles.push(EqGradTile {
-                            edge,
-                            offset_y,
-                            offset_x,
-                            first_post: first_post as u32,
-                            first_pre: first_pre as u32,
-                            first_pixel: first_pixel as u32,
-                            pixels: per_split.min(pixels - first_pixel) as u32,
-                            padding: 0,
-                            out: (out + slab) as u64,
-                        });
-                    }
+            let out = out + split * post_channels * columns;
+            for first_post in (0..post_channels).step_by(post_tile) {
+                for first_column in (0..columns).step_by(column_tile) {
+                    tiles.push(EqGradTile {
+                        edge,
+                        first_post: first_post as u32,
+                        first_column: first_column as u32,
+                        first_pixel: first_pixel as u32,
+                        pixels: per_split.min(pixels - first_pixel) as u32,
+                        padding: 0,
+                        out: out as u64,
+                    });
                 }
             }
         }
