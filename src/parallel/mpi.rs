@@ -1,6 +1,6 @@
 //! [`Ranks`] over MPI, for processes on CPUs.
 
-use super::ranks::Ranks;
+use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
 use anyhow::{Context, Result, ensure};
 use mpi::Threading;
@@ -8,12 +8,13 @@ use mpi::collective::SystemOperation;
 use mpi::datatype::PartitionMut;
 use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
-use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Root, Source};
 use std::fmt;
 
 /// All processes that MPI started together. An error within MPI ends them all, which is its way.
 pub struct Mpi {
     world: SimpleCommunicator,
+    awaited: Awaited,
     /// MPI ends with it
     _universe: Universe,
 }
@@ -29,11 +30,27 @@ impl Mpi {
         let (universe, _) = joined.context("this process has joined MPI before")?;
         Ok(Self {
             world: universe.world(),
+            awaited: Awaited::default(),
             _universe: universe,
         })
     }
 
+    /// Every rank tells rank 0 that it is there, so that rank 0 can name one that is not: a collective call just waits.
+    fn roll_call(&self) {
+        let Shard { rank, world } = self.shard();
+        if rank > 0 {
+            self.world.process_at_rank(0).send(&0_u8);
+            return;
+        }
+        for rank in 1..world {
+            self.awaited.set(rank);
+            self.world.process_at_rank(rank as i32).receive::<u8>();
+        }
+        self.awaited.clear();
+    }
+
     fn all_reduce(&self, values: &mut [f64], operation: SystemOperation) {
+        self.roll_call();
         let mine = values.to_vec();
         self.world.all_reduce_into(&mine[..], values, operation);
     }
@@ -95,6 +112,10 @@ impl Ranks for Mpi {
         let mut parts = PartitionMut::new(&mut all[..], counts, &starts[..]);
         first.gather_varcount_into_root(values, &mut parts);
         Ok(all)
+    }
+
+    fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 
     fn abort(&self) {

@@ -4,6 +4,8 @@ use crate::data::Shard;
 use crate::phase::GradientMemory;
 use anyhow::Result;
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The processes of a run, as one of them sees it. All ranks call the collective methods in the same order; each waits for all.
 pub trait Ranks: fmt::Debug {
@@ -41,9 +43,43 @@ pub trait Ranks: fmt::Debug {
     /// When a rank cannot be reached.
     fn gather(&self, values: &[f64]) -> Result<Vec<f64>>;
 
+    /// The rank that an exchange waits for, where that can be told.
+    fn awaited(&self) -> Awaited {
+        Awaited::default()
+    }
+
     /// Ends all processes, at once, with exit status 1. Returns where that is not possible: then this process ends, and whoever started
     /// it ends the others.
     fn abort(&self) {}
+}
+
+/// The rank that an exchange waits for, to be read from another thread.
+#[derive(Debug, Clone)]
+pub struct Awaited(Arc<AtomicUsize>);
+
+impl Default for Awaited {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(Self::NONE)))
+    }
+}
+
+impl Awaited {
+    const NONE: usize = usize::MAX;
+
+    /// An exchange waits for `rank`.
+    pub fn set(&self, rank: usize) {
+        self.0.store(rank, Ordering::Relaxed);
+    }
+
+    /// It waits no more.
+    pub fn clear(&self) {
+        self.set(Self::NONE);
+    }
+
+    /// The rank, if it is known.
+    pub fn get(&self) -> Option<usize> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|&rank| rank != Self::NONE)
+    }
 }
 
 /// The only process of a run.

@@ -1,6 +1,6 @@
 //! A rank that waits too long for the others ends, rather than waiting for ever.
 
-use super::ranks::Ranks;
+use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
 use crate::output::complain;
 use crate::phase::GradientMemory;
@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// When several ranks wait for one, the first of them speaks; the next would after this time.
+/// When several ranks wait for one, the first of them speaks and ends all; the next would after this time. So where another than rank 0
+/// speaks, rank 0 is the one that hangs.
 const TURN: Duration = Duration::from_millis(500);
 
 /// Ranks, of which none waits longer than a limit for the others.
@@ -23,6 +24,7 @@ impl Watched {
     /// Ends the process with exit status 1 and one message where an exchange takes longer than `limit`.
     pub fn new(inner: Rc<dyn Ranks>, limit: Duration) -> Self {
         let waiting = Arc::new(Mutex::new(None));
+        let awaited = inner.awaited();
         let Shard { rank, world } = inner.shard();
         let (since, limit_of_this) = (waiting.clone(), limit + rank as u32 * TURN);
         let pause = (limit / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -31,9 +33,14 @@ impl Watched {
             std::thread::sleep(pause);
             let since: Option<Instant> = *since.lock().unwrap_or_else(PoisonError::into_inner);
             if since.is_some_and(|since| since.elapsed() > limit_of_this) {
+                let missing = match (awaited.get(), rank) {
+                    (Some(missing), _) => format!("rank {missing}"),
+                    (None, 0) => "another rank".to_string(),
+                    (None, _) => "rank 0, or one that rank 0 waits for,".to_string(),
+                };
                 complain(format_args!(
-                    "error: rank {rank} of {world} has waited {} s for the other ranks; one of them hangs or is gone; what was saved \
-                     is kept (--collective-timeout sets how long to wait)",
+                    "error: {missing} hangs or is gone: rank {rank} of {world} has waited {} s for it; what was saved is kept \
+                     (--collective-timeout sets how long to wait)",
                     limit.as_secs_f64()
                 ));
                 end_now();
@@ -81,6 +88,10 @@ impl Ranks for Watched {
 
     fn gather(&self, values: &[f64]) -> Result<Vec<f64>> {
         self.watched(|ranks| ranks.gather(values))
+    }
+
+    fn awaited(&self) -> Awaited {
+        self.inner.awaited()
     }
 
     fn abort(&self) {
