@@ -115,6 +115,7 @@ fn dispatch() -> ExitCode {
         Command::Parity(args) => parity::run(&args),
     };
     result.unwrap_or_else(|error| {
+        ranks::wait_for_turn();
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
         ExitCode::from(if error.is::<UsageError>() {
             EXIT_USAGE
@@ -214,6 +215,7 @@ fn explain_usage(mut error: clap::Error) -> ExitCode {
             ExitCode::from(EXIT_USAGE)
         }
         _ => {
+            ranks::wait_for_turn();
             let text = error.render().to_string();
             let text = text.split("\nUsage:").next().unwrap_or_default();
             let text = text

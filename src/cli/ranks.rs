@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// What a rank waits before it complains: it has been ended by then when rank 0 complains of the same, so that one message is left.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_secs(3);
 
 /// How many processes train.
 #[derive(Args, Clone)]
@@ -40,6 +40,15 @@ pub struct RankArgs {
         help_heading = "Several processes"
     )]
     collective_timeout: f64,
+}
+
+/// To be called before a complaint that every process of a run may have.
+pub fn wait_for_turn() {
+    if let Ok(Some(place)) = Place::of_this_process()
+        && place.shard.rank > 0
+    {
+        std::thread::sleep(TURN);
+    }
 }
 
 impl RankArgs {
@@ -69,9 +78,7 @@ impl RankArgs {
         let outcome = train(&mut joining);
         match outcome {
             Err(error) if shard.world > 1 => {
-                if shard.rank > 0 {
-                    std::thread::sleep(TURN);
-                }
+                wait_for_turn();
                 let text = crate::shown::one_line(&format!("{error:#}"));
                 complain(format_args!(
                     "error: rank {} of {}: {text}",

@@ -77,6 +77,8 @@ enum Place {
     /// to be made, under this name if there is one
     New(Option<PathBuf>),
     Old(PathBuf, FolderLock),
+    /// that of the first process of a run, where this is another
+    OfAnother,
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
@@ -99,26 +101,34 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
             ensure!(path.exists(), runs::no_run(&path));
             let (folder, checkpoint) = RunFolder::find(&path)?;
             // Another process may be about to replace the checkpoint.
-            let lock = RunFolder::lock(&folder)?;
+            let lock = (joining.is_first()).then(|| RunFolder::lock(&folder));
+            let lock = lock.transpose()?;
+            let place = lock.map_or(Place::OfAnother, |lock| Place::Old(folder, lock));
             let mut run = Checkpoint::load(&checkpoint)?;
             run.config = run.config.resumed(preset, file, &args.settings)?;
-            (run, Place::Old(folder, lock))
+            (run, place)
         }
         None => {
             let (config, network) = Config::resolve(preset, file, &args.settings)?;
             if let Some(output) = &args.output {
                 RunFolder::check_unused(output)?;
             }
-            (Checkpoint::fresh(config, network)?, Place::New(args.output))
+            let place = match joining.is_first() {
+                true => Place::New(args.output),
+                false => Place::OfAnother,
+            };
+            (Checkpoint::fresh(config, network)?, place)
         }
     };
-    if let (Place::Old(folder, _), true) = (&place, run.position.epoch >= run.config.epochs) {
-        say(format_args!(
-            "{} is finished: all {} epochs are over; give it more with `--resume {} --epochs N`",
-            folder.display(),
-            run.position.epoch,
-            shell_word(folder),
-        ));
+    if run.position.epoch >= run.config.epochs {
+        if let Place::Old(folder, _) = &place {
+            say(format_args!(
+                "{} is finished: all {} epochs are over; give it more with `--resume {} --epochs N`",
+                folder.display(),
+                run.position.epoch,
+                shell_word(folder),
+            ));
+        }
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -133,7 +143,8 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     if let Some(signal) = &args.save_signal {
         interrupt::also_at(&signal.to_ascii_uppercase())?;
     }
-    let client = run.config.wandb.then(wandb::Client::start).transpose()?;
+    let client = (joining.is_first() && run.config.wandb).then(wandb::Client::start);
+    let client = client.transpose()?;
     threads::start(run.config.threads)?;
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
@@ -158,7 +169,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     ));
     // Nothing is written before everything else is known to work.
     let mut folder = match place {
-        _ if !joining.is_first() => return follow(run, &mut *rule, data, ranks),
+        Place::OfAnother => return follow(run, &mut *rule, data, ranks),
         Place::New(output) => RunFolder::create(output.as_deref(), &run.config)?,
         Place::Old(folder, lock) => RunFolder::reopen(&folder, lock, run.position.epoch)?,
     };

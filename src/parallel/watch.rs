@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// When several ranks wait for one, the first of them speaks and ends all; the next would after this time. So where another than rank 0
 /// speaks, rank 0 is the one that hangs.
-const TURN: Duration = Duration::from_millis(500);
+const TURN: Duration = Duration::from_secs(3);
 
 /// Ranks, of which none waits longer than a limit for the others.
 #[derive(Debug)]
@@ -26,12 +26,18 @@ impl Watched {
         let waiting = Arc::new(Mutex::new(None));
         let awaited = inner.awaited();
         let Shard { rank, world } = inner.shard();
-        let (since, limit_of_this) = (waiting.clone(), limit + rank as u32 * TURN);
+        let (since, limit_of_this) = (waiting.clone(), limit + rank.min(2) as u32 * TURN);
         let pause = (limit / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
         // Without it nothing is watched, but everything works.
         let _ = std::thread::Builder::new().name("watch".into()).spawn(move || loop {
+            let slept = Instant::now();
             std::thread::sleep(pause);
-            let since: Option<Instant> = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+            if slept.elapsed() > pause + limit / 2 {
+                // This process is the one that was stopped: its own wait counts from here.
+                *since = since.map(|_| Instant::now());
+            }
+            let since: Option<Instant> = *since;
             if since.is_some_and(|since| since.elapsed() > limit_of_this) {
                 let missing = match (awaited.get(), rank) {
                     (Some(missing), _) => format!("rank {missing}"),

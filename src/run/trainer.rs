@@ -89,8 +89,9 @@ impl<'a> Trainer<'a> {
         ranks: Rc<dyn Ranks>,
     ) -> Result<Self> {
         let mut run = run;
+        // The first rank has what all of them counted; the others begin to count, but only where it goes on.
         if ranks.shard().rank > 0 {
-            run.tally = None;
+            run.tally = run.tally.map(|_| Default::default());
         }
         rule.set_state(&run.model)?;
         rule.set_optimizer(run.config.optimizer_config(), &run.optimizer)?;
