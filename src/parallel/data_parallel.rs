@@ -20,7 +20,7 @@ pub struct DataParallel {
     inner: Box<dyn Backend>,
     ranks: Rc<dyn Ranks>,
     network: Network,
-    /// rows of the present batch: on this rank, on all
+    /// rows of the present batch: on this rank, on all; 0 and 0 before one is loaded
     rows: (usize, usize),
     /// rows on all ranks of the batch that left the kept state; 0: there is none
     kept_rows: usize,
@@ -40,7 +40,7 @@ impl DataParallel {
 
     /// Rank without rows: it relaxes an empty image, of which nothing counts, so that it has a gradient to add.
     fn idles(&self) -> bool {
-        self.rows.0 == 0
+        self.rows.0 == 0 && self.rows.1 > 0
     }
 
     /// Makes the estimate of this rank's rows that of the batch.
@@ -211,6 +211,7 @@ impl Backend for DataParallel {
 
     /// Takes the state of all rows, and of it this rank's.
     fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
+        self.rows = (0, 0);
         let Some(state) = state else {
             self.kept_rows = 0;
             return self.inner.set_kept_state(None);

@@ -149,3 +149,18 @@ fn a_kept_state_goes_on_on_another_number_of_ranks() {
         "the kept state changes nothing"
     );
 }
+
+/// A run that was resumed saves before its first batch.
+#[test]
+fn a_kept_state_is_there_before_a_batch_is() {
+    let mut rng = rng(78);
+    let network = small_network(&mut rng);
+    let batches: Batches = [random_batch(&network, 5, &mut rng)].into();
+    let kept = train(&network, &batches, None, Rc::new(Alone)).kept;
+    let states = on_ranks(2, |ranks| {
+        let mut rank = DataParallel::new(backend(&network, Precision::Fp64), &network, ranks);
+        rank.set_kept_state(kept.clone()).unwrap();
+        rank.kept_state().unwrap()
+    });
+    assert_eq!(states[0], kept);
+}
