@@ -34,8 +34,8 @@ impl Watched {
             std::thread::sleep(pause);
             let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
             if slept.elapsed() > pause + limit / 2 {
-                // This process is the one that was stopped: its own wait counts from here.
-                *since = since.map(|_| Instant::now());
+                // This process is the one that was stopped. If the others have given it up, it will be ended; else its wait begins.
+                *since = since.map(|_| Instant::now() + 2 * TURN);
             }
             let since: Option<Instant> = *since;
             if since.is_some_and(|since| since.elapsed() > limit_of_this) {
