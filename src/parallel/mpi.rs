@@ -11,6 +11,9 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Root, Source};
 use std::fmt;
 
+/// So many values or fewer go to rank 0 one rank after the other and back: it knows whom it waits for, to the end of the exchange.
+const FEW: usize = 1024;
+
 /// All processes that MPI started together. An error within MPI ends them all, which is its way.
 pub struct Mpi {
     world: SimpleCommunicator,
@@ -49,10 +52,40 @@ impl Mpi {
         self.awaited.clear();
     }
 
-    fn all_reduce(&self, values: &mut [f64], operation: SystemOperation) {
-        self.roll_call();
-        let mine = values.to_vec();
-        self.world.all_reduce_into(&mine[..], values, operation);
+    /// Replaces each value by what `combine` and `operation`, which are the same, make of it and the other ranks' values.
+    fn all_reduce(
+        &self,
+        values: &mut [f64],
+        combine: fn(f64, f64) -> f64,
+        operation: SystemOperation,
+    ) {
+        if values.len() > FEW {
+            self.roll_call();
+            let mine = values.to_vec();
+            self.world.all_reduce_into(&mine[..], values, operation);
+            return;
+        }
+        let Shard { rank, world } = self.shard();
+        if rank > 0 {
+            let first = self.world.process_at_rank(0);
+            first.send(&*values);
+            first.receive_into(values);
+            return;
+        }
+        let mut theirs = vec![0.0; values.len()];
+        for rank in 1..world {
+            self.awaited.set(rank);
+            self.world
+                .process_at_rank(rank as i32)
+                .receive_into(&mut theirs[..]);
+            for (value, &other) in values.iter_mut().zip(&theirs) {
+                *value = combine(*value, other);
+            }
+        }
+        self.awaited.clear();
+        for rank in 1..world {
+            self.world.process_at_rank(rank as i32).send(&*values);
+        }
     }
 }
 
@@ -71,12 +104,12 @@ impl Ranks for Mpi {
     }
 
     fn sum(&self, values: &mut [f64]) -> Result<()> {
-        self.all_reduce(values, SystemOperation::sum());
+        self.all_reduce(values, |a, b| a + b, SystemOperation::sum());
         Ok(())
     }
 
     fn max(&self, values: &mut [f64]) -> Result<()> {
-        self.all_reduce(values, SystemOperation::max());
+        self.all_reduce(values, f64::max, SystemOperation::max());
         Ok(())
     }
 

@@ -29,16 +29,17 @@ impl Watched {
         let (since, limit_of_this) = (waiting.clone(), limit + rank.min(2) as u32 * TURN);
         let pause = (limit / 20).clamp(Duration::from_millis(10), Duration::from_secs(1));
         // Without it nothing is watched, but everything works.
-        let _ = std::thread::Builder::new().name("watch".into()).spawn(move || loop {
+        let _ = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            let mut judges_from = Instant::now();
+            loop {
             let slept = Instant::now();
             std::thread::sleep(pause);
-            let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
             if slept.elapsed() > pause + limit / 2 {
-                // This process is the one that was stopped. If the others have given it up, it will be ended; else its wait begins.
-                *since = since.map(|_| Instant::now() + 2 * TURN);
+                // This process is the one that was stopped. If the others have given it up, it will be ended meanwhile.
+                judges_from = Instant::now() + 2 * TURN;
             }
-            let since: Option<Instant> = *since;
-            if since.is_some_and(|since| since.elapsed() > limit_of_this) {
+            let since: Option<Instant> = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            if since.is_some_and(|since| since.elapsed() > limit_of_this) && Instant::now() > judges_from {
                 let missing = match (awaited.get(), rank) {
                     (Some(missing), _) => format!("rank {missing}"),
                     (None, 0) => "another rank".to_string(),
@@ -50,6 +51,7 @@ impl Watched {
                     limit.as_secs_f64()
                 ));
                 end_now();
+            }
             }
         });
         Self { inner, waiting }
