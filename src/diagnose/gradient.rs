@@ -243,7 +243,7 @@ pub struct RuleEstimate {
     /// sweeps over one state that these are
     pub sweeps: usize,
     pub agreement: Agreement,
-    /// seconds of these phases and of the estimate, the shortest of [`TIMINGS`]
+    /// seconds of these phases and of the estimate, the shortest of `TIMINGS`
     pub seconds: f64,
 }
 
