@@ -224,9 +224,11 @@ typedef struct EqGradEdge {
     uint32_t pre_channels, post_channels;
     int32_t pre_height, pre_width, post_height, post_width;
     int32_t stride_y, stride_x;
-    /* Tap ky kernel_width + kx: pre pixel = post pixel * stride + (ky, kx) - zero_padding. */
+    /* Tap ky kernel_width + kx: pre pixel = post pixel * stride + (ky, kx) * dilation - zero_padding. */
     uint32_t taps, kernel_width;
-    int32_t zero_padding;
+    int32_t zero_padding_y, zero_padding_x;
+    int32_t dilation_y, dilation_x;
+    uint32_t padding;
 } EqGradEdge;
 
 typedef struct EqGradTile {

@@ -15,8 +15,8 @@ struct GradColumn {
 
     __device__ __forceinline__ GradColumn(const EqGradEdge& edge, uint32_t column)
         : tap(column / edge.pre_channels), channel(column % edge.pre_channels),
-          offset_y(static_cast<int>(tap / edge.kernel_width) - edge.zero_padding),
-          offset_x(static_cast<int>(tap % edge.kernel_width) - edge.zero_padding) {}
+          offset_y(static_cast<int>(tap / edge.kernel_width) * edge.dilation_y - edge.zero_padding_y),
+          offset_x(static_cast<int>(tap % edge.kernel_width) * edge.dilation_x - edge.zero_padding_x) {}
 
     __device__ __forceinline__ bool present(const EqGradEdge& edge) const { return tap < edge.taps; }
 

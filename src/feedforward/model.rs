@@ -3,7 +3,7 @@
 use crate::network::parameters::normal;
 use crate::network::presets::{self, PresetOptions};
 use crate::network::{
-    ActivationKind, LinearMap, ModelState, Network, NetworkError, ParameterSet, Pooling,
+    ActivationKind, Edge, LinearMap, ModelState, Network, NetworkError, ParameterSet,
 };
 use ndarray::{ArrayD, IxDyn};
 use rand::{RngExt, SeedableRng};
@@ -24,6 +24,20 @@ enum Style {
     Plain,
 }
 
+impl Style {
+    /// Only a chain of convolutions can be named by its stages.
+    fn of(network: &Network) -> Self {
+        let is_stage = |(e, edge): (usize, &Edge)| {
+            let is_last = edge.post == network.output_index();
+            (edge.pre, edge.post) == (e, e + 1) && (edge.map == LinearMap::Dense) == is_last
+        };
+        match network.edges().iter().enumerate().all(is_stage) {
+            true if network.name() == "vgg5" => Self::Plain,
+            _ => Self::Residual,
+        }
+    }
+}
+
 /// The tensors of one edge, by their index among the parameters or the statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -35,14 +49,14 @@ pub enum Part {
         /// running mean; the running variance and the count of batches follow it
         statistics: usize,
     },
-    Head {
+    Dense {
         weight: usize,
         bias: usize,
     },
 }
 
 /// A feed-forward network: see the module's documentation. Layers and edges are those of the [`Network`], whose clips and
-/// initial gains play no role: hidden layers are rectified.
+/// initial gains play no role: hidden layers are rectified, but for those of the activation `identity`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedForward {
     network: Network,
@@ -83,19 +97,14 @@ impl FeedForward {
             gains: None,
         };
         let network = presets::build(hopfield, &options, &mut ChaCha8Rng::seed_from_u64(0))?;
-        Self::of(&network.named(name))
+        Ok(Self::of(&network.named(name)))
     }
 
-    /// The feed-forward equivalent of a network. An edge that is dense must be the only one into the output; one that
-    /// pools must be the only one into its layer.
-    pub fn of(network: &Network) -> Result<Self, NetworkError> {
-        let style = match network.name() {
-            "vgg5" => Style::Plain,
-            _ => Style::Residual,
-        };
+    /// The feed-forward equivalent of a network.
+    pub fn of(network: &Network) -> Self {
         let mut model = Self {
             network: network.clone(),
-            style,
+            style: Style::of(network),
             parts: Vec::new(),
             names: Vec::new(),
             shapes: Vec::new(),
@@ -103,36 +112,27 @@ impl FeedForward {
             statistic_shapes: Vec::new(),
         };
         for e in 0..network.edges().len() {
-            model.check_edge(e)?;
             let part = model.add_part(e);
             model.parts.push(part);
         }
-        Ok(model)
+        model
     }
 
-    fn check_edge(&self, e: usize) -> Result<(), NetworkError> {
-        let network = &self.network;
-        let edge = &network.edges()[e];
-        let is_only = network.edges_into(edge.post).count() == 1;
-        let fault = match edge.map {
-            LinearMap::Dense if edge.post != network.output_index() => {
-                "is dense; backpropagation is built for one dense edge, into the output"
-            }
-            map if !is_only && (map == LinearMap::Dense || edge.pooling != Pooling::None) => {
-                "must be the only edge into its layer for backpropagation, because it is dense or pools"
-            }
-            LinearMap::Conv(_) if edge.post == network.output_index() => {
-                "is a convolution; backpropagation needs a dense edge into the output"
-            }
-            _ => return Ok(()),
-        };
-        Err(NetworkError(format!("{} {fault}", network.edge_name(e))))
+    /// Whether negative units of layer `l` are set to zero: not those of the output, or where the layer has no activation.
+    pub fn is_rectified(&self, l: usize) -> bool {
+        let activation = self.network.layers()[l].activation;
+        l != self.network.output_index() && activation.bounds().is_some()
     }
 
     fn add_part(&mut self, e: usize) -> Part {
         let edge = self.network.edges()[e].clone();
         let shape = self.network.weight_shape(e);
+        let joins = |other: &&Edge| (other.pre, other.post) == (edge.pre, edge.post);
+        let before = self.network.edges()[..e].iter().filter(joins).count();
         let module = match (self.style, edge.map) {
+            (Style::Residual, _) if before > 0 => {
+                format!("layers.{}_{}_{}", edge.pre, edge.post, before + 1)
+            }
             (Style::Residual, _) => format!("layers.{}_{}", edge.pre, edge.post),
             (Style::Plain, LinearMap::Dense) => "classifier".to_string(),
             (Style::Plain, _) => format!("features.{}", 2 * (edge.post - 1)),
@@ -140,7 +140,7 @@ impl FeedForward {
         if edge.map == LinearMap::Dense {
             let classes = shape[3];
             let units = shape[..3].iter().product();
-            return Part::Head {
+            return Part::Dense {
                 weight: self.add(format!("{module}.weight"), vec![classes, units]),
                 bias: self.add(format!("{module}.bias"), vec![classes]),
             };
@@ -190,7 +190,7 @@ impl FeedForward {
         &self.names
     }
 
-    /// Shapes of the trained tensors, PyTorch's: convolutions `(C_post, C_pre, k, k)`, the head `(classes, C H W)`.
+    /// Shapes of the trained tensors, PyTorch's: convolutions `(C_post, C_pre, k_y, k_x)`, dense edges `(units, C H W)`.
     pub fn parameter_shapes(&self) -> &[Vec<usize>] {
         &self.shapes
     }
@@ -220,7 +220,7 @@ impl FeedForward {
         for (e, part) in self.parts.iter().enumerate() {
             let bound = 1.0 / (self.network.fan_in(e) as f64).sqrt();
             let (weight, bias) = match *part {
-                Part::Head { weight, bias } => (weight, Some(bias)),
+                Part::Dense { weight, bias } => (weight, Some(bias)),
                 Part::Convolution { weight, bias, .. } => (weight, bias),
             };
             for t in bias.into_iter().chain([weight]) {

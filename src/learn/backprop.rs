@@ -89,17 +89,14 @@ impl Learning for Backpropagation {
         }
     }
 
-    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
+    fn check(&self, settings: &RuleSettings, _network: &Network) -> Result<(), UsageError> {
         if settings.cost != CostFunction::Ce {
             usage!(
                 "--lossfn {}: backpropagation minimises the cross-entropy; leave it out, or use CE",
                 settings.cost.name()
             );
         }
-        match FeedForward::of(network) {
-            Ok(_) => Ok(()),
-            Err(error) => usage!("--algorithm backprop: {error}"),
-        }
+        Ok(())
     }
 
     fn network(
@@ -122,7 +119,7 @@ impl Learning for Backpropagation {
     }
 
     fn names(&self, network: &Network) -> Result<TensorNames, NetworkError> {
-        let model = FeedForward::of(network)?;
+        let model = FeedForward::of(network);
         let parameters = model.parameter_names().to_vec();
         Ok(TensorNames {
             titles: parameters.clone(),
@@ -132,7 +129,7 @@ impl Learning for Backpropagation {
     }
 
     fn initial(&self, network: &Network, seed: u64) -> Result<ModelState, NetworkError> {
-        Ok(FeedForward::of(network)?.initialise(seed))
+        Ok(FeedForward::of(network).initialise(seed))
     }
 
     fn state(
@@ -141,7 +138,7 @@ impl Learning for Backpropagation {
         parameters: Vec<ArrayD<f64>>,
         statistics: Vec<ArrayD<f64>>,
     ) -> Result<ModelState, NetworkError> {
-        FeedForward::of(network)?.state(parameters, statistics)
+        FeedForward::of(network).state(parameters, statistics)
     }
 
     fn memory_need(
@@ -151,7 +148,7 @@ impl Learning for Backpropagation {
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
-        let model = FeedForward::of(network)?;
+        let model = FeedForward::of(network);
         cuda::feed_forward_memory_need(&model, precision, images, optimizer)
     }
 
@@ -160,7 +157,7 @@ impl Learning for Backpropagation {
             settings.ranks.is_none(),
             "--algorithm backprop trains in one process: batch normalisation, which is over the whole batch, is not divided among several"
         );
-        let model = FeedForward::of(network)?;
+        let model = FeedForward::of(network);
         let backend = settings.device.feed_forward(&model, settings.precision)?;
         Ok(Box::new(Rule(backend)))
     }

@@ -34,14 +34,10 @@ pub fn check(name: &str, layers: &[Layer], edges: &[Edge]) -> Result<(), Network
             output.name, output.shape
         ));
     }
-    let mut joined = HashSet::new();
     for (e, edge) in edges.iter().enumerate() {
-        let message = match check_edge(layers, edge) {
-            Ok(()) if joined.insert((edge.pre, edge.post)) => continue,
-            Ok(()) => "these two layers are joined already".to_string(),
-            Err(NetworkError(message)) => message,
-        };
-        return fail(format!("{}: {message}", edge_name(layers, edges, e)));
+        if let Err(NetworkError(message)) = check_edge(layers, edge) {
+            return fail(format!("{}: {message}", edge_name(layers, edges, e)));
+        }
     }
     let (mut is_post, mut is_pre) = (vec![false; layers.len()], vec![false; layers.len()]);
     for edge in edges {
@@ -109,12 +105,12 @@ fn check_activation(layer: &Layer, is_input: bool, is_output: bool) -> Result<()
             .map(ActivationKind::name)
             .collect();
         return fail(format!(
-            "layer {name:?} is {}; a hidden layer needs a clip, or the relaxation may not converge ({})",
+            "layer {name:?} is {}, which is for the input and the output; a hidden layer is one of {}",
             kind.name(),
             others.join(", ")
         ));
     }
-    if !is_hidden && activation.bounds().is_some() {
+    if !is_hidden && kind != ActivationKind::Linear {
         let end = if is_input { "input" } else { "output" };
         return fail(format!("layer {name:?} is the {end} and must be linear"));
     }
@@ -167,37 +163,66 @@ fn check_edge(layers: &[Layer], edge: &Edge) -> Result<(), NetworkError> {
     let output = full.map(|full| edge.pooling.output(full));
     if output != Some(post) {
         let (height, width) = output.map_or((0, 0), |s| (s.height, s.width));
+        let [ky, kx] = conv.kernel;
+        let dilation = match conv.dilation {
+            [1, 1] => String::new(),
+            dilation => format!(" and dilation {}", along_axes(dilation)),
+        };
         return fail(format!(
-            "{}a {k}x{k} kernel with stride {} and padding {} makes {height}x{width} pixels of {}x{}, but layer {:?} has {}x{}",
+            "{}a {ky}x{kx} kernel with stride {} and padding {}{dilation} makes {height}x{width} pixels of {}x{}, but layer {:?} has {}x{}",
             match edge.pooling {
                 Pooling::None => "",
-                Pooling::Max2x2 => "2x2 pooling after ",
+                Pooling::Max2x2 | Pooling::Average2x2 => "2x2 pooling after ",
             },
-            conv.stride,
-            conv.padding,
+            along_axes(conv.stride),
+            along_axes(conv.padding),
             pre.height,
             pre.width,
             layers[edge.post].name,
             post.height,
             post.width,
-            k = conv.kernel,
         ));
     }
     Ok(())
 }
 
-fn check_convolution(conv: Convolution) -> Result<(), NetworkError> {
-    if conv.kernel == 0 || conv.stride == 0 {
-        return fail(format!(
-            "kernel {} and stride {} must be at least 1",
-            conv.kernel, conv.stride
-        ));
+/// One number where both axes have the same.
+fn along_axes([y, x]: [usize; 2]) -> String {
+    match y == x {
+        true => y.to_string(),
+        false => format!("{y}x{x}"),
     }
-    if conv.padding >= conv.kernel {
-        return fail(format!(
-            "padding {} must be smaller than the kernel, {}",
-            conv.padding, conv.kernel
-        ));
+}
+
+fn check_convolution(conv: Convolution) -> Result<(), NetworkError> {
+    let Convolution {
+        kernel,
+        stride,
+        padding,
+        dilation,
+    } = conv;
+    for (name, value) in [
+        ("kernel", kernel),
+        ("stride", stride),
+        ("dilation", dilation),
+    ] {
+        if value.contains(&0) || value.iter().any(|&v| v > MOST_UNITS) {
+            return fail(format!(
+                "{name} {} must be at least 1 and at most {MOST_UNITS}",
+                along_axes(value)
+            ));
+        }
+    }
+    for (axis, padding) in padding.into_iter().enumerate() {
+        match conv.extent(axis) {
+            Some(extent) if extent <= MOST_UNITS && padding < extent => {}
+            extent => {
+                return fail(format!(
+                    "padding {padding} must be smaller than the kernel, {}, which is at most {MOST_UNITS}",
+                    extent.map_or("too large".to_string(), |e| e.to_string())
+                ));
+            }
+        }
     }
     Ok(())
 }

@@ -8,8 +8,10 @@ use super::graph::Network;
 use super::initial::Initial;
 use super::layer::{Bias, Layer, Shape};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 
 /// A whole network; `docs/networks.md` and `examples/networks/` show it in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,8 +32,13 @@ pub struct NetworkDescription {
 #[serde(deny_unknown_fields)]
 pub struct LayerDescription {
     pub name: String,
-    /// `[channels, height, width]`, or `[units]` for a flat layer
-    pub shape: Vec<usize>,
+    /// `[channels, height, width]`, or `[units]` for a flat layer; when absent, the size follows from the first edge into the
+    /// layer
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Vec<usize>>,
+    /// in the place of a shape: the number of channels alone
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<ActivationKind>,
     /// upper clip of a `reluclip` layer; drawn from [1, 10] when absent
@@ -62,7 +69,84 @@ pub enum BiasKind {
 pub enum EdgeKind {
     Conv,
     ConvMaxPool,
+    ConvAvgPool,
     Dense,
+}
+
+/// Something that is said of rows and columns: one number for both, or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum AlongAxes {
+    /// the same for both
+    Same(usize),
+    /// rows, then columns
+    Each([usize; 2]),
+}
+
+impl AlongAxes {
+    fn of(pair: [usize; 2]) -> Self {
+        match pair {
+            [y, x] if y == x => Self::Same(y),
+            _ => Self::Each(pair),
+        }
+    }
+
+    fn pair(self) -> [usize; 2] {
+        match self {
+            Self::Same(both) => [both; 2],
+            Self::Each(pair) => pair,
+        }
+    }
+}
+
+// Not derived, so that an error names the value.
+impl<'de> Deserialize<'de> for AlongAxes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AlongAxesVisitor)
+    }
+}
+
+struct AlongAxesVisitor;
+
+impl<'de> Visitor<'de> for AlongAxesVisitor {
+    type Value = AlongAxes;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number of at least 0, or two: [rows, columns]")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<AlongAxes, E> {
+        let both = usize::try_from(value);
+        both.map(AlongAxes::Same)
+            .map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<AlongAxes, E> {
+        let both = usize::try_from(value);
+        both.map(AlongAxes::Same)
+            .map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<AlongAxes, A::Error> {
+        let mut pair = [0; 2];
+        for (i, value) in pair.iter_mut().enumerate() {
+            let next = sequence.next_element()?;
+            *value = next.ok_or_else(|| de::Error::invalid_length(i, &self))?;
+        }
+        match sequence.next_element::<usize>()? {
+            None => Ok(AlongAxes::Each(pair)),
+            Some(_) => Err(de::Error::invalid_length(3, &self)),
+        }
+    }
+}
+
+/// What a network is to fit, where its description leaves that open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// shape of the images
+    pub input: Shape,
+    /// number of classes
+    pub classes: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,13 +159,16 @@ pub struct EdgeDescription {
     pub kind: EdgeKind,
     /// side of the kernel; convolutions only
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kernel: Option<usize>,
+    pub kernel: Option<AlongAxes>,
     /// 1 when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stride: Option<usize>,
+    pub stride: Option<AlongAxes>,
     /// 0 when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub padding: Option<usize>,
+    pub padding: Option<AlongAxes>,
+    /// 1 when absent
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dilation: Option<AlongAxes>,
     /// 0.5 when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<f64>,
@@ -99,8 +186,24 @@ impl NetworkDescription {
     }
 
     /// Checks the description and makes it a network. `rng` draws `reluclip` values that are not given.
+    ///
+    /// # Errors
+    /// When it is no network, or when it leaves the shape of its input or its output open.
     pub fn build(
         &self,
+        default_activation: ActivationKind,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Network, NetworkError> {
+        self.build_between(None, default_activation, rng)
+    }
+
+    /// The same; the shapes of the input and the output are those of `ends` where the description leaves them open.
+    ///
+    /// # Errors
+    /// When it is no network.
+    pub fn build_between(
+        &self,
+        ends: Option<Ends>,
         default_activation: ActivationKind,
         rng: &mut ChaCha8Rng,
     ) -> Result<Network, NetworkError> {
@@ -111,15 +214,70 @@ impl NetworkDescription {
         self.check_cycles(&names)?;
         let default = self.activation.unwrap_or(default_activation);
         let last = self.layers.len().saturating_sub(1);
-        let layers: Result<Vec<_>, _> = (self.layers.iter().enumerate())
-            .map(|(l, layer)| layer.build(l == 0 || l == last, default, rng))
-            .collect();
         let edges: Result<Vec<_>, _> = self
             .edges
             .iter()
             .map(|e| self.build_edge(e, &names))
             .collect();
-        Network::new(&self.name, layers?, edges?)
+        let edges = edges?;
+        let shapes = self.shapes(&edges, ends)?;
+        let layers: Result<Vec<_>, _> = (self.layers.iter().zip(shapes).enumerate())
+            .map(|(l, (layer, shape))| layer.build(shape, l == 0 || l == last, default, rng))
+            .collect();
+        Network::new(&self.name, layers?, edges)
+    }
+
+    /// Shapes of the layers; those that are not said follow, in the order of the file, from the first edge into each.
+    fn shapes(&self, edges: &[Edge], ends: Option<Ends>) -> Result<Vec<Shape>, NetworkError> {
+        let last = self.layers.len() - 1;
+        let mut first_edges: Vec<Option<&Edge>> = vec![None; self.layers.len()];
+        for edge in edges.iter().rev() {
+            first_edges[edge.post] = Some(edge);
+        }
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.layers.len());
+        for (l, layer) in self.layers.iter().enumerate() {
+            let fail =
+                |message: &str| Err(NetworkError(format!("layer {:?}: {message}", layer.name)));
+            let channels = layer
+                .channels
+                .or((ends.filter(|_| l == last)).map(|e| e.classes));
+            let shape = match (layer.said_shape()?, ends, channels) {
+                (Some(_), _, _) if layer.channels.is_some() => {
+                    return fail("give either `shape` or `channels`, not both");
+                }
+                (Some(shape), _, _) => shape,
+                (None, Some(ends), _) if l == 0 => match layer.channels {
+                    Some(channels) if channels != ends.input.channels => {
+                        return fail(&format!(
+                            "it has {channels} channels, but the images have {}",
+                            ends.input.channels
+                        ));
+                    }
+                    _ => ends.input,
+                },
+                (None, _, Some(channels)) if l > 0 => {
+                    let output = first_edges[l].and_then(|edge| {
+                        let full = edge.map.output(shapes[edge.pre], channels)?;
+                        Some(edge.pooling.output(full))
+                    });
+                    match output {
+                        Some(shape) => shape,
+                        None => {
+                            return fail(
+                                "its size does not follow: no edge into it, or a kernel that is larger than the image; give its `shape`",
+                            );
+                        }
+                    }
+                }
+                _ => {
+                    return fail(
+                        "it needs a `shape`, or `channels` if its size follows from the edges into it",
+                    );
+                }
+            };
+            shapes.push(shape);
+        }
+        Ok(shapes)
     }
 
     /// The description of a network, complete enough to build the same one again.
@@ -129,7 +287,12 @@ impl NetworkDescription {
             let kind = (activation != Activation::LINEAR).then(|| activation.kind());
             LayerDescription {
                 name: layer.name.clone(),
-                shape: vec![layer.shape.channels, layer.shape.height, layer.shape.width],
+                shape: Some(vec![
+                    layer.shape.channels,
+                    layer.shape.height,
+                    layer.shape.width,
+                ]),
+                channels: None,
                 activation: kind,
                 clip: activation.clip(),
                 bias: (bias != Bias::PUBLISHED).then_some(match bias {
@@ -145,15 +308,20 @@ impl NetworkDescription {
             let (kind, conv) = match (edge.map, edge.pooling) {
                 (LinearMap::Conv(conv), Pooling::None) => (EdgeKind::Conv, Some(conv)),
                 (LinearMap::Conv(conv), Pooling::Max2x2) => (EdgeKind::ConvMaxPool, Some(conv)),
+                (LinearMap::Conv(conv), Pooling::Average2x2) => (EdgeKind::ConvAvgPool, Some(conv)),
                 (LinearMap::Dense, _) => (EdgeKind::Dense, None),
             };
             EdgeDescription {
                 from: name(edge.pre),
                 to: name(edge.post),
                 kind,
-                kernel: conv.map(|c| c.kernel),
-                stride: conv.map(|c| c.stride),
-                padding: conv.map(|c| c.padding),
+                kernel: conv.map(|c| AlongAxes::of(c.kernel)),
+                stride: conv.map(|c| AlongAxes::of(c.stride)),
+                padding: conv.map(|c| AlongAxes::of(c.padding)),
+                dilation: conv
+                    .map(|c| c.dilation)
+                    .filter(|d| *d != [1, 1])
+                    .map(AlongAxes::of),
                 gain: Some(edge.gain),
                 initial: (edge.initial != Initial::default()).then_some(edge.initial),
             }
@@ -198,20 +366,29 @@ impl NetworkDescription {
             ));
         }
         let conv = || {
+            let pair = |value: Option<AlongAxes>, default| {
+                value.unwrap_or(AlongAxes::Same(default)).pair()
+            };
             Ok(Convolution {
                 kernel: edge
                     .kernel
-                    .ok_or_else(|| fail("a convolution needs `kernel`"))?,
-                stride: edge.stride.unwrap_or(1),
-                padding: edge.padding.unwrap_or(0),
+                    .ok_or_else(|| fail("a convolution needs `kernel`"))?
+                    .pair(),
+                stride: pair(edge.stride, 1),
+                padding: pair(edge.padding, 0),
+                dilation: pair(edge.dilation, 1),
             })
         };
         let (map, pooling) = match edge.kind {
             EdgeKind::Conv => (LinearMap::Conv(conv()?), Pooling::None),
             EdgeKind::ConvMaxPool => (LinearMap::Conv(conv()?), Pooling::Max2x2),
+            EdgeKind::ConvAvgPool => (LinearMap::Conv(conv()?), Pooling::Average2x2),
             EdgeKind::Dense => {
-                if edge.kernel.or(edge.stride).or(edge.padding).is_some() {
-                    return Err(fail("a dense edge takes no kernel, stride or padding"));
+                let spatial = edge.kernel.or(edge.stride).or(edge.padding);
+                if spatial.or(edge.dilation).is_some() {
+                    return Err(fail(
+                        "a dense edge takes no kernel, stride, padding or dilation",
+                    ));
                 }
                 (LinearMap::Dense, Pooling::None)
             }
@@ -274,24 +451,28 @@ impl NetworkDescription {
 }
 
 impl LayerDescription {
+    /// The shape that the description gives.
+    fn said_shape(&self) -> Result<Option<Shape>, NetworkError> {
+        match self.shape.as_deref() {
+            None => Ok(None),
+            Some(&[units]) => Ok(Some(Shape::flat(units))),
+            Some(&[channels, height, width]) => Ok(Some(Shape::new(channels, height, width))),
+            Some(other) => Err(NetworkError(format!(
+                "layer {:?}: shape {other:?} has {} numbers; expected [channels, height, width] or [units]",
+                self.name,
+                other.len()
+            ))),
+        }
+    }
+
     fn build(
         &self,
+        shape: Shape,
         is_end: bool,
         default: ActivationKind,
         rng: &mut ChaCha8Rng,
     ) -> Result<Layer, NetworkError> {
         let fail = |message: String| NetworkError(format!("layer {:?}: {message}", self.name));
-        let shape = match self.shape[..] {
-            [units] => Shape::flat(units),
-            [channels, height, width] => Shape::new(channels, height, width),
-            _ => {
-                return Err(fail(format!(
-                    "shape {:?} has {} numbers; expected [channels, height, width] or [units]",
-                    self.shape,
-                    self.shape.len()
-                )));
-            }
-        };
         let activation = match (self.activation, self.clip) {
             (None, None) if is_end => Activation::LINEAR,
             _ if is_end => {

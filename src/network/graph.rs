@@ -1,7 +1,7 @@
 //! The network itself: layers, edges, and what follows from them.
 
 use super::check;
-use super::edge::{Edge, LinearMap, Pooling};
+use super::edge::{Convolution, Edge, LinearMap, Pooling};
 use super::error::NetworkError;
 use super::layer::Layer;
 use std::fmt;
@@ -103,7 +103,7 @@ impl Network {
             .filter(move |(_, e)| e.pre == layer)
     }
 
-    /// Shape of edge `e`'s weight tensor: `(C_post, C_pre, k, k)`, or for a dense edge `(C, H, W, classes)`.
+    /// Shape of edge `e`'s weight tensor: `(C_post, C_pre, k_y, k_x)`, or for a dense edge `(C, H, W, classes)`.
     pub fn weight_shape(&self, e: usize) -> Vec<usize> {
         let edge = &self.edges[e];
         let (pre, post) = (self.layers[edge.pre].shape, self.layers[edge.post].shape);
@@ -155,12 +155,13 @@ impl fmt::Display for Network {
                 .edges_into(l)
                 .map(|(_, e)| {
                     let map = match e.map {
-                        LinearMap::Conv(c) => format!("conv {k}x{k}/{}", c.stride, k = c.kernel),
+                        LinearMap::Conv(c) => conv_name(&c),
                         LinearMap::Dense => "dense".to_string(),
                     };
                     let pooling = match e.pooling {
                         Pooling::None => "",
                         Pooling::Max2x2 => " + max pool",
+                        Pooling::Average2x2 => " + average pool",
                     };
                     format!("{map}{pooling} from {}", self.layers[e.pre].name)
                 })
@@ -175,4 +176,19 @@ impl fmt::Display for Network {
         }
         Ok(())
     }
+}
+
+/// `conv 3x3/2`, with what is unusual about it.
+fn conv_name(c: &Convolution) -> String {
+    let [height, width] = c.kernel;
+    let stride = match c.stride {
+        [y, x] if y == x => y.to_string(),
+        [y, x] => format!("{y}x{x}"),
+    };
+    let dilation = match c.dilation {
+        [1, 1] => String::new(),
+        [y, x] if y == x => format!(" dilation {y}"),
+        [y, x] => format!(" dilation {y}x{x}"),
+    };
+    format!("conv {height}x{width}/{stride}{dilation}")
 }

@@ -24,7 +24,7 @@ pub mod parameters;
 pub mod presets;
 
 pub use activation::{Activation, ActivationKind};
-pub use description::NetworkDescription;
+pub use description::{Ends, NetworkDescription};
 pub use edge::{Convolution, Edge, LinearMap, Pooling};
 pub use error::NetworkError;
 pub use graph::Network;

@@ -214,13 +214,7 @@ fn hopfield_resnet13(input: Shape, classes: usize, widths: &[usize]) -> Blueprin
         ("h4b", Shape::new(c4, 2, 2)),
         ("output", Shape::flat(classes)),
     ];
-    let conv = |kernel, stride| {
-        LinearMap::Conv(Convolution {
-            kernel,
-            stride,
-            padding: kernel / 2,
-        })
-    };
+    let conv = |kernel, stride| LinearMap::Conv(Convolution::square(kernel, stride, kernel / 2));
     // Edge order and gains are those of the published code: weight.e of a golden file is edge e here.
     let edges = vec![
         (0, 1, conv(3, 1), Pooling::None),
@@ -256,11 +250,7 @@ fn vgg5(input: Shape, classes: usize, widths: &[usize]) -> Blueprint {
         ("h4", Shape::new(c4, 2, 2)),
         ("output", Shape::flat(classes)),
     ];
-    let conv = LinearMap::Conv(Convolution {
-        kernel: 3,
-        stride: 1,
-        padding: 1,
-    });
+    let conv = LinearMap::Conv(Convolution::square(3, 1, 1));
     let edges = vec![
         (0, 1, conv, Pooling::Max2x2),
         (1, 2, conv, Pooling::Max2x2),
@@ -282,11 +272,7 @@ fn dchn28(input: Shape, classes: usize, widths: &[usize]) -> Blueprint {
         ("h2", Shape::new(c2, 4, 4)),
         ("output", Shape::flat(classes)),
     ];
-    let conv = LinearMap::Conv(Convolution {
-        kernel: 5,
-        stride: 1,
-        padding: 0,
-    });
+    let conv = LinearMap::Conv(Convolution::square(5, 1, 0));
     let edges = vec![
         (0, 1, conv, Pooling::Max2x2),
         (1, 2, conv, Pooling::Max2x2),

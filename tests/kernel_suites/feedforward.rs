@@ -1,8 +1,10 @@
 //! Feed-forward networks through the kernels, against the CPU backend in float64.
 
 use crate::support::kernels::*;
+use crate::support::networks;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{Backend, FeedForward, Mode};
+use eqprop_cuda::network::{ActivationKind, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
 
 const ADAM: OptimizerConfig = OptimizerConfig::Adam { weight_decay: 1e-2 };
@@ -115,4 +117,36 @@ fn batches_of_many_sizes_follow_one_another() {
     }
     let error = kernels.backward().unwrap_err().to_string();
     assert!(error.contains("evaluation mode"), "{error}");
+}
+
+#[test]
+fn what_has_no_kernels_is_named() {
+    let toml = "name = \"mlp\"
+[[layer]]
+name = \"in\"
+shape = [1, 2, 2]
+[[layer]]
+name = \"mid\"
+channels = 3
+[[layer]]
+name = \"out\"
+shape = [3]
+[[edge]]
+from = \"in\"
+to = \"mid\"
+kind = \"dense\"
+[[edge]]
+from = \"mid\"
+to = \"out\"
+kind = \"dense\"
+";
+    let description = NetworkDescription::from_toml(toml).unwrap();
+    let network = (description.build(ActivationKind::Relu6, &mut networks::rng(0))).unwrap();
+    let model = FeedForward::of(&network);
+    let error = device().feed_forward(&model, Precision::Fp32).err();
+    let message = error.expect("there are no such kernels").to_string();
+    assert!(
+        message.contains("in -> mid") && message.contains("--device cpu"),
+        "{message}"
+    );
 }

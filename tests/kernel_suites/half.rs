@@ -179,11 +179,7 @@ fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
         activation,
         bias: Bias::PUBLISHED,
     };
-    let point = Convolution {
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-    };
+    let point = Convolution::square(1, 1, 0);
     let layers = vec![
         layer("input", Shape::new(1, 3, 3), Activation::LINEAR),
         layer("wide", Shape::new(CHANNELS, 3, 3), Activation::HARD_SIGMOID),

@@ -6,9 +6,10 @@
 //! of the size of the values themselves.
 
 use crate::support::kernels::*;
+use crate::support::networks;
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::{ActivationKind, Mode, Network};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, OutputCondition, Variant};
 
@@ -29,10 +30,17 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let (error, place) = worst(&got, &want, |name| match name {
         name if name.contains("gradient") => 0.01,
         name if name.contains("change") => 0.01,
+        // The exact state of a layer may be zero.
+        name if name.contains("layer") => 1e-3,
         _ => 0.0,
     });
+    // AdamW divides a gradient by its own size, so the rounding of the smallest ones counts.
+    let tolerance = match recipe.optimizer {
+        OptimizerConfig::AdamW { .. } => 3.0 * TOLERANCE,
+        _ => TOLERANCE,
+    };
     assert!(
-        error < TOLERANCE,
+        error < tolerance,
         "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
     );
 }
@@ -69,7 +77,10 @@ fn a_training_step_of_vgg5_matches_the_reference() {
 #[test]
 fn training_steps_match_the_reference_for_random_networks() {
     for seed in 0..24 {
-        let network = random_network(seed);
+        let mut network = varied_network(seed);
+        if seed % 4 == 2 {
+            network = networks::unclipped(&network);
+        }
         let recipe = Recipe {
             mode: [
                 Mode::Asynchronous,
@@ -141,4 +152,40 @@ fn clamped_outputs_and_the_alternative_formula_match_the_reference() {
         };
         check(&network, seed, 1 + seed as usize % 5, &recipe);
     }
+}
+
+#[test]
+fn an_edge_without_kernels_is_named_and_said_what_to_do_about() {
+    let toml = "name = \"averages\"
+[[layer]]
+name = \"in\"
+shape = [1, 8, 8]
+[[layer]]
+name = \"mid\"
+channels = 2
+[[layer]]
+name = \"out\"
+shape = [3]
+[[edge]]
+from = \"in\"
+to = \"mid\"
+kind = \"conv-avg-pool\"
+kernel = 3
+[[edge]]
+from = \"mid\"
+to = \"out\"
+kind = \"dense\"
+";
+    let description = NetworkDescription::from_toml(toml).unwrap();
+    let network = description
+        .build(ActivationKind::Relu6, &mut networks::rng(0))
+        .unwrap();
+    let error = kernels(&network, Precision::Fp32)
+        .err()
+        .expect("there are no such kernels");
+    let message = error.to_string();
+    assert!(
+        message.contains("in -> mid") && message.contains("--device cpu"),
+        "{message}"
+    );
 }

@@ -229,11 +229,7 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
         activation,
         bias: Bias::PUBLISHED,
     };
-    let point = LinearMap::Conv(Convolution {
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-    });
+    let point = LinearMap::Conv(Convolution::square(1, 1, 0));
     let output = Layer {
         name: "output".into(),
         shape: Shape::flat(10),

@@ -1,7 +1,9 @@
 //! A graph that makes no sense is refused, and the message names the layer or edge and what was expected.
 
 use eqprop_cuda::network::presets::{self, PresetOptions};
-use eqprop_cuda::network::{ActivationKind, Network, NetworkDescription, NetworkError};
+use eqprop_cuda::network::{
+    ActivationKind, Ends, Network, NetworkDescription, NetworkError, Shape,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -135,6 +137,21 @@ fn convolutions_that_do_not_fit_name_the_edge() {
         &["edge 1 (mid -> top)", "stride 0"],
     );
     says(
+        &broken("stride = 2", "stride = 2\ndilation = 0"),
+        &["edge 1 (mid -> top)", "dilation 0"],
+    );
+    says(
+        &broken(
+            "kernel = 3\nstride = 2",
+            "kernel = [3, 9]\nstride = [2, 1]\ndilation = [1, 2]",
+        ),
+        &["edge 1 (mid -> top)", "3x9", "stride 2x1", "dilation 1x2"],
+    );
+    says(
+        &broken("kernel = 3", "kernel = [3, 3, 3]"),
+        &["line", "[rows, columns]"],
+    );
+    says(
         &broken("padding = 1", "padding = 3"),
         &["edge 0 (in -> mid)", "padding 3"],
     );
@@ -216,10 +233,89 @@ name = \"out\"",
         again,
     );
     says(&twice, &["two layers", "\"mid\""]);
-    let twice = "[[edge]]\nfrom = \"top\"\nto = \"out\"\nkind = \"dense\"\n";
+}
+
+#[test]
+fn two_layers_may_be_joined_more_than_once() {
+    let beside = "[[edge]]
+from = \"mid\"
+to = \"top\"
+kind = \"conv\"
+kernel = [1, 2]
+stride = [2, 2]
+padding = [0, 1]
+dilation = [1, 3]
+";
+    let network = build(&format!("{GOOD}{beside}")).unwrap();
+    assert_eq!(network.edges().len(), 4);
+    assert_eq!(network.weight_shape(3), [6, 4, 1, 2]);
+    let names = network.parameter_names();
+    let distinct: std::collections::HashSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len(), "{names:?}");
+}
+
+#[test]
+fn a_description_of_a_network_makes_the_same_network() {
+    let rectangular = GOOD.replacen(
+        "kernel = 3\nstride = 2\npadding = 1",
+        "kernel = [3, 2]\nstride = 2\npadding = [1, 0]",
+        1,
+    );
+    let pooled = rectangular.replacen("conv-max-pool", "conv-avg-pool", 1);
+    for toml in [GOOD, &rectangular, &pooled] {
+        let network = build(toml).unwrap();
+        let text = toml::to_string(&NetworkDescription::of(&network)).unwrap();
+        assert_eq!(build(&text).unwrap(), network, "{text}");
+    }
+}
+
+#[test]
+fn sizes_follow_from_the_first_edge_into_a_layer() {
+    let open = GOOD
+        .replace("shape = [4, 4, 4]", "channels = 4")
+        .replace("shape = [6, 2, 2]", "channels = 6");
+    assert_eq!(build(&open).unwrap(), build(GOOD).unwrap());
+    let ends = Ends {
+        input: Shape::new(3, 12, 10),
+        classes: 7,
+    };
+    let open = open
+        .replace("shape = [1, 8, 8]\n", "")
+        .replace("shape = [3]\n", "");
+    let description = NetworkDescription::from_toml(&open).unwrap();
+    let network = description
+        .build_between(Some(ends), ActivationKind::Relu6, &mut rng())
+        .unwrap();
+    let shapes: Vec<_> = network.layers().iter().map(|layer| layer.shape).collect();
+    assert_eq!(
+        shapes,
+        [
+            ends.input,
+            Shape::new(4, 6, 5),
+            Shape::new(6, 3, 3),
+            Shape::flat(7)
+        ]
+    );
+    says(&message(&open), &["layer \"in\"", "`shape`"]);
+    let both = broken("shape = [6, 2, 2]", "shape = [6, 2, 2]\nchannels = 6");
+    says(&both, &["layer \"top\"", "not both"]);
+    let too_large = GOOD.replace("shape = [6, 2, 2]", "channels = 6").replacen(
+        "kernel = 3\nstride",
+        "kernel = 9\nstride",
+        1,
+    );
     says(
-        &message(&format!("{GOOD}{twice}")),
-        &["edge 3 (top -> out)", "already"],
+        &message(&too_large),
+        &["layer \"top\"", "does not follow", "larger than the image"],
+    );
+    let other_channels = open.replacen("name = \"in\"", "name = \"in\"\nchannels = 1", 1);
+    let description = NetworkDescription::from_toml(&other_channels).unwrap();
+    let error = description
+        .build_between(Some(ends), ActivationKind::Relu6, &mut rng())
+        .unwrap_err();
+    says(
+        &error.to_string(),
+        &["layer \"in\"", "1 channels", "have 3"],
     );
 }
 
@@ -260,7 +356,10 @@ fn unknown_keys_and_values_name_key_and_line() {
         &["line 24", "convolution"],
     );
     says(&broken("stride = 2", "stride = -2"), &["line 26", "-2"]);
-    says(&broken("shape = [4, 4, 4]\n", ""), &["line", "shape"]);
+    says(
+        &broken("shape = [4, 4, 4]\n", ""),
+        &["layer \"mid\"", "`shape`", "`channels`"],
+    );
     says(&message("name = "), &["line 1"]);
     says(
         &message("name = \"x\"\nlayer = []\nedge = []"),

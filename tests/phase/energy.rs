@@ -2,7 +2,8 @@
 //! differences of `Backend::outcome`'s energy, on random graphs.
 
 use crate::support::networks::{
-    load_at, random_batch, random_state, ready_backend, relaxation, rng, small_network,
+    load_at, random_batch, random_state, ready_backend, relaxation, rng, small_varied_network,
+    unclipped,
 };
 use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::network::ParameterSet;
@@ -36,7 +37,10 @@ proptest! {
     #[test]
     fn an_update_is_the_clipped_negative_energy_gradient(seed in 0u64..1_000_000) {
         let mut rng = rng(seed);
-        let network = small_network(&mut rng);
+        let mut network = small_varied_network(&mut rng);
+        if seed % 2 == 0 {
+            network = unclipped(&network);
+        }
         let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
         let (images, labels) = random_batch(&network, 3, &mut rng);
         let state = random_state(&network, 3, &mut rng);
@@ -74,7 +78,7 @@ proptest! {
         cost in prop::sample::select(vec![CostFunction::Mse, CostFunction::Ce]),
     ) {
         let mut rng = rng(seed);
-        let network = small_network(&mut rng);
+        let network = small_varied_network(&mut rng);
         let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
         let n = rng.random_range(1..=6);
         let (images, labels) = random_batch(&network, n, &mut rng);

@@ -6,6 +6,7 @@ mod support;
 mod data_parallel;
 mod energy;
 mod memory;
+mod naive;
 mod phases;
 mod probe;
 mod rules;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
-use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Shape};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Pooling, Shape};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start,
@@ -52,6 +52,12 @@ pub fn random_network(seed: u64) -> Network {
 /// The same with a choice of widths, and with or without max pooling.
 pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network {
     networks::random_network(&mut rng(seed), widths, pooling)
+}
+
+/// A random graph of every kind of edge that has kernels.
+pub fn varied_network(seed: u64) -> Network {
+    let pooling = [Pooling::None, Pooling::None, Pooling::Max2x2];
+    networks::varied_network(&mut rng(seed), &[1, 3, 5, 8, 9, 17, 33, 40], &pooling)
 }
 
 pub fn random_parameters(network: &Network, seed: u64) -> ParameterSet<f64> {
@@ -213,10 +219,14 @@ pub fn train(
 
 /// A feed-forward network of a random graph: widths that are no multiples of a tile, skip edges, pooling.
 pub fn random_feed_forward(seed: u64) -> FeedForward {
-    let mut attempts = (0..).map(|attempt| random_network(1000 * seed + attempt));
-    attempts
-        .find_map(|network| FeedForward::of(&network).ok())
-        .expect("one in a few graphs has what backpropagation needs")
+    let attempts = (0..).map(|attempt| FeedForward::of(&random_network(1000 * seed + attempt)));
+    let precision = eqprop_cuda::cuda::Precision::Fp32;
+    let optimizer = OptimizerConfig::Adam { weight_decay: 0.0 };
+    let has_kernels = |model: &FeedForward| {
+        eqprop_cuda::cuda::feed_forward_memory_need(model, precision, 1, optimizer).is_ok()
+    };
+    let mut attempts = attempts.filter(has_kernels);
+    (attempts.next()).expect("one in a few graphs has edges for which there are kernels")
 }
 
 /// Training steps of a feed-forward network, an evaluation, and what they leave behind.

@@ -9,6 +9,7 @@
 pub mod data;
 pub mod golden;
 pub mod kernels;
+pub mod naive;
 pub mod networks;
 pub mod program;
 pub mod ranks;

@@ -2,8 +2,8 @@
 
 use eqprop_cuda::cpu::{Precision, backend};
 use eqprop_cuda::network::{
-    Activation, Bias, Convolution, Edge, Initial, Layer, LinearMap, Network, ParameterSet, Pooling,
-    Shape, parameters,
+    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Network,
+    ParameterSet, Pooling, Shape, parameters,
 };
 use eqprop_cuda::phase::{Backend, Mode, Relaxation, Start};
 use ndarray::{Array4, ArrayD, IxDyn};
@@ -19,8 +19,30 @@ pub fn small_network(rng: &mut ChaCha8Rng) -> Network {
     random_network(rng, &[1, 2, 3, 4, 5], true)
 }
 
+/// The same of every kind of edge: rectangular or dilated kernels, average pooling, edges side by side.
+pub fn small_varied_network(rng: &mut ChaCha8Rng) -> Network {
+    let pooling = [Pooling::None, Pooling::Max2x2, Pooling::Average2x2];
+    varied_network(rng, &[1, 2, 3, 4, 5], &pooling)
+}
+
 fn pick<T: Copy>(rng: &mut ChaCha8Rng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())]
+}
+
+/// A kernel of up to 3x3 positions; one in three is rectangular or dilated.
+fn random_convolution(rng: &mut ChaCha8Rng) -> Convolution {
+    let side = rng.random_range(1..4);
+    let square = Convolution::square(side, rng.random_range(1..4), rng.random_range(0..side));
+    if rng.random_range(0..3) > 0 {
+        return square;
+    }
+    let kernel = [rng.random_range(1..4), rng.random_range(1..4)];
+    Convolution {
+        kernel,
+        stride: [rng.random_range(1..4), rng.random_range(1..4)],
+        padding: kernel.map(|k| rng.random_range(0..k)),
+        dilation: [rng.random_range(1..3), rng.random_range(1..3)],
+    }
 }
 
 /// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
@@ -40,22 +62,19 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
         let below = shapes[l - 1];
         let (conv, pool) = loop {
             let kernel = rng.random_range(1..4);
-            let conv = Convolution {
-                kernel,
-                stride: rng.random_range(1..4),
-                padding: rng.random_range(0..kernel),
-            };
+            let conv =
+                Convolution::square(kernel, rng.random_range(1..4), rng.random_range(0..kernel));
             let pool = if pooling && rng.random_range(0..3) == 0 {
                 2
             } else {
                 1
             };
-            let side = |side| conv.output_side(side).unwrap_or(0) / pool;
+            let side = |side: usize| conv.output_size([side; 2]).map_or(0, |s| s[0]) / pool;
             if side(below.height) >= 1 && side(below.width) >= 1 {
                 break (conv, pool);
             }
         };
-        let side = |side| conv.output_side(side).unwrap() / pool;
+        let side = |side: usize| conv.output_size([side; 2]).unwrap()[0] / pool;
         shapes.push(Shape::new(
             pick(rng, widths),
             side(below.height),
@@ -75,17 +94,13 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
             let from = shapes[pre];
             let fits = (1..4usize).flat_map(|kernel| {
                 (1..6usize).flat_map(move |stride| {
-                    (0..kernel).map(move |padding| Convolution {
-                        kernel,
-                        stride,
-                        padding,
-                    })
+                    (0..kernel).map(move |padding| Convolution::square(kernel, stride, padding))
                 })
             });
             let fits: Vec<_> = fits
                 .filter(|c| {
-                    c.output_side(from.height) == Some(shapes[l].height)
-                        && c.output_side(from.width) == Some(shapes[l].width)
+                    c.output_size([from.height, from.width])
+                        == Some([shapes[l].height, shapes[l].width])
                 })
                 .collect();
             if !fits.is_empty() && rng.random_range(0..2) == 0 {
@@ -122,6 +137,93 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
 }
 
+/// A random graph: a chain of convolutions (pooled in one of these ways, each of which is as likely) and a dense head, with skip edges
+/// wherever one fits.
+pub fn varied_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: &[Pooling]) -> Network {
+    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+        0 => Activation::HARD_SIGMOID,
+        1 => Activation::RELU6,
+        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
+    };
+    let mut shapes = vec![Shape::new(
+        pick(rng, &[1, 3]),
+        rng.random_range(5..11),
+        rng.random_range(5..11),
+    )];
+    let mut edges: Vec<(usize, usize, LinearMap, Pooling)> = Vec::new();
+    for l in 1..=rng.random_range(2..5) {
+        let below = shapes[l - 1];
+        let (conv, pool) = loop {
+            let conv = random_convolution(rng);
+            let pool = pick(rng, pooling);
+            let full = LinearMap::Conv(conv).output(below, pick(rng, widths));
+            let shape = full.map(|full| pool.output(full));
+            if let Some(shape) = shape.filter(|s| s.height >= 1 && s.width >= 1) {
+                shapes.push(shape);
+                break (conv, pool);
+            }
+        };
+        edges.push((l - 1, l, LinearMap::Conv(conv), pool));
+        for pre in 0..l - 1 {
+            let from = shapes[pre];
+            let fits = (1..4usize).flat_map(|kernel| {
+                (1..6usize).flat_map(move |stride| {
+                    (0..kernel).map(move |padding| Convolution::square(kernel, stride, padding))
+                })
+            });
+            let fits: Vec<_> = fits
+                .filter(|c| {
+                    let size = [shapes[l].height, shapes[l].width];
+                    c.output_size([from.height, from.width]) == Some(size)
+                })
+                .collect();
+            // Sometimes two, side by side.
+            for chance in [2, 8] {
+                if !fits.is_empty() && rng.random_range(0..chance) == 0 {
+                    let conv = pick(rng, &fits);
+                    edges.push((pre, l, LinearMap::Conv(conv), Pooling::None));
+                }
+            }
+        }
+    }
+    let output = shapes.len();
+    shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
+    edges.push((output - 1, output, LinearMap::Dense, Pooling::None));
+    if output > 2 && rng.random_range(0..2) == 0 {
+        edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
+    }
+    let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
+        name: format!("layer{l}"),
+        shape,
+        activation: if l == 0 || l == output {
+            Activation::LINEAR
+        } else {
+            activation(rng)
+        },
+        bias: Bias::PUBLISHED,
+    });
+    let layers = layers.collect();
+    let edges = edges.into_iter().map(|(pre, post, map, pooling)| Edge {
+        pre,
+        post,
+        map,
+        pooling,
+        initial: Initial::default(),
+        gain: 0.7,
+    });
+    Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
+}
+
+/// The same network with `relu` and `identity` in every other hidden layer, which may relax to no fixed point.
+pub fn unclipped(network: &Network) -> Network {
+    let kinds = [ActivationKind::Relu, ActivationKind::Identity];
+    let mut layers = network.layers().to_vec();
+    for l in (1..network.output_index()).step_by(2) {
+        layers[l].activation = Activation::new(kinds[l / 2 % 2], None).unwrap();
+    }
+    Network::new("unclipped", layers, network.edges().to_vec()).unwrap()
+}
+
 /// `n` random images in the range of normalised ones, and labels.
 pub fn random_batch(
     network: &Network,
@@ -145,6 +247,7 @@ pub fn random_state(network: &Network, n: usize, rng: &mut ChaCha8Rng) -> Vec<Ar
     let layer = |l: usize| {
         let layer = &network.layers()[l];
         let (low, high) = layer.activation.bounds().unwrap_or((-1.0, 1.0));
+        let high = high.min(6.0);
         let shape = if l == network.output_index() {
             vec![n, layer.shape.channels]
         } else {

@@ -10,6 +10,7 @@ use crate::cpu::ops::conv::ConvGeometry;
 use crate::cpu::ops::correlate::{Correlation, Scratch, tasks};
 use crate::cpu::ops::images::{per_image, per_image_mut, rows};
 use crate::cpu::ops::outcome::judge;
+use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
 use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
@@ -39,7 +40,7 @@ struct Pass<T> {
     states: Vec<Array2<T>>,
     /// by edge, training only
     normalised: Vec<Option<Normalised<T>>>,
-    /// by layer, where pooling took each unit from; empty for other layers
+    /// by edge, where max pooling took each unit from; empty for other edges
     argmax: Vec<Vec<u8>>,
 }
 
@@ -154,15 +155,26 @@ impl<T: Real> CpuFeedForward<T> {
         Some(Normalised { x: c, factors })
     }
 
-    fn logits_of(&self, e: usize, bias: usize, x: ArrayView2<T>, images: usize) -> Array2<T> {
-        let bias = ndarray::ArrayView1::from(self.tensors.vector(bias));
-        let shape = (images, bias.len());
-        let mut out = bias.broadcast(shape).expect("one per class").to_owned();
-        let x = per_image(x, images);
-        self.tensors
-            .weight(e)
-            .multiply(out.view_mut(), x, Into::Add);
-        out
+    /// Adds `W_e flatten(x) + b_e` to `z`, which has a row per image.
+    fn dense_add(&self, e: usize, bias: usize, x: ArrayView2<T>, mut z: ArrayViewMut2<T>) {
+        z += &ndarray::ArrayView1::from(self.tensors.vector(bias));
+        let x = per_image(x, z.nrows());
+        self.tensors.weight(e).multiply(z, x, Into::Add);
+    }
+
+    /// Adds the maxima of `full` to `z`, and says where they were.
+    fn pool_add(windows: Windows, full: &Array2<T>, argmax: &mut Vec<u8>, mut z: ArrayViewMut2<T>) {
+        argmax.resize(z.len(), 0);
+        // An image at a time.
+        let full = full.axis_chunks_iter(Axis(0), windows.full.pixels());
+        let argmax = argmax.par_chunks_mut(windows.pooled.units());
+        let pooled = z.axis_chunks_iter_mut(Axis(0), windows.pooled.pixels());
+        (full.into_par_iter(), argmax, pooled.into_par_iter())
+            .into_par_iter()
+            .for_each(|(full, argmax, pooled)| {
+                windows.argmax(full, argmax);
+                windows.take_add(full, argmax, pooled);
+            });
     }
 
     /// Layer `l` of a forward pass.
@@ -170,63 +182,39 @@ impl<T: Real> CpuFeedForward<T> {
         let edges: Vec<(usize, usize)> = (self.network().edges_into(l))
             .map(|(e, edge)| (e, edge.pre))
             .collect();
-        let mut z: Option<Array2<T>> = None;
+        let shape = self.network().layers()[l].shape;
+        let rows = pass.labels.len() * shape.pixels();
+        let mut z = self.memory.zeros((rows, shape.channels));
         for (e, pre) in edges {
             let product = self.tensors.products[e];
-            let Some(geometry) = product.geometry() else {
-                let Part::Head { bias, .. } = self.tensors.model.part(e) else {
-                    unreachable!("a dense edge is the head")
-                };
-                let images = pass.labels.len();
-                pass.states[l] = self.logits_of(e, bias, pass.states[pre].view(), images);
-                return;
-            };
-            let c = self.convolve(e, geometry, pass.states[pre].view());
-            let z = z.get_or_insert_with(|| self.memory.zeros(c.dim()));
-            pass.normalised[e] = self.normalise_add(e, c, pass.mode, z.view_mut());
-            if let Product::Pooled(_, windows) = product {
-                // relu(max z) = max(relu z), so rectifying can wait.
-                let pixels = windows.pooled.pixels();
-                let rows = pass.labels.len() * pixels;
-                let mut pooled = self.memory.zeros((rows, windows.pooled.channels));
-                pass.argmax[l].resize(pooled.len(), 0);
-                // An image at a time.
-                let full = z.axis_chunks_iter(Axis(0), windows.full.pixels());
-                let argmax = pass.argmax[l].par_chunks_mut(windows.pooled.units());
-                let pooled_images = pooled.axis_chunks_iter_mut(Axis(0), pixels);
-                (full.into_par_iter(), argmax, pooled_images.into_par_iter())
-                    .into_par_iter()
-                    .for_each(|(full, argmax, pooled)| {
-                        windows.argmax(full, argmax);
-                        windows.take_add(full, argmax, pooled);
-                    });
-                self.memory.give(std::mem::replace(z, pooled));
+            let x = pass.states[pre].view();
+            match (product, self.tensors.model.part(e)) {
+                (_, Part::Dense { bias, .. }) => self.dense_add(e, bias, x, z.view_mut()),
+                (Product::Pooled(g, windows), _) => {
+                    let c = self.convolve(e, g, x);
+                    let mut full = self.memory.zeros(c.dim());
+                    pass.normalised[e] = self.normalise_add(e, c, pass.mode, full.view_mut());
+                    Self::pool_add(windows, &full, &mut pass.argmax[e], z.view_mut());
+                    self.memory.give(full);
+                }
+                (product, _) => {
+                    let geometry = product.geometry().expect("a convolution has one");
+                    let c = self.convolve(e, geometry, x);
+                    pass.normalised[e] = self.normalise_add(e, c, pass.mode, z.view_mut());
+                }
             }
         }
-        let mut state = z.expect("the network was checked: every layer has an edge from below");
-        let values = state.as_slice_mut().expect("states are contiguous");
-        values.par_chunks_mut(PART).for_each(|part| {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for v in part {
-                        // NaN stays NaN, and a diverged run is noticed.
-                        *v = if *v < T::zero() { T::zero() } else { *v };
-                    }
-                },
-            );
-        });
-        pass.states[l] = state;
+        if self.tensors.model.is_rectified(l) {
+            rectify(&mut z);
+        }
+        pass.states[l] = z;
     }
 
-    /// `dL/dz` of hidden layer `l`, at the resolution of its convolutions, from `dL/da`.
-    fn unrectified(
-        &self,
-        l: usize,
-        pass: &Pass<T>,
-        mut da: Array2<T>,
-        memory: &mut Recycler<T>,
-    ) -> Array2<T> {
+    /// `dL/dz` of hidden layer `l` from `dL/da`.
+    fn unrectified(&self, l: usize, pass: &Pass<T>, mut da: Array2<T>) -> Array2<T> {
+        if !self.tensors.model.is_rectified(l) {
+            return da;
+        }
         let gradient = da.as_slice_mut().expect("states are contiguous");
         let state = pass.states[l].as_slice().expect("states are contiguous");
         (gradient.par_chunks_mut(PART).zip(state.par_chunks(PART))).for_each(
@@ -241,24 +229,24 @@ impl<T: Real> CpuFeedForward<T> {
                 );
             },
         );
-        let pooled = self.network().edges_into(l).find_map(|(e, _)| {
-            let Product::Pooled(_, windows) = self.tensors.products[e] else {
-                return None;
-            };
-            Some(windows)
-        });
-        let Some(windows) = pooled else {
-            return da;
-        };
-        let rows = pass.labels.len() * windows.full.pixels();
-        let mut full = memory.zeros((rows, windows.full.channels));
+        da
+    }
+
+    /// `dL/d` of what max-pool edge `e` pools, from `dL/dz`.
+    fn unpooled(
+        windows: Windows,
+        dz: &Array2<T>,
+        argmax: &[u8],
+        memory: &mut Recycler<T>,
+    ) -> Array2<T> {
+        let images = dz.nrows() / windows.pooled.pixels();
+        let mut full = memory.zeros((images * windows.full.pixels(), windows.full.channels));
         let images = full.axis_chunks_iter_mut(Axis(0), windows.full.pixels());
-        let argmax = pass.argmax[l].par_chunks(windows.pooled.units());
-        let pooled = da.axis_chunks_iter(Axis(0), windows.pooled.pixels());
+        let argmax = argmax.par_chunks(windows.pooled.units());
+        let pooled = dz.axis_chunks_iter(Axis(0), windows.pooled.pixels());
         (images.into_par_iter(), argmax, pooled.into_par_iter())
             .into_par_iter()
             .for_each(|(full, argmax, pooled)| windows.unpool(pooled, argmax, full));
-        memory.give(da);
         full
     }
 
@@ -300,7 +288,7 @@ impl<T: Real> CpuFeedForward<T> {
             let above = std::mem::take(&mut da[l]);
             let dz = match l == output {
                 true => loss_gradient(&pass.states[l], &pass.labels),
-                false => self.unrectified(l, pass, above, memory),
+                false => self.unrectified(l, pass, above),
             };
             for (e, edge) in network.edges_into(l) {
                 if edge.pre != 0 && da[edge.pre].is_empty() {
@@ -308,11 +296,13 @@ impl<T: Real> CpuFeedForward<T> {
                 }
                 let below = da[edge.pre].view_mut();
                 match self.tensors.model.part(e) {
-                    Part::Head { bias, .. } => {
+                    Part::Dense { bias, .. } => {
                         set(bias, &batch_norm::sums(dz.view()));
-                        let below = per_image_mut(below, dz.nrows());
-                        let weight = self.tensors.transposed_weight(e);
-                        weight.multiply(below, dz.view(), Into::Add);
+                        if edge.pre != 0 {
+                            let below = per_image_mut(below, dz.nrows());
+                            let weight = self.tensors.transposed_weight(e);
+                            weight.multiply(below, dz.view(), Into::Add);
+                        }
                         errors[e] = dz.clone();
                     }
                     // The gradient of a convolution's bias is zero: the mean that is subtracted contains it.
@@ -321,8 +311,14 @@ impl<T: Real> CpuFeedForward<T> {
                         let Normalised { mut x, factors } =
                             normalised.expect("a training pass keeps it");
                         let scale = self.tensors.vector(gamma);
-                        let (dgamma, dbeta) =
-                            batch_norm::backward(dz.view(), &mut x, scale, &factors);
+                        let full = match self.tensors.products[e] {
+                            Product::Pooled(_, windows) => {
+                                Some(Self::unpooled(windows, &dz, &pass.argmax[e], memory))
+                            }
+                            _ => None,
+                        };
+                        let dz = full.as_ref().unwrap_or(&dz).view();
+                        let (dgamma, dbeta) = batch_norm::backward(dz, &mut x, scale, &factors);
                         set(gamma, &dgamma);
                         set(beta, &dbeta);
                         if edge.pre != 0 {
@@ -331,6 +327,7 @@ impl<T: Real> CpuFeedForward<T> {
                             self.convolve_back(e, geometry, x.view(), below);
                         }
                         errors[e] = x;
+                        full.into_iter().for_each(|full| memory.give(full));
                     }
                 }
             }
@@ -338,6 +335,22 @@ impl<T: Real> CpuFeedForward<T> {
         }
         errors
     }
+}
+
+/// `z <- max(z, 0)`
+fn rectify<T: Real>(z: &mut Array2<T>) {
+    let values = z.as_slice_mut().expect("states are contiguous");
+    values.par_chunks_mut(PART).for_each(|part| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for v in part {
+                    // NaN stays NaN, and a diverged run is noticed.
+                    *v = if *v < T::zero() { T::zero() } else { *v };
+                }
+            },
+        );
+    });
 }
 
 /// `(softmax(logits) - one_hot) / N`: the gradient of the mean cross-entropy.
@@ -397,7 +410,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
             labels: labels.to_vec(),
             states: vec![Array2::zeros((0, 0)); layers],
             normalised: self.network().edges().iter().map(|_| None).collect(),
-            argmax: vec![Vec::new(); layers],
+            argmax: vec![Vec::new(); self.network().edges().len()],
         };
         pass.states[0] = rows(images.view(), |v: f32| T::of(f64::from(v)));
         for l in self.network().free_layers() {

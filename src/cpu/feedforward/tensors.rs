@@ -28,7 +28,7 @@ pub struct Tensors<T> {
 
 fn weight_of(part: Part) -> usize {
     match part {
-        Part::Convolution { weight, .. } | Part::Head { weight, .. } => weight,
+        Part::Convolution { weight, .. } | Part::Dense { weight, .. } => weight,
     }
 }
 
@@ -177,11 +177,11 @@ impl<T: Real> Tensors<T> {
             let unpacked = match self.edges[t].map(|e| (e, self.products[e])) {
                 None => tensor.clone(),
                 Some((e, Product::Dense)) => {
-                    // (C, H, W, classes), then (classes, C H W)
+                    // (C, H, W, units), then (units, C H W)
                     let mut weight = ArrayD::zeros(self.model.network().weight_shape(e));
                     unpack_dense(tensor, &mut weight);
                     let [classes, units] = shape[..] else {
-                        unreachable!("the head is a matrix")
+                        unreachable!("the weight of a dense edge is a matrix")
                     };
                     let weight = weight.into_shape_with_order((units, classes));
                     let weight = weight.expect("a standard layout reshapes");

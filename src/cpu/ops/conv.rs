@@ -12,6 +12,9 @@
 //!
 //! Rows are taken in blocks, so that a block of `im2col` stays in the cache between being written and being
 //! multiplied.
+//!
+//! A mean over windows of the convolved image is the convolution of the mean of its receptive fields. So with average
+//! pooling a row of `im2col` is the mean of the four fields of a window, and nothing else changes.
 
 use super::panels::Panels;
 use super::real::{Into, Real, vectorised};
@@ -24,17 +27,22 @@ const BLOCK_BYTES: usize = 512 * 1024;
 /// Fewer rows than this would waste the weights that each block reads.
 const MIN_BLOCK_ROWS: usize = 64;
 
-/// A convolution from an image of one size to another (before any pooling).
+/// A convolution from an image of one size to another, before max pooling but after average pooling.
 #[derive(Debug, Clone, Copy)]
 pub struct ConvGeometry {
     pub pre: Shape,
     pub post: Shape,
     pub conv: Convolution,
+    /// whether an output pixel is the mean of a 2x2 window
+    is_averaged: bool,
 }
 
-/// Where the receptive field of an output pixel's kernel row lies: `run` of the taps' columns is
-/// `pre[start..start + run.len()]`; the rest of the kernel row is padding.
-struct KernelRow {
+/// Where the windows of average pooling begin: the output pixels that one is the mean of.
+const WINDOW: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
+
+/// Where a part of a kernel row of an output pixel's receptive field lies: `columns` of the row's taps are
+/// `pre[start..start + columns.len()]`.
+struct Run {
     columns: Range<usize>,
     start: usize,
 }
@@ -42,14 +50,35 @@ struct KernelRow {
 impl ConvGeometry {
     /// The convolution of `pre` to `post_channels` channels.
     pub fn new(pre: Shape, post_channels: usize, conv: Convolution) -> Self {
-        let side = |side| conv.output_side(side).expect("the network was checked");
-        let post = Shape::new(post_channels, side(pre.height), side(pre.width));
-        Self { pre, post, conv }
+        let size = conv.output_size([pre.height, pre.width]);
+        let [height, width] = size.expect("the network was checked");
+        let post = Shape::new(post_channels, height, width);
+        Self {
+            pre,
+            post,
+            conv,
+            is_averaged: false,
+        }
+    }
+
+    /// The same with 2x2 average pooling after it; odd last rows and columns are dropped.
+    pub fn averaged(pre: Shape, post_channels: usize, conv: Convolution) -> Self {
+        let full = Self::new(pre, post_channels, conv);
+        Self {
+            post: Shape::new(post_channels, full.post.height / 2, full.post.width / 2),
+            is_averaged: true,
+            ..full
+        }
     }
 
     /// Rows of `W`: taps x input channels.
     pub fn fan_in(&self) -> usize {
-        self.conv.kernel * self.conv.kernel * self.pre.channels
+        self.conv.kernel[0] * self.conv.kernel[1] * self.pre.channels
+    }
+
+    /// Entries of a kernel row's taps.
+    fn row_width(&self) -> usize {
+        self.conv.kernel[1] * self.pre.channels
     }
 
     fn blocks<T>(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
@@ -98,7 +127,7 @@ impl ConvGeometry {
         columns: &'a mut Vec<T>,
     ) -> ArrayView2<'a, T> {
         let x = x.to_slice().expect("states are contiguous");
-        let width = self.conv.kernel * self.pre.channels;
+        let width = self.row_width();
         let mut cols = matrix(columns, rows.len(), self.fan_in());
         for (row, mut field) in rows.zip(cols.rows_mut()) {
             let field = field.as_slice_mut().expect("a row is contiguous");
@@ -111,15 +140,32 @@ impl ConvGeometry {
 
     /// Copies kernel row `ky` of output pixel `row`'s receptive field, with zeros where it leaves the image.
     pub fn copy_kernel_row<T: Real>(&self, x: &[T], row: usize, ky: usize, taps: &mut [T]) {
-        match self.kernel_row(row, ky) {
-            None => taps.fill(T::zero()),
-            Some(KernelRow { columns, start }) => {
-                taps[..columns.start].fill(T::zero());
-                taps[columns.end..].fill(T::zero());
-                let source = &x[start..start + columns.len()];
-                taps[columns].copy_from_slice(source);
+        let pixel = self.pixel(row);
+        if self.is_averaged {
+            taps.fill(T::zero());
+            let quarter = T::of(0.25);
+            for offset in WINDOW {
+                self.runs(
+                    self.in_window(pixel, offset),
+                    ky,
+                    |Run { columns, start }| {
+                        let source = &x[start..start + columns.len()];
+                        for (t, &v) in taps[columns].iter_mut().zip(source) {
+                            *t += quarter * v;
+                        }
+                    },
+                );
             }
+            return;
         }
+        let mut written = 0;
+        self.runs(pixel, ky, |Run { columns, start }| {
+            taps[written..columns.start].fill(T::zero());
+            written = columns.end;
+            let source = &x[start..start + columns.len()];
+            taps[columns].copy_from_slice(source);
+        });
+        taps[written..].fill(T::zero());
     }
 
     /// Adds the fields of the output pixels `rows` back to the pixels they came from.
@@ -130,51 +176,88 @@ impl ConvGeometry {
         mut out: ArrayViewMut2<T>,
     ) {
         let out = out.as_slice_mut().expect("states are contiguous");
-        let width = self.conv.kernel * self.pre.channels;
+        let width = self.row_width();
         vectorised(
             #[inline(always)]
             || {
                 for (row, field) in rows.zip(cols.rows()) {
                     let field = field.to_slice().expect("a row is contiguous");
+                    let pixel = self.pixel(row);
                     for (ky, taps) in field.chunks_exact(width).enumerate() {
-                        if let Some(KernelRow { columns, start }) = self.kernel_row(row, ky) {
+                        if self.is_averaged {
+                            for offset in WINDOW {
+                                self.runs(self.in_window(pixel, offset), ky, |run| {
+                                    let target = &mut out[run.start..][..run.columns.len()];
+                                    for (t, &v) in target.iter_mut().zip(&taps[run.columns]) {
+                                        *t += T::of(0.25) * v;
+                                    }
+                                });
+                            }
+                            continue;
+                        }
+                        self.runs(pixel, ky, |Run { columns, start }| {
                             let target = &mut out[start..start + columns.len()];
                             for (t, &v) in target.iter_mut().zip(&taps[columns]) {
                                 *t += v;
                             }
-                        }
+                        });
                     }
                 }
             },
         );
     }
 
-    /// The taps of a kernel row are neighbours in an NHWC image, so each row of the field is one run.
-    /// `None` when the whole row lies in the padding.
-    fn kernel_row(&self, row: usize, ky: usize) -> Option<KernelRow> {
+    /// Image, row and column of an output pixel.
+    #[inline(always)]
+    fn pixel(&self, row: usize) -> [usize; 3] {
+        let (n, pixel) = (row / self.post.pixels(), row % self.post.pixels());
+        [n, pixel / self.post.width, pixel % self.post.width]
+    }
+
+    /// The pixel of the convolved image at `offset` in the window that an averaged pixel is the mean of.
+    #[inline(always)]
+    fn in_window(&self, [n, y, x]: [usize; 3], offset: [usize; 2]) -> [usize; 3] {
+        [n, 2 * y + offset[0], 2 * x + offset[1]]
+    }
+
+    /// The parts of kernel row `ky` of a pixel of the convolved image that lie in the image, in order; the rest is padding. Without
+    /// dilation the taps are neighbours in an NHWC image, and the row is one run.
+    #[inline(always)]
+    fn runs(&self, [n, y, x]: [usize; 3], ky: usize, mut each: impl FnMut(Run)) {
         let Convolution {
-            kernel,
+            kernel: [_, kernel],
             stride,
             padding,
+            dilation,
         } = self.conv;
-        let (n, pixel) = (row / self.post.pixels(), row % self.post.pixels());
-        let (y, x) = (pixel / self.post.width, pixel % self.post.width);
-        let source_y = (y * stride + ky).checked_sub(padding)?;
-        if source_y >= self.pre.height {
-            return None;
-        }
-        // Tap kx reads column x * stride + kx - padding, which must lie in 0..width.
-        let first = padding.saturating_sub(x * stride);
-        let last = kernel.min((self.pre.width + padding).saturating_sub(x * stride));
-        if first >= last {
-            return None;
-        }
-        let source_x = x * stride + first - padding;
+        let source_y = (y * stride[0] + ky * dilation[0]).checked_sub(padding[0]);
+        let Some(source_y) = source_y.filter(|&y| y < self.pre.height) else {
+            return;
+        };
         let channels = self.pre.channels;
-        Some(KernelRow {
-            columns: first * channels..last * channels,
-            start: ((n * self.pre.height + source_y) * self.pre.width + source_x) * channels,
-        })
+        let start = |x: usize| ((n * self.pre.height + source_y) * self.pre.width + x) * channels;
+        // Tap kx reads column x * stride + kx * dilation - padding, which must lie in 0..width.
+        let first_column = x * stride[1];
+        if dilation[1] == 1 {
+            let first = padding[1].saturating_sub(first_column);
+            let last = kernel.min((self.pre.width + padding[1]).saturating_sub(first_column));
+            if first < last {
+                each(Run {
+                    columns: first * channels..last * channels,
+                    start: start(first_column + first - padding[1]),
+                });
+            }
+            return;
+        }
+        for kx in 0..kernel {
+            let source_x = (first_column + kx * dilation[1]).checked_sub(padding[1]);
+            if let Some(source_x) = source_x.filter(|&x| x < self.pre.width) {
+                each(Run {
+                    columns: kx * channels..(kx + 1) * channels,
+                    start: start(source_x),
+                });
+            }
+        }
     }
 }
 
@@ -200,7 +283,7 @@ impl<'a, T: Real> IntoView<'a, T> for ArrayViewMut2<'a, T> {
     }
 }
 
-/// `(C_post, C_pre, k, k)` to the rows (`ky`, `kx`, `c_pre`) and columns (`c_post`) used here.
+/// `(C_post, C_pre, k_y, k_x)` to the rows (`ky`, `kx`, `c_pre`) and columns (`c_post`) used here.
 pub fn pack<T: Real>(weight: &ndarray::ArrayD<T>) -> Array2<T> {
     let rows = weight.len() / weight.shape()[0];
     let columns = weight.shape()[0];

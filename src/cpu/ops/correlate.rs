@@ -124,7 +124,7 @@ pub fn tasks<'a, T: Real>(
 ) -> Vec<Task<'a, T>> {
     let mut tasks = Vec::new();
     for (edge, weight) in gradients {
-        let slabs = products[edge].geometry().map_or(1, |g| g.conv.kernel);
+        let slabs = products[edge].geometry().map_or(1, |g| g.conv.kernel[0]);
         let rows = weight.shape()[0] / slabs;
         let slabs = weight.axis_chunks_iter_mut(Axis(0), rows).enumerate();
         tasks.extend(slabs.map(|(kernel_row, slab)| {

@@ -12,8 +12,9 @@ use ndarray::{ArrayD, ArrayView2, IxDyn};
 /// How an edge's product is formed.
 #[derive(Debug, Clone, Copy)]
 pub enum Product {
+    /// a convolution, alone or of means
     Conv(ConvGeometry),
-    /// a convolution, then pooling of these windows
+    /// a convolution, then max pooling of these windows
     Pooled(ConvGeometry, Windows),
     /// one matrix product over whole images
     Dense,
@@ -22,10 +23,14 @@ pub enum Product {
 impl Product {
     pub fn of(network: &Network, edge: &Edge) -> Self {
         let shape = |l: usize| network.layers()[l].shape;
-        let geometry = |conv| ConvGeometry::new(shape(edge.pre), shape(edge.post).channels, conv);
+        let (pre, channels) = (shape(edge.pre), shape(edge.post).channels);
+        let geometry = |conv| ConvGeometry::new(pre, channels, conv);
         match (edge.map, edge.pooling) {
             (LinearMap::Dense, _) => Self::Dense,
             (LinearMap::Conv(conv), Pooling::None) => Self::Conv(geometry(conv)),
+            (LinearMap::Conv(conv), Pooling::Average2x2) => {
+                Self::Conv(ConvGeometry::averaged(pre, channels, conv))
+            }
             (LinearMap::Conv(conv), Pooling::Max2x2) => {
                 let geometry = geometry(conv);
                 Self::Pooled(geometry, Windows::new(geometry.post))

@@ -10,10 +10,10 @@ use crate::cuda::machine::kernels::Relax;
 use crate::cuda::parameters::Parameters;
 use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
-use crate::cuda::tables::geometry::Geometry;
+use crate::cuda::tables::geometry::{self, Geometry};
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
 use crate::feedforward::{Backend, FeedForward, Mode, Part};
-use crate::network::{ModelState, ParameterSet};
+use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet, Pooling};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, check_batch};
 use anyhow::{Context, Result, ensure};
@@ -34,8 +34,12 @@ pub struct CudaFeedForward {
 
 impl CudaFeedForward {
     /// All parameters are zero.
+    ///
+    /// # Errors
+    /// When there are no kernels for an edge, or the device has no room.
     pub fn new(model: &FeedForward, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
         let network = model.network();
+        check(model)?;
         let format = precision.format();
         let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
         let relax = Relax::choose(format, widths.max().unwrap_or(0));
@@ -77,7 +81,7 @@ impl CudaFeedForward {
         let network = self.setup.model.network();
         let mut tensors = set.tensors().to_vec();
         for (e, _) in network.edges().iter().enumerate() {
-            if let Part::Head { weight, .. } = self.setup.model.part(e) {
+            if let Part::Dense { weight, .. } = self.setup.model.part(e) {
                 let g = Geometry::of(network, e);
                 let shape = [g.full.channels, g.pre.channels, g.pre.height, g.pre.width];
                 let head = std::mem::take(&mut tensors[weight])
@@ -101,6 +105,33 @@ impl CudaFeedForward {
     }
 }
 
+/// Whether there are kernels for every edge and every layer.
+fn check(model: &FeedForward) -> Result<(), NetworkError> {
+    let network = model.network();
+    geometry::check(network)?;
+    let output = network.output_index();
+    for (e, edge) in network.edges().iter().enumerate() {
+        let is_only = network.edges_into(edge.post).count() == 1;
+        let is_pooled = edge.pooling != Pooling::None;
+        let fault = match edge.map {
+            LinearMap::Dense if edge.post != output => "is dense and not into the output",
+            LinearMap::Conv(_) if edge.post == output => "is a convolution into the output",
+            map if !is_only && (map == LinearMap::Dense || is_pooled) => {
+                "is dense or pools, and not the only edge into its layer"
+            }
+            _ if edge.post != output && !model.is_rectified(edge.post) => {
+                "leads to a layer that is not rectified"
+            }
+            _ => continue,
+        };
+        return Err(NetworkError(format!(
+            "{} {fault}, for which backpropagation has no kernels; use --device cpu",
+            network.edge_name(e)
+        )));
+    }
+    Ok(())
+}
+
 /// The tensors of [`FeedForward::parameter_names`].
 fn layout_of(model: &FeedForward) -> Layout {
     let network = model.network();
@@ -108,7 +139,7 @@ fn layout_of(model: &FeedForward) -> Layout {
         .map(|shape| Tensor::Vector { channels: shape[0] })
         .collect();
     for e in 0..network.edges().len() {
-        let (Part::Convolution { weight, .. } | Part::Head { weight, .. }) = model.part(e);
+        let (Part::Convolution { weight, .. } | Part::Dense { weight, .. }) = model.part(e);
         tensors[weight] = Tensor::Weight {
             geometry: Geometry::of(network, e),
             axes: Axes::PostPre,

@@ -136,7 +136,7 @@ impl Plan {
         layers.push(None);
         let mut head = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
         for (e, edge) in network.edges_into(network.output_index()) {
-            let Part::Head { bias, .. } = setup.model.part(e) else {
+            let Part::Dense { bias, .. } = setup.model.part(e) else {
                 unreachable!("the output has a dense edge alone")
             };
             let g = Geometry::of(network, e);
@@ -349,7 +349,7 @@ impl Plan {
         for (e, edge) in network.edges().iter().enumerate() {
             let error = difference[e].ptr::<c_void>().cast_const();
             let weight = match setup.model.part(e) {
-                Part::Head { weight, bias } => {
+                Part::Dense { weight, bias } => {
                     parts[bias] = gradient::Origin::Rows {
                         rows: error,
                         count: self.images,

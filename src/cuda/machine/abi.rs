@@ -594,11 +594,15 @@ pub struct EqGradEdge {
     pub stride_x: i32,
     pub taps: u32,
     pub kernel_width: u32,
-    pub zero_padding: i32,
+    pub zero_padding_y: i32,
+    pub zero_padding_x: i32,
+    pub dilation_y: i32,
+    pub dilation_x: i32,
+    pub padding: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqGradEdge"][::std::mem::size_of::<EqGradEdge>() - 80usize];
+    ["Size of EqGradEdge"][::std::mem::size_of::<EqGradEdge>() - 96usize];
     ["Alignment of EqGradEdge"][::std::mem::align_of::<EqGradEdge>() - 8usize];
     ["Offset of field: EqGradEdge::pre"][::std::mem::offset_of!(EqGradEdge, pre) - 0usize];
     ["Offset of field: EqGradEdge::post"][::std::mem::offset_of!(EqGradEdge, post) - 8usize];
@@ -627,8 +631,15 @@ const _: () = {
     ["Offset of field: EqGradEdge::taps"][::std::mem::offset_of!(EqGradEdge, taps) - 68usize];
     ["Offset of field: EqGradEdge::kernel_width"]
         [::std::mem::offset_of!(EqGradEdge, kernel_width) - 72usize];
-    ["Offset of field: EqGradEdge::zero_padding"]
-        [::std::mem::offset_of!(EqGradEdge, zero_padding) - 76usize];
+    ["Offset of field: EqGradEdge::zero_padding_y"]
+        [::std::mem::offset_of!(EqGradEdge, zero_padding_y) - 76usize];
+    ["Offset of field: EqGradEdge::zero_padding_x"]
+        [::std::mem::offset_of!(EqGradEdge, zero_padding_x) - 80usize];
+    ["Offset of field: EqGradEdge::dilation_y"]
+        [::std::mem::offset_of!(EqGradEdge, dilation_y) - 84usize];
+    ["Offset of field: EqGradEdge::dilation_x"]
+        [::std::mem::offset_of!(EqGradEdge, dilation_x) - 88usize];
+    ["Offset of field: EqGradEdge::padding"][::std::mem::offset_of!(EqGradEdge, padding) - 92usize];
 };
 impl Default for EqGradEdge {
     fn default() -> Self {

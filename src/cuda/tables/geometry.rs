@@ -3,13 +3,13 @@
 //! The kernels know one kind of edge, a convolution. A dense edge is one whose kernel and stride are the whole lower image:
 //! each lower pixel is seen through exactly one tap.
 //!
-//! Upwards, output pixel `o` reads the source pixel `o * stride + k - padding` for each kernel position `k`. Downwards
-//! (the transposed convolution), lower pixel `y` receives from every `o` with `o * stride + k - padding = y`. With
+//! Upwards, output pixel `o` reads the source pixel `o * stride + k * dilation - padding` for each kernel position `k`. Downwards
+//! (the transposed convolution), lower pixel `y` receives from every `o` with `o * stride + k * dilation - padding = y`. With
 //! stride 2 a lower pixel therefore has taps only for `k` of the parity of `y + padding`: pixels are split into *parity
 //! classes* `y = origin + i * step`, where all pixels of a class have the same taps, and no product is ever with a
 //! structural zero.
 
-use crate::network::{LinearMap, Network, Pooling, Shape};
+use crate::network::{Edge, LinearMap, Network, NetworkError, Pooling, Shape};
 
 /// Rows, then columns.
 pub type Pair = [usize; 2];
@@ -23,7 +23,23 @@ pub struct Geometry {
     pub pooled: bool,
     pub kernel: Pair,
     pub stride: Pair,
-    pub padding: usize,
+    pub padding: Pair,
+    pub dilation: Pair,
+}
+
+/// Whether there are kernels for every edge.
+///
+/// # Errors
+/// Names an edge that only the CPU computes.
+pub fn check(network: &Network) -> Result<(), NetworkError> {
+    let averages = |edge: &Edge| edge.pooling == Pooling::Average2x2;
+    match network.edges().iter().position(averages) {
+        None => Ok(()),
+        Some(e) => Err(NetworkError(format!(
+            "{} pools averages, for which there are no kernels; use --device cpu, or a convolution with twice the stride",
+            network.edge_name(e)
+        ))),
+    }
 }
 
 impl Geometry {
@@ -38,17 +54,20 @@ impl Geometry {
                 pooled: false,
                 kernel: [pre.height, pre.width],
                 stride: [pre.height, pre.width],
-                padding: 0,
+                padding: [0, 0],
+                dilation: [1, 1],
             },
             LinearMap::Conv(c) => {
-                let side = |side| c.output_side(side).expect("the network was checked");
+                let size = c.output_size([pre.height, pre.width]);
+                let [height, width] = size.expect("the network was checked");
                 Self {
                     pre,
-                    full: Shape::new(post.channels, side(pre.height), side(pre.width)),
+                    full: Shape::new(post.channels, height, width),
                     pooled: edge.pooling == Pooling::Max2x2,
-                    kernel: [c.kernel; 2],
-                    stride: [c.stride; 2],
+                    kernel: c.kernel,
+                    stride: c.stride,
                     padding: c.padding,
+                    dilation: c.dilation,
                 }
             }
         }
@@ -61,6 +80,11 @@ impl Geometry {
 
     pub fn tap_position(&self, tap: usize) -> Pair {
         [tap / self.kernel[1], tap % self.kernel[1]]
+    }
+
+    /// Along an axis: pre pixel of kernel position `k`, relative to `post pixel * stride`.
+    fn offset(&self, axis: usize, k: usize) -> i32 {
+        (k * self.dilation[axis]) as i32 - self.padding[axis] as i32
     }
 }
 
@@ -122,7 +146,7 @@ pub fn taps_up(edge: usize, geometry: &Geometry, class: &Class) -> Vec<Tap> {
     let along = |axis: usize, k: usize| {
         let stride = geometry.stride[axis];
         let step = (class.step[axis] * stride) as i32;
-        let offset = (class.origin[axis] * stride + k) as i32 - geometry.padding as i32;
+        let offset = (class.origin[axis] * stride) as i32 + geometry.offset(axis, k);
         (step, offset)
     };
     (0..geometry.taps())
@@ -145,7 +169,7 @@ pub fn taps_down(edge: usize, geometry: &Geometry, class: &Class) -> Vec<Tap> {
     let along = |axis: usize, k: usize| {
         let stride = geometry.stride[axis] as i32;
         debug_assert_eq!(class.step[axis] as i32 % stride, 0);
-        let distance = class.origin[axis] as i32 + geometry.padding as i32 - k as i32;
+        let distance = class.origin[axis] as i32 - geometry.offset(axis, k);
         (distance % stride == 0).then(|| (class.step[axis] as i32 / stride, distance / stride))
     };
     (0..geometry.taps())

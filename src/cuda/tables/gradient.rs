@@ -221,7 +221,11 @@ impl Products {
             stride_x: g.stride[1] as i32,
             taps: g.taps() as u32,
             kernel_width: g.kernel[1] as u32,
-            zero_padding: g.padding as i32,
+            zero_padding_y: g.padding[0] as i32,
+            zero_padding_x: g.padding[1] as i32,
+            dilation_y: g.dilation[0] as i32,
+            dilation_x: g.dilation[1] as i32,
+            padding: 0,
         }
     }
 

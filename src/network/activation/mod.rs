@@ -42,6 +42,8 @@ activations! {
     HardSigmoid in hard_sigmoid,
     Relu6 in relu6,
     ReluClip in relu_clip,
+    Relu in relu,
+    Identity in identity,
     Linear in linear,
 }
 
