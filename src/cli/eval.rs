@@ -134,7 +134,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
 
     threads::start(config.threads)?;
     let _watch = interrupt::watch("it stops after the batch")?;
-    let data = load_data(&config)?;
+    let data = load_data(&config, network)?;
     let images = match args.on {
         Images::Test => data.test,
         Images::Train => data.train,

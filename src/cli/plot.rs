@@ -262,7 +262,7 @@ fn relax(
         iterations,
         ..relaxation
     };
-    let batch = first_batch(&config)?;
+    let batch = first_batch(&config, &run.network)?;
     let study = study_relaxation(
         &run.network,
         args.precision,
@@ -278,8 +278,8 @@ fn relax(
     Ok((study, batch.len()))
 }
 
-fn first_batch(config: &crate::config::Config) -> Result<Batch> {
-    let data = load_data(config)?;
+fn first_batch(config: &crate::config::Config, network: &crate::network::Network) -> Result<Batch> {
+    let data = load_data(config, network)?;
     let batch = loader(config, data.test, false, Shard::WHOLE)
         .epoch(0, 0)
         .next();

@@ -151,7 +151,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     let learning = run.config.algorithm.learning();
     learning.check_device(&run.config.rule_settings())?;
     let mut rule = run.config.rule(&run.network, joining.several())?;
-    let data = first_then_others(&*ranks, || load_data(&run.config))?;
+    let data = first_then_others(&*ranks, || load_data(&run.config, &run.network))?;
     run.set_examples(data.train.len())?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",

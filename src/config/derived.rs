@@ -49,6 +49,7 @@ impl Config {
             beta: self.beta,
             variant: self.variant,
             nudged_phase: self.nudged_phase,
+            clip_norm: self.clip_norm.0,
             gradient_formula: self.gradient_formula,
             seed: self.seed,
             ranks: None,
@@ -74,6 +75,10 @@ impl Config {
 
     pub fn optimizer_config(&self) -> OptimizerConfig {
         match self.optimizer {
+            OptimizerKind::Sgd if self.no_nesterov => OptimizerConfig::HeavyBall {
+                momentum: self.momentum,
+                weight_decay: self.weight_decay,
+            },
             OptimizerKind::Sgd => OptimizerConfig::Sgd {
                 momentum: self.momentum,
                 weight_decay: self.weight_decay,
@@ -91,8 +96,9 @@ impl Config {
     pub fn schedule(&self) -> Schedule {
         match self.learning_rate_schedule {
             _ if self.use_warm_restarts => Schedule::WarmRestarts {
-                period: RESTART_PERIOD,
+                period: self.restart_every.unwrap_or(RESTART_PERIOD),
             },
+            ScheduleKind::Exponential => Schedule::Exponential,
             ScheduleKind::Constant => Schedule::Constant,
             ScheduleKind::Cosine => Schedule::Cosine {
                 epochs: self.epochs,
@@ -103,7 +109,8 @@ impl Config {
     /// Learning rates during epoch `epoch` (from 0): one per parameter tensor, biases first, or one for all, as the algorithm has it.
     pub fn learning_rates(&self, epoch: usize) -> Vec<f64> {
         let schedule = self.schedule();
-        let end = self.algorithm.description().rates.end;
+        let published = self.algorithm.description().rates.end;
+        let end = self.eta_min.unwrap_or(published);
         if let Some(rate) = self.learning_rate {
             return vec![schedule.rate_between(rate, end, epoch)];
         }
@@ -116,10 +123,11 @@ impl Config {
             .collect()
     }
 
-    /// What is done to training images: the published augmentation.
-    pub fn augmentation(&self) -> Augmentation {
+    /// What is done to training images of `(height, width)` pixels: the published augmentation.
+    pub fn augmentation(&self, size: (usize, usize)) -> Augmentation {
         let learning = self.algorithm.learning();
-        learning.augmentation(&self.network, self.dataset)
+        let recipe = learning.augmentation(&self.network, self.dataset);
+        self.dataset.fitted(recipe, size)
     }
 
     /// What is done to all images: the published normalisation.

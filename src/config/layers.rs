@@ -1,6 +1,7 @@
 //! Layers of settings on top of each other, and configuration files, which are such layers.
 
 use super::settings::{Settings, is_network_file};
+use crate::network::presets;
 use crate::usage::UsageError;
 use anyhow::{Result, anyhow};
 use std::path::Path;
@@ -36,10 +37,18 @@ impl Settings {
         if changes(&self.tolerance, &lower.tolerance) {
             lower.tolerance_nudged = None;
         }
-        // A network file has widths of its own.
-        if self.network.as_deref().is_some_and(is_network_file) {
-            lower.channels = None;
-        }
+        // A network file has widths of its own, and so has a network with another number of them.
+        let fits = |widths: &Vec<usize>| {
+            let preset = self
+                .network
+                .as_deref()
+                .map(|name| (name, presets::find(name)));
+            preset.is_none_or(|(name, preset)| match preset {
+                Some(preset) => preset.widths.len() == widths.len(),
+                None => !is_network_file(name),
+            })
+        };
+        lower.channels = lower.channels.filter(fits);
         self.or(lower)
     }
 

@@ -1,7 +1,7 @@
 //! Which values of a setting make sense.
 
 use super::settings::Config;
-use crate::network::presets::PAPER_CHANNELS;
+use crate::network::presets::{self, PAPER_CHANNELS};
 use crate::usage::UsageError;
 use anyhow::{Result, ensure};
 
@@ -64,6 +64,13 @@ impl Config {
             let fits = positive(value) && value < 1.0;
             check(fits, name, value, "a number between 0 and 1, such as 1e-3")?;
         }
+        let end = self.eta_min.unwrap_or(0.0);
+        check(not_negative(end), "eta-min", end, "0 or a positive number")?;
+        if let Some(every) = self.restart_every {
+            at_least_one("restart-every", every)?;
+            let expected = "--use-warm-restarts beside it";
+            check(self.use_warm_restarts, "restart-every", every, expected)?;
+        }
         let rate = self.learning_rate.unwrap_or(0.0);
         check(
             not_negative(rate),
@@ -81,11 +88,19 @@ impl Config {
             }
         }
         if let Some(channels) = &self.channels {
-            let fits = channels.len() == PAPER_CHANNELS.len()
+            let published = presets::find(&self.network).map_or(&PAPER_CHANNELS[..], |p| p.widths);
+            let fits = channels.len() == published.len()
                 && channels.iter().all(|c| (1..=MAX_CHANNELS).contains(c));
-            let given: Vec<String> = channels.iter().map(ToString::to_string).collect();
-            let expected = "4 widths from 1 to 8192, such as 128,256,512,512";
-            check(fits, "channels", given.join(","), expected)?;
+            let list = |widths: &[usize]| {
+                let widths: Vec<String> = widths.iter().map(ToString::to_string).collect();
+                widths.join(",")
+            };
+            let expected = format!(
+                "{} widths from 1 to {MAX_CHANNELS}, such as {}",
+                published.len(),
+                list(published)
+            );
+            check(fits, "channels", list(channels), &expected)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::data::DatasetName;
 use crate::device::{Device, Precision};
 use crate::learn::{Algorithm, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
-use crate::optim::{OptimizerKind, ScheduleKind};
+use crate::optim::{ClipNorm, OptimizerKind, ScheduleKind};
 use crate::phase::{CostFunction, NudgedPhase};
 use crate::usage::{UsageError, usage};
 use serde::{Deserialize, Serialize};
@@ -76,10 +76,10 @@ settings! {
         /// Learning rule; the names of the literature are taken, too: PEP, NEP, CEP; CL; PCpL, NCpL, CCpL; RBP; TBP [default: ep]
         #[serde(default, skip_serializing_if = "is_default")]
         algorithm: Algorithm = "NAME";
-        /// hopfieldresnet13 (backprop: resnet13), vgg5, or the path of a .toml file that describes another network [default:
-        /// hopfieldresnet13, backprop: resnet13]
+        /// hopfieldresnet13 (backprop: resnet13), vgg5, dchn28, dhn-1h to dhn-3h, or the path of a .toml file that describes another
+        /// network [default: hopfieldresnet13, backprop: resnet13]
         network: String = "NAME|FILE";
-        /// Widths of the four blocks of a published network [default: 128,256,512,512]
+        /// Widths of a published network, of the paper's the four blocks [default: 128,256,512,512; those of the network]
         #[serde(default, skip_serializing_if = "Option::is_none")]
         channels: Option<Vec<usize>> = "A,B,C,D";
         /// Activation of the hidden layers [default: relu6]
@@ -108,13 +108,25 @@ settings! {
         learning_rates_biases: Vec<f64> = "LIST";
         /// Momentum of sgd [default: 0.9]
         momentum: f64 = "X";
+        /// Classical momentum in the place of Nesterov's
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_nesterov: bool = "BOOL";
+        /// Scale the gradient down to this norm over all tensors where it is larger, or off; backprop never does [default: 1]
+        #[serde(default, skip_serializing_if = "is_default")]
+        clip_norm: ClipNorm = "X|off";
         /// Weight decay, of biases too [default: 3.5e-4; backprop: 2.5e-4 for resnet13, 5e-4 for vgg5]
         weight_decay: f64 = "X";
         /// Whether the learning rates are annealed [default: cosine; backprop of resnet13: constant]
         #[serde(default, skip_serializing_if = "is_default")]
         learning_rate_schedule: ScheduleKind = "NAME";
-        /// Restart the cosine annealing of the learning rates every 5 epochs
+        /// Learning rate at the end of an annealing [default: 2e-6; backprop: 0]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        eta_min: Option<f64> = "RATE";
+        /// Restart the cosine annealing of the learning rates every few epochs
         use_warm_restarts: bool = "BOOL";
+        /// Epochs between two such restarts [default: 5]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restart_every: Option<usize> = "N";
         /// Fixes the initial parameters, the order of the images and their augmentation [default: 0]
         seed: u64 = "N";
     }
@@ -181,6 +193,8 @@ epochs = 100
 lossfn = "MSE"
 optimizer = "sgd"
 momentum = 0.9
+no-nesterov = false
+clip-norm = "1"
 weight-decay = 3.5e-4
 learning-rate-schedule = "cosine"
 use-warm-restarts = false

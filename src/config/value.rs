@@ -5,7 +5,7 @@ use crate::data::DatasetName;
 use crate::device::{Device, Precision};
 use crate::learn::{Algorithm, Alias, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
-use crate::optim::{OptimizerKind, ScheduleKind};
+use crate::optim::{ClipNorm, OptimizerKind, ScheduleKind};
 use crate::phase::{CostFunction, NudgedPhase};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -370,4 +370,5 @@ values! {
     NudgedPhase: choices::<Self>();
     OptimizerKind: choices::<Self>();
     ScheduleKind: choices::<Self>();
+    ClipNorm: Form::Number;
 }

@@ -42,6 +42,11 @@ impl Dataset {
         self.labels.len()
     }
 
+    /// Height and width of the images, in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.height, self.width)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

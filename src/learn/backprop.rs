@@ -8,8 +8,8 @@ use super::rule::{
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::feedforward::{Backend, FeedForward, Mode, recipe};
-use crate::network::presets::PresetOptions;
-use crate::network::{ModelState, Network, NetworkError};
+use crate::network::presets::PAPER_CHANNELS;
+use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::CostFunction;
 use crate::usage::{UsageError, usage};
@@ -54,6 +54,7 @@ impl Learning for Backpropagation {
             label: "backpropagation",
             foreign: &[
                 "activation",
+                "clip-norm",
                 "weight-gains",
                 "learning-rates-weights",
                 "learning-rates-biases",
@@ -102,11 +103,16 @@ impl Learning for Backpropagation {
     fn network(
         &self,
         name: &str,
-        options: &PresetOptions,
+        ends: Ends,
+        widths: Option<&[usize]>,
+        _activation: ActivationKind,
         _rng: &mut ChaCha8Rng,
     ) -> Result<Network, NetworkError> {
-        let (inputs, classes) = (options.input_channels, options.classes);
-        let model = FeedForward::preset(name, inputs, classes, options.channels)?;
+        let widths = widths.unwrap_or(&PAPER_CHANNELS);
+        let widths = widths.try_into().map_err(|_| {
+            NetworkError(format!("{} widths were given, but {name} has 4", widths.len()))
+        })?;
+        let model = FeedForward::preset(name, ends.input.channels, ends.classes, widths)?;
         Ok(model.network().clone())
     }
 

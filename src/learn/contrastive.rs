@@ -27,7 +27,7 @@ impl Learning for ContrastiveLearning {
             title: "contrastive learning",
             label: "contrastive",
             foreign: &["beta", "variant"],
-            networks: &presets::PRESETS,
+            networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
             saved_as: SavedAs::List,

@@ -34,7 +34,7 @@ impl Learning for CoupledLearning {
             title: "coupled learning",
             label: "coupled",
             foreign: &[],
-            networks: &presets::PRESETS,
+            networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
             saved_as: SavedAs::List,

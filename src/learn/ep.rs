@@ -48,7 +48,7 @@ impl Learning for EquilibriumPropagation {
             title: "equilibrium propagation",
             label: "EP",
             foreign: &[],
-            networks: &presets::PRESETS,
+            networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
             saved_as: SavedAs::List,

@@ -4,7 +4,7 @@ use super::probe::Probe;
 use super::rule::{BatchReport, LearningRule, RuleSettings, check_norm, check_outcome};
 use crate::data::Batch;
 use crate::network::{ModelState, Network};
-use crate::optim::{MAX_NORM, OptimizerConfig, OptimizerState};
+use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::parallel::DataParallel;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation, Start};
 use anyhow::Result;
@@ -25,6 +25,7 @@ pub(super) struct Relaxing<E> {
     backend: Box<dyn Backend>,
     cost: CostFunction,
     free: Relaxation,
+    clip_norm: Option<f64>,
     estimate: E,
     /// training steps so far, in all sessions of the run
     steps: u64,
@@ -46,6 +47,7 @@ impl<E: Estimate + 'static> Relaxing<E> {
             backend,
             cost: settings.cost,
             free: settings.free,
+            clip_norm: settings.clip_norm,
             estimate,
             steps: 0,
         }))
@@ -109,7 +111,7 @@ impl<E: Estimate> LearningRule for Relaxing<E> {
         let report = self.relax(batch, Start::Kept)?;
         let nudged = self.estimate.estimate(&mut *self.backend, self.steps)?;
         check_norm(self.backend.gradient_norm()?)?;
-        self.backend.step(rates, Some(MAX_NORM))?;
+        self.backend.step(rates, self.clip_norm)?;
         self.steps += 1;
         Ok(BatchReport {
             nudged: Some(nudged),

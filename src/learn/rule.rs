@@ -6,8 +6,8 @@ use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};
 use crate::network::parameters::initialise;
-use crate::network::presets::{self, PresetOptions};
-use crate::network::{Edge, ModelState, Network, NetworkError, ParameterSet};
+use crate::network::presets;
+use crate::network::{ActivationKind, Edge, Ends, ModelState, Network, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::parallel::Ranks;
 use crate::phase::{
@@ -126,6 +126,8 @@ pub struct RuleSettings {
     pub variant: VariantChoice,
     /// how they are represented
     pub nudged_phase: NudgedPhase,
+    /// largest norm that the gradient keeps; `None`: any
+    pub clip_norm: Option<f64>,
     /// the processes that train together; `None`: this one alone
     pub ranks: Option<Rc<dyn Ranks>>,
     /// what the gradient is made of
@@ -176,17 +178,22 @@ pub trait Learning: Sync {
         Ok(())
     }
 
-    /// Builds one of its published networks. `rng` draws the bounds of activations.
+    /// Builds one of its published networks, with its published widths where none are given. `rng` draws the bounds of activations.
     ///
     /// # Errors
-    /// When it is none of [`Description::networks`], or cannot be built with the options.
+    /// When it is none of [`Description::networks`], or cannot be built so.
     fn network(
         &self,
         name: &str,
-        options: &PresetOptions,
+        ends: Ends,
+        widths: Option<&[usize]>,
+        activation: ActivationKind,
         rng: &mut ChaCha8Rng,
     ) -> Result<Network, NetworkError> {
-        presets::build(name, options, rng)
+        let preset = presets::find(name)
+            .ok_or_else(|| NetworkError(format!("there is no network {name:?}")))?;
+        let widths = widths.unwrap_or(preset.widths);
+        preset.build(ends.input, ends.classes, widths, activation, rng)
     }
 
     /// The published augmentation of a dataset's images for this network.

@@ -24,7 +24,7 @@ impl Learning for TruncatedBackpropagation {
             title: "truncated backpropagation",
             label: "TBP",
             foreign: &["beta", "variant", "nudged-phase", "gradient-formula"],
-            networks: &presets::PRESETS,
+            networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
             saved_as: SavedAs::List,

@@ -82,6 +82,17 @@ pub const PAPER_CHANNELS: [usize; 4] = [128, 256, 512, 512];
 /// Names of the paper's networks.
 pub const PRESETS: [&str; 2] = ["hopfieldresnet13", "vgg5"];
 
+/// Names of all networks.
+pub const NAMES: [&str; ALL.len()] = {
+    let mut names = [""; ALL.len()];
+    let mut i = 0;
+    while i < ALL.len() {
+        names[i] = ALL[i].name;
+        i += 1;
+    }
+    names
+};
+
 /// Names of the networks, as the command line takes them.
 pub fn names() -> Vec<&'static str> {
     ALL.iter().map(|preset| preset.name).collect()

@@ -18,6 +18,8 @@ pub enum ScheduleKind {
     Cosine = "cosine",
     /// the same in every epoch
     Constant = "constant",
+    /// times 0.99 in each epoch
+    Exponential = "exponential",
 }
 }
 

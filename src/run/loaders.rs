@@ -3,20 +3,21 @@
 use super::interrupt::{self, Interrupted};
 use crate::config::Config;
 use crate::data::{Dataset, Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::network::Network;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
-/// Loads the configured dataset, cut to the limits.
+/// Loads the configured dataset at the size that the network takes, cut to the limits.
 ///
 /// # Errors
 /// When it cannot be had, or the process was asked to end meanwhile ([`Interrupted`]).
-pub fn load_data(config: &Config) -> Result<Splits> {
+pub fn load_data(config: &Config, network: &Network) -> Result<Splits> {
     let _watch = interrupt::watch("the dataset is given up")?;
     let loaded = Plan {
         stop: interrupt::requested,
         ..Plan::published(config.dataset, &config.source())
     }
-    .load();
+    .load_at((network.input().shape.height, network.input().shape.width));
     ensure!(!interrupt::requested(), Interrupted);
     let mut splits = loaded?;
     if let Some(limit) = config.limit_train {
@@ -39,7 +40,7 @@ pub fn loader(config: &Config, dataset: Dataset, training: bool, shard: Shard) -
     let options = LoaderOptions {
         batch_size: config.batch_size,
         shuffle: training,
-        augment: training.then(|| config.augmentation()),
+        augment: training.then(|| config.augmentation(dataset.size())),
         normalization: config.normalization(),
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),

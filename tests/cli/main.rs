@@ -7,6 +7,7 @@ mod backprop;
 mod bad_input;
 mod check_gradients;
 mod manual;
+mod networks;
 mod output;
 mod plot;
 mod progress;

@@ -115,12 +115,27 @@ impl DatasetName {
     /// The published augmentation of images of `(height, width)` pixels: those that keep the size in the files are not
     /// cropped, as the published programs do.
     pub fn augmentation_at(self, size: (usize, usize)) -> Augmentation {
+        self.fitted(self.augmentation(), size)
+    }
+
+    /// An augmentation of the padded images for those of `(height, width)` pixels; see [`augmentation_at`](Self::augmentation_at).
+    pub fn fitted(self, mut recipe: Augmentation, size: (usize, usize)) -> Augmentation {
         let set = self.set();
-        let mut recipe = self.augmentation();
         if set.pad > 0 && size == (set.side, set.side) {
             recipe.steps.retain(|s| !matches!(s, Step::Crop { .. }));
         }
         recipe
+    }
+
+    /// Height and width of the images as they are in the files.
+    pub fn size(self) -> (usize, usize) {
+        (self.set().side, self.set().side)
+    }
+
+    /// Height and width of the padded images.
+    pub fn padded_size(self) -> (usize, usize) {
+        let side = self.set().side + 2 * self.set().pad;
+        (side, side)
     }
 
     /// What a file of the dataset must hold.
