@@ -14,7 +14,7 @@ use anyhow::Result;
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
 type Preset = (&'static str, &'static str, &'static [&'static str]);
 
-const PRESETS: [Preset; 13] = [
+const PRESETS: [Preset; 16] = [
     (
         "quickstart",
         "a narrow hopfieldresnet13 on the images inside the program: minutes on two cores",
@@ -66,6 +66,13 @@ const PRESETS: [Preset; 13] = [
         &[DCHN, DCHN100],
     ),
     (
+        "dhn-1h",
+        "the framework's dense Hopfield network with one hidden layer, on MNIST",
+        &[DHN1],
+    ),
+    ("dhn-2h", "the same with two hidden layers", &[DHN1, DHN2]),
+    ("dhn-3h", "the same with three hidden layers", &[DHN1, DHN3]),
+    (
         "backprop-resnet13",
         "the feed-forward equivalent of hopfieldresnet13 by backpropagation, as published for CIFAR-10",
         &[RESNET13],
@@ -107,6 +114,43 @@ num-iterations-inference = 40
 num-iterations-training = 20
 "#;
 
+// `papers/fast-drn/dhn.py` of the framework.
+const DHN1: &str = r#"
+dataset = "MNIST"
+network = "dhn-1h"
+activation = "hard-sigmoid"
+weight-gains = [0.7, 0.7]
+learning-rates-weights = [0.05, 0.05]
+learning-rates-biases = [0.05, 0.05]
+learning-rate-schedule = "exponential"
+momentum = 0.0
+clip-norm = "off"
+weight-decay = 0.0
+epochs = 100
+batch-size = 16
+beta = 0.2
+num-iterations-inference = 15
+num-iterations-training = 15
+"#;
+
+const DHN2: &str = r#"
+network = "dhn-2h"
+weight-gains = [0.7, 0.7, 0.7]
+learning-rates-weights = [0.2, 0.05, 0.01]
+learning-rates-biases = [0.2, 0.05, 0.01]
+num-iterations-inference = 50
+num-iterations-training = 20
+"#;
+
+const DHN3: &str = r#"
+network = "dhn-3h"
+weight-gains = [0.7, 0.7, 0.7, 0.7]
+learning-rates-weights = [0.2, 0.05, 0.01, 0.002]
+learning-rates-biases = [0.2, 0.05, 0.01, 0.002]
+num-iterations-inference = 100
+num-iterations-training = 10
+"#;
+
 // `papers/ebl-algorithms/comparative-study.py` of the framework.
 const STUDY: &str = r#"
 dataset = "MNIST"
@@ -119,6 +163,8 @@ weight-decay = 3e-4
 beta = 0.25
 num-iterations-inference = 60
 num-iterations-training = 15
+no-nesterov = true
+clip-norm = "off"
 "#;
 
 // `papers/ebl-algorithms/sota-dchn.py`.
@@ -133,6 +179,8 @@ weight-decay = 2.5e-4
 beta = 0.1
 num-iterations-inference = 60
 num-iterations-training = 20
+no-nesterov = true
+clip-norm = "off"
 "#;
 
 const DCHN100: &str = r#"
