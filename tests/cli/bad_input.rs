@@ -66,7 +66,7 @@ fn options_out_of_range() {
             "",
         ),
         ("dataset", "ImageNet", "FashionMNIST-mini"),
-        ("activation", "relu", "hard-sigmoid"),
+        ("activation", "tanh", "hard-sigmoid"),
         ("lossfn", "MAE", "CE"),
         ("optimizer", "adamw", "sgd"),
         ("network", "resnet18 none.toml", ""),
@@ -177,7 +177,7 @@ fn configuration_files() {
     let folder = tempfile::tempdir().unwrap();
     for (text, words) in [
         ("epochs = 3\nbtea = 0.1\n", ["line 2", "btea"]),
-        ("batch_size = 3\n", ["line 1", "batch_size"]),
+        ("batch_sise = 3\n", ["line 1", "batch_sise"]),
         ("epochs = \"three\"\n", ["line 1", "three"]),
         ("epochs = 0\n", ["--epochs 0", "at least 1"]),
         ("epochs = -1\n", ["line 1", "-1"]),
