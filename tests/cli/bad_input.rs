@@ -177,7 +177,7 @@ fn configuration_files() {
     let folder = tempfile::tempdir().unwrap();
     for (text, words) in [
         ("epochs = 3\nbtea = 0.1\n", ["line 2", "btea"]),
-        ("batch_sise = 3\n", ["line 1", "batch_sise"]),
+        ("batch-sise = 3\n", ["line 1", "batch-sise"]),
         ("epochs = \"three\"\n", ["line 1", "three"]),
         ("epochs = 0\n", ["--epochs 0", "at least 1"]),
         ("epochs = -1\n", ["line 1", "-1"]),
