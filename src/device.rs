@@ -40,6 +40,7 @@ impl Precision {
 pub enum Device {
     /// the best that this build and machine have
     Auto,
+    /// the ndarray backend
     Cpu,
     /// the CUDA device with this number
     Cuda(usize),

@@ -8,6 +8,8 @@
 //! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
 //! and gradient estimates are, [`plot`] draws it, and [`cli`] is the command line over all of it. `docs/maths.md` has the formulas.
 
+#![warn(missing_docs)]
+
 pub mod choice;
 pub mod cli;
 pub mod config;

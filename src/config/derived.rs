@@ -12,6 +12,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 impl Config {
+    /// Where the dataset is looked for and fetched from.
     pub fn source(&self) -> Source {
         Source {
             data_dir: self.data_dir.clone(),
@@ -20,6 +21,7 @@ impl Config {
         }
     }
 
+    /// How the free phase relaxes.
     pub fn free_relaxation(&self) -> Relaxation {
         Relaxation {
             mode: self.mode,
@@ -29,6 +31,7 @@ impl Config {
         }
     }
 
+    /// How the nudged phases relax: as the free one, but for what was set for them alone.
     pub fn nudged_relaxation(&self) -> Relaxation {
         Relaxation {
             mode: self.mode_nudged.unwrap_or(self.mode),
@@ -73,6 +76,7 @@ impl Config {
         learning.rule(&settings, network)
     }
 
+    /// The optimizer with its constants. The weight decay of Adam is decoupled (AdamW) where the algorithm's recipe says so.
     pub fn optimizer_config(&self) -> OptimizerConfig {
         match self.optimizer {
             OptimizerKind::Sgd if self.no_nesterov => OptimizerConfig::HeavyBall {
@@ -93,6 +97,7 @@ impl Config {
         }
     }
 
+    /// How the learning rates change by epoch.
     pub fn schedule(&self) -> Schedule {
         match self.learning_rate_schedule {
             _ if self.use_warm_restarts => Schedule::WarmRestarts {

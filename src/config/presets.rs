@@ -239,6 +239,7 @@ pub fn find(name: &str) -> Result<Settings> {
     Ok(settings)
 }
 
+/// Names of all presets, in the order of the help.
 pub fn names() -> Vec<&'static str> {
     PRESETS.iter().map(|(name, _, _)| *name).collect()
 }

@@ -13,16 +13,22 @@ pub struct Dataset {
     pub images: Vec<u8>,
     /// N labels, each below `classes`.
     pub labels: Vec<u8>,
+    /// C: 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
+    /// H, in pixels.
     pub height: usize,
+    /// W, in pixels.
     pub width: usize,
+    /// Number of classes; labels are below it.
     pub classes: usize,
 }
 
 /// The two halves of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splits {
+    /// What is trained on.
     pub train: Dataset,
+    /// What is never trained on.
     pub test: Dataset,
 }
 
@@ -47,6 +53,7 @@ impl Dataset {
         (self.height, self.width)
     }
 
+    /// Whether there is no example.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 /// Why a dataset could not be loaded.
 #[derive(Debug, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the message says what each case and its fields are"
+)]
 pub enum DataError {
     #[error("unknown dataset `{name}`: expected one of {known}")]
     UnknownDataset { name: String, known: String },

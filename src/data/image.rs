@@ -3,8 +3,11 @@
 /// An 8-bit image with one (grey) or three (red, green, blue) planes, stored `(C, H, W)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
+    /// C: 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
+    /// H, in pixels.
     pub height: usize,
+    /// W, in pixels.
     pub width: usize,
     /// `channels * height * width` values, the planes one after the other.
     pub data: Vec<u8>,

@@ -52,6 +52,7 @@ pub struct LoaderOptions {
     pub shuffle: bool,
     /// Random transformations of each image; none for evaluation.
     pub augment: Option<Augmentation>,
+    /// From bytes to the network's input.
     pub normalization: Normalization,
     /// Fixes the order and the transformations.
     pub seed: u64,
@@ -80,6 +81,7 @@ impl Batch {
         self.labels.len()
     }
 
+    /// Whether it has no example, as that of a rank without rows.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }

@@ -5,7 +5,9 @@ use super::Image;
 /// Mean and standard deviation per channel, of values scaled to 0..1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalization {
+    /// By channel, of values in [0, 1].
     pub mean: Vec<f32>,
+    /// By channel: standard deviation of values in [0, 1].
     pub std: Vec<f32>,
 }
 

@@ -29,6 +29,7 @@ pub struct Source {
 /// A file that can be downloaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
+    /// The last part of its address.
     pub name: String,
     /// Lower-case hexadecimal.
     pub md5: String,
@@ -37,6 +38,7 @@ pub struct RemoteFile {
 /// The downloadable files of a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
+    /// Whose files they are.
     pub dataset: DatasetName,
     /// The address of a file is `base/name`.
     pub base: String,
@@ -63,6 +65,7 @@ impl Manifest {
 /// Everything that decides where a dataset is looked for and fetched from, spelled out.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What is looked for.
     pub manifest: Manifest,
     /// The folder that the user names.
     pub data_dir: Option<PathBuf>,

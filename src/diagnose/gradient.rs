@@ -45,8 +45,11 @@ const MOST_ITERATIONS: usize = 10_000;
 /// How long the phases of an estimate are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Iterations {
+    /// so many
     Count {
+        /// of the free phase
         free: usize,
+        /// of each nudged phase
         nudged: usize,
     },
     /// until nothing changes any more
@@ -101,9 +104,11 @@ impl FromStr for Iterations {
 
 /// The gradient of the cost at the free fixed point, mean over the batch.
 pub struct True {
+    /// one tensor per parameter
     pub gradient: ParameterSet<f64>,
     /// how the free phase and the linear solve ended
     pub free: PhaseReport,
+    /// the same for the linear solve
     pub solve: PhaseReport,
 }
 
@@ -171,8 +176,11 @@ pub fn agreement(estimate: &[ArrayD<f64>], truth: &[ArrayD<f64>]) -> Agreement {
 /// One estimate.
 #[derive(Debug, Clone)]
 pub struct Estimate {
+    /// of its phases
     pub iterations: Iterations,
+    /// nudging
     pub beta: f64,
+    /// which nudged phases are subtracted
     pub variant: Variant,
     /// of the whole gradient
     pub all: Agreement,
@@ -182,12 +190,19 @@ pub struct Estimate {
 
 /// What is compared.
 pub struct GradientStudy<'a> {
+    /// on which the gradient is taken
     pub batch: &'a Batch,
+    /// of which it is the gradient
     pub cost: CostFunction,
+    /// order of updates, and omega
     pub order: (Mode, f64),
+    /// how the nudged phases are relaxed
     pub form: NudgedPhase,
+    /// each with every beta and variant
     pub iterations: &'a [Iterations],
+    /// nudgings
     pub betas: &'a [f64],
+    /// of each nudging
     pub variants: &'a [Variant],
 }
 
@@ -242,6 +257,7 @@ pub struct RuleEstimate {
     pub iterations: usize,
     /// sweeps over one state that these are
     pub sweeps: usize,
+    /// with the converged gradient
     pub agreement: Agreement,
     /// seconds of these phases and of the estimate, the shortest of `TIMINGS`
     pub seconds: f64,

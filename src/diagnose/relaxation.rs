@@ -11,6 +11,7 @@ use std::fmt::Write;
 pub struct RelaxationStudy {
     /// names of the free layers
     pub layers: Vec<String>,
+    /// from zero
     pub free: PhaseTrace,
     /// from the last state of the free phase
     pub nudged: NudgedTrace,

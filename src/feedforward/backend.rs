@@ -23,11 +23,14 @@ pub trait Backend {
 
     /// Parameters and running statistics, in the order of the names of [`FeedForward`](super::FeedForward).
     fn state(&self) -> Result<ModelState>;
+    /// Takes what [`state`](Self::state) gave.
     fn set_state(&mut self, state: &ModelState) -> Result<()>;
 
     /// Prepares the optimizer with a fresh state.
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;
+    /// What the optimizer remembers.
     fn optimizer_state(&self) -> Result<OptimizerState>;
+    /// Takes what [`optimizer_state`](Self::optimizer_state) gave.
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
 
     /// Computes the logits of images `(N, C, H, W)` with one label per image, and measures them by their cross-entropy.
@@ -48,6 +51,7 @@ pub trait Backend {
     /// The global L2 norm of that gradient over all tensors.
     fn gradient_norm(&mut self) -> Result<f64>;
 
+    /// The gradient itself, one tensor per parameter, in PyTorch's shapes.
     fn gradient(&self) -> Result<ParameterSet<f64>>;
 
     /// Applies the optimizer with one learning rate per parameter tensor. The gradient is not clipped.

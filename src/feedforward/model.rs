@@ -41,16 +41,24 @@ impl Style {
 /// The tensors of one edge, by their index among the parameters or the statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// convolution and batch normalisation
     Convolution {
+        /// kernels
         weight: usize,
+        /// before the normalisation
         bias: Option<usize>,
+        /// scale after the normalisation
         gamma: usize,
+        /// shift after the normalisation
         beta: usize,
         /// running mean; the running variance and the count of batches follow it
         statistics: usize,
     },
+    /// every unit with every unit
     Dense {
+        /// matrix
         weight: usize,
+        /// one per unit
         bias: usize,
     },
 }
@@ -175,6 +183,7 @@ impl FeedForward {
         first
     }
 
+    /// The layers and edges.
     pub fn network(&self) -> &Network {
         &self.network
     }
@@ -200,6 +209,7 @@ impl FeedForward {
         &self.statistic_names
     }
 
+    /// Shapes of the running statistics, in the order of their names.
     pub fn statistic_shapes(&self) -> &[Vec<usize>] {
         &self.statistic_shapes
     }

@@ -8,6 +8,7 @@ use crate::phase::Backend;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+/// What a batch told of states and gradients, for the tracked series.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// L2 norm of a layer's free state, mean over the images; one per layer above the input

@@ -17,6 +17,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkDescription {
+    /// as the run and its messages call it
     pub name: String,
     /// activation of the hidden layers that name none
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,13 +25,16 @@ pub struct NetworkDescription {
     /// the input first, the output last, every edge upwards
     #[serde(rename = "layer")]
     pub layers: Vec<LayerDescription>,
+    /// in the order of the parameters
     #[serde(rename = "edge")]
     pub edges: Vec<EdgeDescription>,
 }
 
+/// A `[[layer]]` of a network file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerDescription {
+    /// by which edges refer to it
     pub name: String,
     /// `[channels, height, width]`, or `[units]` for a flat layer; when absent, the size follows from the first edge into the
     /// layer
@@ -39,6 +43,7 @@ pub struct LayerDescription {
     /// in the place of a shape: the number of channels alone
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
+    /// of a hidden layer; the network's when absent
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<ActivationKind>,
     /// upper clip of a `reluclip` layer; drawn from [1, 10] when absent
@@ -64,12 +69,17 @@ pub enum BiasKind {
     None,
 }
 
+/// What an edge computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EdgeKind {
+    /// a convolution
     Conv,
+    /// a convolution, then the largest of each window of 2x2
     ConvMaxPool,
+    /// a convolution, then the mean of each window of 2x2
     ConvAvgPool,
+    /// every unit with every unit
     Dense,
 }
 
@@ -149,6 +159,7 @@ pub struct Ends {
     pub classes: usize,
 }
 
+/// An `[[edge]]` of a network file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EdgeDescription {
@@ -156,6 +167,7 @@ pub struct EdgeDescription {
     pub from: String,
     /// name of the higher layer
     pub to: String,
+    /// which map it is
     pub kind: EdgeKind,
     /// side of the kernel; convolutions only
     #[serde(default, skip_serializing_if = "Option::is_none")]

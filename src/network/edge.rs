@@ -47,6 +47,7 @@ impl Convolution {
 /// The linear map of an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinearMap {
+    /// kernels that move over the image
     Conv(Convolution),
     /// every unit of `post` sees every unit of `pre`
     Dense,
@@ -87,6 +88,7 @@ impl LinearMap {
 /// What lies between the output of a linear map and the post layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
+    /// nothing
     None,
     /// the largest of each window of 2x2 pixels, with stride 2; odd last rows and columns are dropped
     Max2x2,
@@ -113,7 +115,9 @@ pub struct Edge {
     pub pre: usize,
     /// index of the higher layer
     pub post: usize,
+    /// what it computes on the way up; its transpose on the way down
     pub map: LinearMap,
+    /// of the map's output
     pub pooling: Pooling,
     /// the distribution of the initial weights
     pub initial: Initial,

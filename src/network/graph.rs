@@ -25,6 +25,7 @@ impl Network {
         })
     }
 
+    /// As messages and checkpoints call it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -62,18 +63,22 @@ impl Network {
         &self.layers
     }
 
+    /// All edges, in the order of the weights.
     pub fn edges(&self) -> &[Edge] {
         &self.edges
     }
 
+    /// The layer that images are clamped to.
     pub fn input(&self) -> &Layer {
         &self.layers[0]
     }
 
+    /// The layer that classes are read from.
     pub fn output(&self) -> &Layer {
         &self.layers[self.output_index()]
     }
 
+    /// Its index, the last.
     pub fn output_index(&self) -> usize {
         self.layers.len() - 1
     }
@@ -96,6 +101,7 @@ impl Network {
             .filter(move |(_, e)| e.post == layer)
     }
 
+    /// The same for edges that begin at the layer.
     pub fn edges_out_of(&self, layer: usize) -> impl Iterator<Item = (usize, &Edge)> {
         self.edges
             .iter()

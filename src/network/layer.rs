@@ -6,12 +6,16 @@ use std::fmt;
 /// Channels, rows and columns of a layer. The output layer is `(classes, 1, 1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
+    /// or units, of a flat layer
     pub channels: usize,
+    /// rows
     pub height: usize,
+    /// columns
     pub width: usize,
 }
 
 impl Shape {
+    /// Of an image.
     pub const fn new(channels: usize, height: usize, width: usize) -> Self {
         Self {
             channels,
@@ -20,10 +24,12 @@ impl Shape {
         }
     }
 
+    /// Of a layer without an image's axes.
     pub const fn flat(units: usize) -> Self {
         Self::new(units, 1, 1)
     }
 
+    /// Rows times columns.
     pub const fn pixels(&self) -> usize {
         self.height * self.width
     }
@@ -72,8 +78,11 @@ impl Bias {
 /// A layer of a network: its states have `shape` per example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// as messages, parameters and figures call it
     pub name: String,
+    /// of its state, per example
     pub shape: Shape,
+    /// what its states are clipped to
     pub activation: Activation,
     /// of no meaning for the input
     pub bias: Bias,

@@ -33,6 +33,7 @@ impl<T: Float> ParameterSet<T> {
         }
     }
 
+    /// All parameters of a network at zero.
     pub fn zeros(network: &Network) -> Self {
         let biases = network
             .free_layers()
@@ -80,6 +81,7 @@ impl<T: Float> ParameterSet<T> {
         &self.tensors[l - 1]
     }
 
+    /// The same, to be changed.
     pub fn bias_mut(&mut self, l: usize) -> &mut ArrayD<T> {
         &mut self.tensors[l - 1]
     }
@@ -89,6 +91,7 @@ impl<T: Float> ParameterSet<T> {
         &self.tensors[self.biases + e]
     }
 
+    /// The same, to be changed.
     pub fn weight_mut(&mut self, e: usize) -> &mut ArrayD<T> {
         &mut self.tensors[self.biases + e]
     }
@@ -98,6 +101,7 @@ impl<T: Float> ParameterSet<T> {
         &self.tensors
     }
 
+    /// The same, to be changed.
     pub fn tensors_mut(&mut self) -> &mut [ArrayD<T>] {
         &mut self.tensors
     }
@@ -119,6 +123,7 @@ impl<T: Float> ParameterSet<T> {
         &mut self.tensors[self.biases..]
     }
 
+    /// The same values in another precision.
     pub fn cast<U: Float>(&self) -> ParameterSet<U> {
         let convert = |t: &ArrayD<T>| t.mapv(|v| U::from(v).expect("a float converts to a float"));
         ParameterSet {

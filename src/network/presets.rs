@@ -165,10 +165,13 @@ impl Preset {
 /// What a network of the paper leaves open.
 #[derive(Debug, Clone)]
 pub struct PresetOptions {
+    /// of the images: 1 or 3
     pub input_channels: usize,
+    /// width of the output layer
     pub classes: usize,
     /// width of the four blocks
     pub channels: [usize; 4],
+    /// of the hidden layers
     pub activation: ActivationKind,
     /// one gain per weight tensor; `None` takes the published ones
     pub gains: Option<Vec<f64>>,

@@ -36,9 +36,15 @@ pub enum Schedule {
     /// the same in every epoch
     Constant,
     /// `CosineAnnealingLR(T_max = epochs, eta_min = 2e-6)`
-    Cosine { epochs: usize },
+    Cosine {
+        /// to the smallest rate
+        epochs: usize,
+    },
     /// `CosineAnnealingWarmRestarts(T_0 = period, T_mult = 1, eta_min = 2e-6)`
-    WarmRestarts { period: usize },
+    WarmRestarts {
+        /// epochs from one restart to the next
+        period: usize,
+    },
     /// `ExponentialLR(gamma = 0.99)`
     Exponential,
 }

@@ -21,13 +21,29 @@ pub enum OptimizerKind {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum OptimizerConfig {
     /// Nesterov momentum, L2 weight decay in the gradient (`torch.optim.SGD`)
-    Sgd { momentum: f64, weight_decay: f64 },
+    Sgd {
+        /// share of the velocity that stays
+        momentum: f64,
+        /// times the parameter, added to its gradient
+        weight_decay: f64,
+    },
     /// classical momentum, L2 weight decay in the gradient (`torch.optim.SGD` with `nesterov=False`)
-    HeavyBall { momentum: f64, weight_decay: f64 },
+    HeavyBall {
+        /// share of the velocity that stays
+        momentum: f64,
+        /// times the parameter, added to its gradient
+        weight_decay: f64,
+    },
     /// L2 weight decay in the gradient, betas (0.9, 0.999), eps 1e-8 (`torch.optim.Adam`)
-    Adam { weight_decay: f64 },
+    Adam {
+        /// times the parameter, added to its gradient
+        weight_decay: f64,
+    },
     /// decoupled weight decay, betas (0.9, 0.999), eps 1e-8 (`torch.optim.AdamW`)
-    AdamW { weight_decay: f64 },
+    AdamW {
+        /// times learning rate and parameter, taken off the parameter
+        weight_decay: f64,
+    },
 }
 
 impl OptimizerConfig {

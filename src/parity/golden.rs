@@ -32,6 +32,10 @@ const NULL: &str = "null";
 
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
+#[allow(
+    missing_docs,
+    reason = "the message says what each case and its fields are"
+)]
 pub enum GoldenError {
     #[error("cannot read it: {0}")]
     Io(#[from] std::io::Error),
@@ -62,10 +66,12 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// Reads a file whole.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&std::fs::read(path)?)
     }
 
+    /// The same from memory.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let format = |e: safetensors::SafeTensorError| GoldenError::Format(e.to_string());
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
@@ -92,6 +98,7 @@ impl Golden {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Whether there is such a tensor. Does not count as use.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
@@ -206,6 +213,7 @@ impl Golden {
         })
     }
 
+    /// The text that a metadata key must have.
     pub fn text(&self, key: &str) -> Result<String> {
         self.setting(key)
     }
@@ -215,12 +223,14 @@ impl Golden {
         self.metadata.get(key).map_or("", String::as_str)
     }
 
+    /// Tensors that nobody asked for.
     pub fn unused_tensors(&self) -> Vec<String> {
         let used = self.used_tensors.borrow();
         let unused = self.tensors.keys().filter(|name| !used.contains(*name));
         unused.cloned().collect()
     }
 
+    /// Keys that nobody asked for, but for those that only inform.
     pub fn unused_metadata(&self) -> Vec<String> {
         let used = self.used_metadata.borrow();
         let unknown = |(key, value): &(&String, &String)| {

@@ -7,11 +7,13 @@ use std::fmt;
 /// The verdict on one quantity, which may span several tensors (the layers of a state, the parameters of a network).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
+    /// what was compared
     pub quantity: String,
     /// largest absolute error over all its tensors
     pub absolute: f64,
     /// largest error measured by `scale`
     pub relative: f64,
+    /// what the error is measured by
     pub scale: Scale,
     /// `None` for what is told but not judged
     pub tolerance: Option<f64>,
@@ -20,6 +22,7 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether the error is within the tolerance, or not judged.
     pub fn passed(&self) -> bool {
         // NaN is not within any tolerance.
         self.tolerance.is_none_or(|t| self.relative <= t)
@@ -29,6 +32,7 @@ impl Row {
 /// One file's rows.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Report {
+    /// the file's name
     pub title: String,
     rows: Vec<Row>,
     problems: Vec<String>,
@@ -36,6 +40,7 @@ pub struct Report {
 }
 
 impl Report {
+    /// Without rows.
     pub fn new(title: &str) -> Self {
         Self {
             title: title.to_string(),
@@ -43,6 +48,7 @@ impl Report {
         }
     }
 
+    /// Verdicts so far.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -52,10 +58,12 @@ impl Report {
         &self.problems
     }
 
+    /// Adds a verdict.
     pub fn row(&mut self, row: Row) {
         self.rows.push(row);
     }
 
+    /// Adds a failure that is not a number's.
     pub fn problem(&mut self, message: &str) {
         self.problems.push(message.to_string());
     }
@@ -65,6 +73,7 @@ impl Report {
         self.notes.push(message.to_string());
     }
 
+    /// What was told.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -106,10 +115,12 @@ impl Report {
         self.row(row);
     }
 
+    /// Rows that did not pass, and problems.
     pub fn failures(&self) -> usize {
         self.rows.iter().filter(|row| !row.passed()).count() + self.problems.len()
     }
 
+    /// Whether nothing failed.
     pub fn passed(&self) -> bool {
         self.failures() == 0
     }

@@ -74,6 +74,7 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// As the table calls it.
     pub fn label(self) -> &'static str {
         match self {
             Self::TensorMax => "max",
@@ -94,16 +95,25 @@ pub struct Tolerances {
     pub unit: f64,
     /// a layer as a whole
     pub layer: f64,
+    /// energies and costs
     pub measures: f64,
+    /// gradient estimates, by `gradient_scale`
     pub gradient: f64,
+    /// what their error is measured by
     pub gradient_scale: Scale,
+    /// the global norm
     pub gradient_norm: f64,
     /// of a trained network's small gradient (files whose `purpose` is `precision`)
     pub angle_trained: f64,
+    /// of other gradients, from direct phases
     pub angle: f64,
+    /// the same, from sum-and-difference phases
     pub angle_sum_difference: f64,
+    /// files of kind `learning`
     pub learning: LearningTolerances,
+    /// parameters after training steps
     pub training: TrainingTolerances,
+    /// files of backpropagation
     pub feed_forward: FeedForwardTolerances,
     /// whether two subtracted phases resolve the small gradient of a trained network
     pub resolves_small_gradients: bool,
@@ -152,6 +162,7 @@ pub const NORMALIZED: f64 = 1e-6;
 pub const MAGNITUDE: f64 = 1e-6;
 
 impl Tolerances {
+    /// Double precision: rounding errors alone.
     pub const FP64: Self = Self {
         unit: 1e-6,
         layer: 1e-6,
@@ -186,6 +197,7 @@ impl Tolerances {
         forms: &[NudgedPhase::Direct, NudgedPhase::SumDifference],
     };
 
+    /// Single precision.
     pub const FP32: Self = Self {
         unit: 1e-4,
         layer: 1e-5,
@@ -220,6 +232,7 @@ impl Tolerances {
         forms: &[NudgedPhase::Direct, NudgedPhase::SumDifference],
     };
 
+    /// Half precision of states and operands.
     pub const FP16: Self = Self {
         unit: 0.2,
         layer: 5e-2,
@@ -259,6 +272,7 @@ impl Tolerances {
         (self.unit, self.layer)
     }
 
+    /// Those of a precision.
     pub fn of(precision: Precision) -> Self {
         match precision {
             Precision::Fp16 => Self::FP16,

@@ -21,6 +21,7 @@ pub enum Start {
 /// One of the three states that a training batch passes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhaseState {
+    /// the end of the free phase
     Free,
     /// the end of the first nudged phase (-beta when centred)
     First,
@@ -44,7 +45,9 @@ pub struct PhaseReport {
 /// What the free state says about a batch: one entry per example.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BatchOutcome {
+    /// of the free state, without the cost
     pub energy: Vec<f64>,
+    /// of its output
     pub cost: Vec<f64>,
     /// class with the largest output; the first one of equals
     pub prediction: Vec<usize>,
@@ -80,12 +83,16 @@ pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
     fn describe(&self) -> String;
 
+    /// All parameters.
     fn parameters(&self) -> Result<ParameterSet<f64>>;
+    /// Takes all parameters.
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()>;
 
     /// Prepares the optimizer with a fresh state.
     fn set_optimizer(&mut self, config: OptimizerConfig) -> Result<()>;
+    /// What the optimizer remembers.
     fn optimizer_state(&self) -> Result<OptimizerState>;
+    /// Takes what [`optimizer_state`](Self::optimizer_state) gave.
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
 
     /// Clamps a batch to the input: images `(N, C, H, W)`, one label per image.
@@ -166,6 +173,7 @@ pub trait Backend {
     /// The state that the next training batch would start from, as [`states`](Self::states) gives it; `None`
     /// when it would start from zero.
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>>;
+    /// Takes what [`kept_state`](Self::kept_state) gave.
     fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()>;
 }
 

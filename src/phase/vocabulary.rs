@@ -57,6 +57,7 @@ pub enum PhaseError {
 /// How long and in which order a phase relaxes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Relaxation {
+    /// which layers are updated together, and when
     pub mode: Mode,
     /// upper bound on the iterations; each updates every free layer once
     pub iterations: usize,
@@ -69,9 +70,13 @@ pub struct Relaxation {
 /// What the nudged phases are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nudging {
+    /// strength; positive in any variant
     pub beta: f64,
+    /// the signs of the two phases
     pub variant: Variant,
+    /// how they are relaxed
     pub form: NudgedPhase,
+    /// whether the cost pulls at the output, or the output is clamped
     pub output: OutputCondition,
 }
 

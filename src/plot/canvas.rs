@@ -70,6 +70,7 @@ impl Figure {
         Ok(Self { svg })
     }
 
+    /// The figure as SVG.
     pub fn svg(&self) -> &str {
         &self.svg
     }
@@ -128,12 +129,16 @@ const CSS_DPI: f32 = 96.0;
 /// File formats of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// vectors, for the web
     Svg,
+    /// pixels
     Png,
+    /// vectors, for print
     Pdf,
 }
 
 impl Format {
+    /// Of the file's name.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Svg => "svg",
@@ -146,6 +151,7 @@ impl Format {
 /// The files that a figure becomes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// a file for each
     pub formats: Vec<Format>,
     /// pixels of a PNG an inch
     pub dpi: f32,

@@ -11,6 +11,7 @@ use anyhow::{Result, ensure};
 
 /// What one run, or several that belong together, recorded.
 pub struct Curve {
+    /// in the legend
     pub name: String,
     /// what its costs are: those of different names have panels of their own
     pub cost: String,

@@ -42,21 +42,28 @@ pub struct Position {
 pub struct Best {
     /// from 1
     pub epoch: usize,
+    /// a fraction
     pub top1_error: f64,
 }
 
 /// A training run at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
+    /// what was asked for
     pub config: Config,
+    /// with all its sizes
     pub network: Network,
+    /// epochs and batches that are done
     pub position: Position,
     /// sums over the present epoch; `None` at its start
     pub tally: Option<Tally>,
+    /// so far; `None` before the first epoch has ended
     pub best: Option<Best>,
     /// training images per epoch, to notice a dataset that changed; `None` before the first
     pub examples: Option<usize>,
+    /// parameters and running statistics
     pub model: ModelState,
+    /// what it remembers
     pub optimizer: OptimizerState,
     /// one per layer above the input; `None` at the start of an epoch
     pub kept_state: Option<Vec<ArrayD<f64>>>,

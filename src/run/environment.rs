@@ -10,19 +10,24 @@ use std::fmt::Write;
 pub struct Environment {
     /// of this program
     pub version: String,
+    /// program and arguments
     pub command: Vec<String>,
+    /// name of the machine
     pub host: String,
     /// processor, and threads that it offers
     pub cpu: String,
+    /// that the run uses
     pub threads: usize,
     /// the backend's description, which names a GPU
     pub device: String,
     /// MD5 of all images (8 bits, 32 x 32) followed by all labels, as they are used
     pub training_images: String,
+    /// the same of the test images
     pub test_images: String,
 }
 
 impl Environment {
+    /// Of this process, now.
     pub fn now(device: String, data: &Splits) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),

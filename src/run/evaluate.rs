@@ -12,6 +12,7 @@ use std::time::Instant;
 /// What a test pass measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
+    /// sums over all images
     pub tally: Tally,
     /// per class: images, and correct predictions among them
     pub classes: Vec<(usize, usize)>,

@@ -36,6 +36,7 @@ const RUNS: &str = "runs";
 /// Held so that no other process trains in the same folder; empty where folders cannot be locked.
 pub struct FolderLock(#[expect(dead_code, reason = "open files hold locks")] Option<File>);
 
+/// A run's folder while it is trained in.
 pub struct RunFolder {
     path: PathBuf,
     /// lines of `metrics.jsonl`
@@ -198,6 +199,7 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -239,6 +241,7 @@ impl RunFolder {
         serde_json::from_str(&text).ok()
     }
 
+    /// Adds an epoch to the metrics.
     pub fn add_record(&mut self, record: &Record) -> Result<()> {
         self.metrics.push(serde_json::to_string(record)?);
         self.write_metrics()
@@ -258,6 +261,7 @@ impl RunFolder {
         atomic::replace(&self.last(), checkpoint)
     }
 
+    /// Keeps a checkpoint as the best one.
     pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.path.join(BEST))
     }
@@ -271,10 +275,12 @@ impl RunFolder {
         found.unwrap_or_else(|| path.to_path_buf())
     }
 
+    /// The file of the last checkpoint.
     pub fn last(&self) -> PathBuf {
         self.path.join(LAST)
     }
 
+    /// The file of the settings.
     pub fn config(&self) -> PathBuf {
         self.path.join(CONFIG)
     }

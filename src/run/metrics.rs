@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
+    /// images so far
     pub examples: usize,
+    /// batches so far
     pub batches: usize,
     energy: f64,
     cost: f64,
@@ -21,6 +23,7 @@ pub struct Tally {
     omega: Option<f64>,
     /// phases in which the safeguard against growth lowered it
     eased: usize,
+    /// so far, without loading and saving
     pub seconds: f64,
     /// left out while there is none: the checkpoints of older versions keep their checksum
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +107,7 @@ impl Tally {
         self.top1_wrong as f64 / self.examples.max(1) as f64
     }
 
+    /// The means.
     pub fn measures(&self) -> Measures {
         let examples = self.examples.max(1) as f64;
         let batches = self.batches.max(1) as f64;
@@ -128,13 +132,20 @@ impl Tally {
 /// relaxation is absent in backpropagation.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
+    /// of the free states
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy: Option<f64>,
+    /// of their outputs
     pub cost: f64,
+    /// the largest output is not the label's
     pub top1_error: f64,
+    /// nor is any of the five largest
     pub top5_error: f64,
+    /// of the epoch
     pub seconds: f64,
+    /// over the same time
     pub images_per_second: f64,
+    /// of the free phase
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_iterations: Option<f64>,
     /// absent in a test pass
@@ -181,7 +192,9 @@ impl Measures {
 pub struct Record {
     /// from 1
     pub epoch: usize,
+    /// while the parameters changed
     pub train: Measures,
+    /// after the epoch
     pub test: Measures,
     /// during this epoch: one per parameter tensor, biases first; in backpropagation the one of all tensors
     pub learning_rates: Vec<f64>,

@@ -25,6 +25,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(600);
 /// How a run came to its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ending {
+    /// all epochs are done; the best one, unless there was none
     Finished(Option<Best>),
     /// saved, to be resumed
     Interrupted,

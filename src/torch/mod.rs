@@ -19,7 +19,9 @@ use zip::ZipArchive;
 /// The tensors of a file, in its order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tensors {
+    /// a list, without names
     List(Vec<ArrayD<f64>>),
+    /// a `state_dict`, by name
     Named(Vec<(String, ArrayD<f64>)>),
 }
 

@@ -71,6 +71,7 @@ pub struct CpuFeedForward<T> {
 }
 
 impl<T: Real> CpuFeedForward<T> {
+    /// The backend of a network, with all parameters at zero.
     pub fn new(model: &FeedForward) -> Self {
         configure_matmul();
         Self {

@@ -46,6 +46,7 @@ pub struct CpuBackend<T> {
 }
 
 impl<T: Real> CpuBackend<T> {
+    /// The backend of a network, with all parameters at zero.
     pub fn new(network: &Network) -> Self {
         configure_matmul();
         Self {

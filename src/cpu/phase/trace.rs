@@ -49,6 +49,7 @@ impl Snapshot {
 pub struct PhaseTrace {
     /// nudging strength
     pub beta: f64,
+    /// one per iteration
     pub snapshots: Vec<Snapshot>,
 }
 
@@ -62,7 +63,9 @@ impl PhaseTrace {
 /// Both nudged phases.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NudgedTrace {
+    /// `-beta` when centred
     pub first: PhaseTrace,
+    /// `+beta` when centred
     pub second: PhaseTrace,
     /// relative change of the difference of the two states, which the gradient is taken from, by iteration
     pub difference: Vec<f64>,

@@ -73,8 +73,11 @@ pub trait Recording: Send + Sync {
 /// A kernel as its launch wrapper knows it: see `kernels.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KernelSpec {
+    /// as in the kernels' source
     pub name: &'static str,
+    /// of a block
     pub threads: u32,
+    /// dynamic shared memory of a block
     pub shared_bytes: u32,
 }
 
@@ -113,22 +116,26 @@ impl<T: Plain> Buffer<T> {
         })
     }
 
+    /// All bytes zero.
     pub fn zeros(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
         let buffer = Self::new(device, len)?;
         buffer.zero()?;
         Ok(buffer)
     }
 
+    /// A copy of these values.
     pub fn from_slice(device: &Arc<dyn Device>, values: &[T]) -> Result<Self> {
         let buffer = Self::new(device, values.len())?;
         buffer.write(values)?;
         Ok(buffer)
     }
 
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
+    /// Whether it holds no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -143,21 +150,25 @@ impl<T: Plain> Buffer<T> {
         (self.address + (index * size_of::<T>()) as u64) as *mut P
     }
 
+    /// Address of the first element, for a kernel's argument.
     pub fn ptr<P>(&self) -> *mut P {
         self.at(0)
     }
 
+    /// Sets all bytes to zero, in the order of the launches.
     pub fn zero(&self) -> Result<()> {
         // SAFETY: the allocation has exactly so many bytes.
         unsafe { self.device.zero(self.address, self.len * size_of::<T>()) }
     }
 
+    /// Copies values, as many as the buffer has, into it.
     pub fn write(&self, values: &[T]) -> Result<()> {
         assert_eq!(values.len(), self.len, "a buffer is written as a whole");
         // SAFETY: the allocation has as many bytes.
         unsafe { self.device.upload(self.address, bytes_of(values)) }
     }
 
+    /// Waits for what was launched, and copies the values out.
     pub fn read(&self) -> Result<Vec<T>> {
         let mut values = vec![T::default(); self.len];
         // SAFETY: T is plain data (see `Plain`), so any bytes are a valid value.

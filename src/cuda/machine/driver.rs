@@ -23,10 +23,15 @@ const STAGING_BYTES: usize = 64 << 10;
 /// A GPU of this machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GpuInfo {
+    /// the driver's number of it, from 0
     pub ordinal: usize,
+    /// as the driver calls it
     pub name: String,
+    /// major and minor
     pub compute_capability: (i32, i32),
+    /// of device memory
     pub memory_bytes: usize,
+    /// how many it has
     pub multiprocessors: i32,
 }
 
@@ -221,6 +226,7 @@ impl Gpu {
         })
     }
 
+    /// What the driver says of this GPU.
     pub fn info(&self) -> &GpuInfo {
         &self.handles.info
     }

@@ -17,25 +17,41 @@ pub enum CudaError {
     NoKernels,
     /// There are fewer GPUs.
     #[error("there is no GPU {ordinal}: the driver sees {count} (see `eqprop-cuda info`)")]
-    NoSuchGpu { ordinal: usize, count: usize },
+    NoSuchGpu {
+        /// the one that was asked for
+        ordinal: usize,
+        /// how many there are
+        count: usize,
+    },
     /// The GPU is older than the kernels' instructions.
     #[error(
         "{name} has compute capability {}.{}; the kernels need {}.{} or later",
         has.0, has.1, needs.0, needs.1
     )]
     TooOld {
+        /// as the driver calls it
         name: String,
+        /// major and minor
         has: (i32, i32),
+        /// major and minor
         needs: (i32, i32),
     },
     /// An allocation of so many bytes failed.
     #[error(
         "allocating {bytes} bytes: out of GPU memory; a smaller --batch-size or narrower --channels needs less"
     )]
-    OutOfMemory { bytes: usize },
+    OutOfMemory {
+        /// as many as were asked for
+        bytes: usize,
+    },
     /// A call of the driver failed: what it was for, and the driver's code.
     #[error("{call}: {}", remedy(*code))]
-    Driver { call: String, code: CUresult },
+    Driver {
+        /// what it was for
+        call: String,
+        /// what it answered
+        code: CUresult,
+    },
 }
 
 /// What a user can do about a code.

@@ -22,6 +22,7 @@ const VARIABLE: &str = "EQPROP_INTERPRETER";
 /// How kernels are interpreted.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    /// how instructions are executed, and what is looked for
     pub options: Options,
     /// Whether counts of instructions and bytes go to standard error in the end.
     pub table: bool,

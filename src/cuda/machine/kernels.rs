@@ -44,11 +44,14 @@ plain!(
 /// Format of states and of a product's operands; sums are fp32 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
+    /// single precision
     F32,
+    /// half precision
     F16,
 }
 
 impl Format {
+    /// Bytes of a value.
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -87,6 +90,7 @@ const fn spec(name: &'static str, threads: u32, shared_bytes: u32) -> KernelSpec
 pub struct TileShape {
     /// pixels times components
     pub rows: usize,
+    /// columns: channels of the post layer
     pub channels: usize,
 }
 
@@ -133,6 +137,7 @@ impl Relax {
         }
     }
 
+    /// Its tile.
     pub fn tile(self) -> TileShape {
         let (rows, channels) = match self {
             Self::Simt => (EQ_SIMT_ROWS, EQ_SIMT_COLUMNS),
@@ -210,11 +215,13 @@ const THREADS: usize = 256;
 /// One f64 per thread.
 const REDUCTION_BYTES: u32 = 8 * THREADS as u32;
 
+/// Sets the force of the cost on the output layer, for the phases' nudging: a block for each image.
 pub fn nudge(device: &dyn Device, format: Format, args: &EqNudgeArgs) -> Result<()> {
     let kernel = format.pick(spec("nudge_f32", 32, 0), spec("nudge_f16", 32, 0));
     launch(device, kernel, args.images as usize, args)
 }
 
+/// Ends an iteration: sums the changes, and decides whether the phase goes on and with which omega. One block.
 pub fn advance_phase(device: &dyn Device, args: &EqAdvanceArgs) -> Result<()> {
     // One EqChange per thread.
     launch(
@@ -230,6 +237,7 @@ fn pooled_blocks(args: &EqPoolArgs) -> usize {
     (n as usize * h as usize * w as usize * c as usize).div_ceil(THREADS)
 }
 
+/// Max pooling of a convolution's output, with the index of each window's largest unit.
 pub fn pool_up(device: &dyn Device, args: &EqPoolArgs) -> Result<()> {
     launch(
         device,
@@ -239,6 +247,7 @@ pub fn pool_up(device: &dyn Device, args: &EqPoolArgs) -> Result<()> {
     )
 }
 
+/// Its transpose: a pooled state to the units that the indices name.
 pub fn pool_down(device: &dyn Device, format: Format, args: &EqPoolArgs) -> Result<()> {
     let kernel = format.pick(
         spec("pool_down_f32", THREADS as u32, 0),
@@ -250,6 +259,7 @@ pub fn pool_down(device: &dyn Device, format: Format, args: &EqPoolArgs) -> Resu
 /// Units that a thread of the state kernels takes.
 const STATE_UNITS: usize = 2;
 
+/// The mean and half the difference of two states.
 pub fn mean_and_half(device: &dyn Device, format: Format, args: &EqStateArgs) -> Result<()> {
     let kernel = format.pick(
         spec("mean_and_half_f32", THREADS as u32, 0),
@@ -259,6 +269,7 @@ pub fn mean_and_half(device: &dyn Device, format: Format, args: &EqStateArgs) ->
     launch(device, kernel, blocks, args)
 }
 
+/// The second state, from mean and half difference.
 pub fn second_state(device: &dyn Device, format: Format, args: &EqStateArgs) -> Result<()> {
     let kernel = format.pick(
         spec("second_state_f32", THREADS as u32, 0),
@@ -268,6 +279,7 @@ pub fn second_state(device: &dyn Device, format: Format, args: &EqStateArgs) -> 
     launch(device, kernel, blocks, args)
 }
 
+/// Energy, cost, prediction and top-5 hit of each image: a block for each.
 pub fn outcome(
     device: &dyn Device,
     format: Format,
@@ -281,6 +293,7 @@ pub fn outcome(
     launch(device, kernel, images, args)
 }
 
+/// Norm and saturation of a layer's state by image: a block for each.
 pub fn statistics(
     device: &dyn Device,
     format: Format,
@@ -299,8 +312,11 @@ pub fn statistics(
 /// A version of the weight gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightGrad {
+    /// fp32 on ordinary cores
     Simt,
+    /// fp16 on tensor cores, tiles of 128 x 128
     MmaWide,
+    /// the same with tiles of 32 x 32, for narrow networks
     MmaNarrow,
 }
 
@@ -327,6 +343,7 @@ impl WeightGrad {
         }
     }
 
+    /// Partial gradients of all edges' weights, one tile a block.
     pub fn launch(self, device: &dyn Device, tiles: usize, args: &EqGradArgs) -> Result<()> {
         let kernel = match self {
             Self::Simt => WEIGHT_GRAD_SIMT,
@@ -337,6 +354,7 @@ impl WeightGrad {
     }
 }
 
+/// Partial gradients of the biases, one tile a block.
 pub fn bias_grad(
     device: &dyn Device,
     format: Format,
@@ -350,11 +368,13 @@ pub fn bias_grad(
     launch(device, kernel, tiles, args)
 }
 
+/// Sums the partial gradients in a fixed order into PyTorch's layout, and the squares of each block.
 pub fn gather_gradient(device: &dyn Device, blocks: usize, args: &EqGatherArgs) -> Result<()> {
     let kernel = spec("gather_gradient", THREADS as u32, REDUCTION_BYTES);
     launch(device, kernel, blocks, args)
 }
 
+/// The global norm, from the squares of all blocks. One block.
 pub fn gradient_norm(device: &dyn Device, args: &EqNormArgs) -> Result<()> {
     let kernel = spec("gradient_norm", THREADS as u32, REDUCTION_BYTES);
     launch(device, kernel, 1, args)
@@ -429,11 +449,13 @@ pub fn loss_gradient(device: &dyn Device, format: Format, args: &EqLossArgs) -> 
     launch(device, kernel, args.images as usize, args)
 }
 
+/// Applies the optimizer to all parameters.
 pub fn optimizer_step(device: &dyn Device, blocks: usize, args: &EqOptimizerArgs) -> Result<()> {
     let kernel = spec("optimizer_step", THREADS as u32, 0);
     launch(device, kernel, blocks, args)
 }
 
+/// Copies parameters into the layout and format of the relaxation.
 pub fn pack_parameters(device: &dyn Device, args: &EqPackArgs) -> Result<()> {
     let kernel = spec("pack_parameters", THREADS as u32, 0);
     let blocks = (args.count as usize).div_ceil(EQ_PARAMETER_BLOCK as usize);

@@ -5,9 +5,13 @@ use super::timing::Roofline;
 /// A number of the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Constant {
+    /// as the table calls it
     pub name: &'static str,
+    /// in `unit`
     pub value: f64,
+    /// of the value, empty for a number
     pub unit: &'static str,
+    /// where the value comes from
     pub source: &'static str,
 }
 
@@ -28,17 +32,25 @@ const fn constant(
 /// A GPU.
 #[derive(Debug, Clone, Copy)]
 pub struct Chip {
+    /// how many it has
     pub multiprocessors: Constant,
+    /// of the multiprocessors, in 1/s
     pub clock: Constant,
     /// what a share of the chip's rate is a share of
     pub dense: Constant,
     /// what these kernels' instruction can reach
     pub mma: Constant,
+    /// bandwidth of device memory
     pub memory: Constant,
+    /// bandwidth from L2 to all multiprocessors
     pub l2: Constant,
+    /// bandwidth of shared memory, by multiprocessor and clock
     pub shared: Constant,
+    /// instructions of warps, by multiprocessor and clock
     pub issue: Constant,
+    /// clocks in which a tile begins and ends, beside its products
     pub latency: Constant,
+    /// between the end of a launch and the beginning of the next
     pub launch: Constant,
 }
 
@@ -123,6 +135,7 @@ impl Chip {
         }
     }
 
+    /// All of them, in the order of the table.
     pub fn constants(&self) -> [Constant; 10] {
         [
             self.multiprocessors,
@@ -149,10 +162,13 @@ impl Chip {
 pub struct Instructions {
     /// Channels of the tile.
     pub channels: usize,
+    /// whether the tile has the sum and the difference of two states
     pub pair: bool,
     /// Of a tile, of each shifted product, and of each slice of K.
     pub tile: f64,
+    /// see `tile`
     pub tap: f64,
+    /// see `tile`
     pub step: f64,
 }
 

@@ -23,13 +23,16 @@ use std::sync::Arc;
 pub struct Estimate {
     /// as [`super::Measurement`] names the same launch
     pub kernel: &'static str,
+    /// of the layer, or the network's name
     pub shape: String,
+    /// one after the other
     pub launches: Vec<Launch>,
 }
 
 /// A launch by the model.
 #[derive(Debug, Clone, Copy)]
 pub struct Launch {
+    /// blocks
     pub tiles: usize,
     /// of a tile
     pub channels: usize,
@@ -39,18 +42,23 @@ pub struct Launch {
     pub operations: f64,
     /// L2 to multiprocessors, and device memory
     pub l2_bytes: f64,
+    /// see `l2_bytes`
     pub memory_bytes: f64,
+    /// name of the resource that takes longest
     pub limit: &'static str,
+    /// from its beginning to the next launch
     pub seconds: f64,
     /// of the multiprocessors' time, how much the limiting one of their resources works
     pub busy: f64,
 }
 
 impl Estimate {
+    /// Of all launches.
     pub fn seconds(&self) -> f64 {
         self.launches.iter().map(|launch| launch.seconds).sum()
     }
 
+    /// Of all launches; two for a multiply-add of live channels.
     pub fn operations(&self) -> f64 {
         self.launches.iter().map(|launch| launch.operations).sum()
     }

@@ -13,8 +13,11 @@ use std::time::Instant;
 /// One line of the table.
 #[derive(Debug, Clone)]
 pub struct Measurement {
+    /// what was measured
     pub kernel: &'static str,
+    /// of the layer, or the network's name
     pub shape: String,
+    /// of one launch or step, mean over the repeats
     pub seconds: f64,
     /// two per multiply-add of live channels; zero padding of images counts, because it is multiplied
     pub operations: f64,
@@ -34,6 +37,7 @@ pub struct Roofline {
 /// How long each measurement repeats.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
+    /// how often each launch is run
     pub repeats: usize,
     /// bytes of the copy that measures bandwidth
     pub copy_bytes: usize,
@@ -54,6 +58,7 @@ pub(super) fn time(
     Ok(start.elapsed().as_secs_f64() / repeats as f64)
 }
 
+/// Measures the two limits of the device.
 pub fn roofline(device: &Arc<dyn Device>, effort: Effort) -> Result<Roofline> {
     let (from, to) = (
         Buffer::<u8>::zeros(device, effort.copy_bytes)?,

@@ -14,12 +14,15 @@ pub const MAGNITUDE_BINS: usize = 31;
 /// Direction of an operation that has two, for instance a shear to the left or to the right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
+    /// to the right, down, or stronger
     Positive,
+    /// to the left, up, or weaker
     Negative,
 }
 
 /// One operation of RandAugment. The names are torchvision's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are all there is to say")]
 pub enum RandAugmentOp {
     Identity,
     ShearX,

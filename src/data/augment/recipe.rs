@@ -14,15 +14,26 @@ pub enum Step {
     /// Mirror left and right, with probability one half.
     Flip,
     /// `ops` operations of RandAugment, each at magnitude bin `magnitude` of 31.
-    RandAugment { ops: usize, magnitude: usize },
+    RandAugment {
+        /// how many, one after the other
+        ops: usize,
+        /// bin, from 0 to 30
+        magnitude: usize,
+    },
     /// Pad `pad` pixels on each side, then cut out a window of the original size at a uniformly random place.
-    Crop { pad: usize, mode: PadMode },
+    Crop {
+        /// pixels on each side
+        pad: usize,
+        /// what they are
+        mode: PadMode,
+    },
 }
 
 /// The random transformations of a training image, in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Augmentation {
+    /// what is done, one after the other
     pub steps: Vec<Step>,
 }
 

@@ -17,14 +17,17 @@ const LARGEST_ARCHIVE: u64 = 1 << 30;
 
 /// How a dataset is laid out.
 pub struct Layout {
+    /// The archive's file name.
     pub archive: &'static str,
     /// The folder that holds the files, inside the archive and when unpacked.
     pub folder: &'static str,
     /// Files with training examples, in the order of the examples.
     pub train: &'static [&'static str],
+    /// Files with test examples, in the order of the examples.
     pub test: &'static [&'static str],
     /// Files of the archive that hold no examples.
     pub other: &'static [&'static str],
+    /// What those files hold.
     pub records: Records,
 }
 
@@ -32,7 +35,10 @@ pub struct Layout {
 #[derive(Clone, Copy, Debug)]
 pub enum Records {
     /// One after the other: label bytes, the last of which is the label, then the pixels.
-    Binary { label_bytes: usize },
+    Binary {
+        /// before the pixels: one, or two with a coarse label first
+        label_bytes: usize,
+    },
 }
 
 impl Layout {

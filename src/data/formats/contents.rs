@@ -9,9 +9,11 @@ use crate::data::{DataError, Dataset};
 pub struct Contents {
     /// For messages.
     pub dataset: &'static str,
+    /// Values a pixel.
     pub channels: usize,
     /// Height and width, in pixels.
     pub side: usize,
+    /// Labels are below this number.
     pub classes: usize,
 }
 

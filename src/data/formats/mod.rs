@@ -14,7 +14,10 @@ pub enum Format {
     /// Four idx files inside the program: training images, training labels, test images, test labels.
     Embedded(&'static [(&'static str, &'static [u8]); 4]),
     /// Four idx files, with or without `.gz`, in one of these folders; downloads go to the first.
-    Idx { folders: &'static [&'static str] },
+    Idx {
+        /// relative to the data folder
+        folders: &'static [&'static str],
+    },
     /// An archive, or its unpacked folder, in one of these layouts; the first is the one that is downloaded.
     Cifar(&'static [cifar::Layout]),
 }
