@@ -123,6 +123,9 @@ impl Device {
     }
 
     /// Makes the backend, with all parameters at zero.
+    ///
+    /// # Errors
+    /// When the device cannot be had, or cannot compute the network in this precision.
     pub fn backend(self, network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
         let device = self.resolved();
         match device {
@@ -145,6 +148,9 @@ impl Device {
     }
 
     /// Makes the backend of a feed-forward network, with all parameters at zero.
+    ///
+    /// # Errors
+    /// When the device cannot be had, or cannot compute the network in this precision.
     pub fn feed_forward(
         self,
         model: &FeedForward,

@@ -46,6 +46,9 @@ use ndarray::Array4;
 use std::sync::Arc;
 
 /// Makes the backend for a network on GPU number `ordinal`, with all parameters at zero.
+///
+/// # Errors
+/// When there is no such GPU, this build has no kernels, or the kernels cannot compute the network.
 pub fn backend(
     network: &Network,
     ordinal: usize,
@@ -56,6 +59,9 @@ pub fn backend(
 }
 
 /// Makes the backend of a feed-forward network on GPU number `ordinal`, with all parameters at zero.
+///
+/// # Errors
+/// When there is no such GPU, this build has no kernels, or the kernels cannot compute the network.
 pub fn feed_forward(
     model: &FeedForward,
     ordinal: usize,
@@ -66,6 +72,9 @@ pub fn feed_forward(
 }
 
 /// [`memory_need`] of training a feed-forward network.
+///
+/// # Errors
+/// When the kernels cannot compute the network.
 pub fn feed_forward_memory_need(
     model: &FeedForward,
     precision: Precision,
@@ -85,6 +94,9 @@ pub fn feed_forward_memory_need(
 
 /// Bytes of device memory that training takes with batches of so many images, nearly all of it for states: found by
 /// going through a training step on a device that only counts.
+///
+/// # Errors
+/// When the kernels cannot compute the network.
 pub fn memory_need(
     network: &Network,
     precision: Precision,
@@ -119,6 +131,9 @@ pub fn memory_need(
 }
 
 /// [`backend`] on the emulated GPU.
+///
+/// # Errors
+/// When the kernels cannot compute the network.
 #[cfg(feature = "emulation")]
 pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
@@ -126,6 +141,9 @@ pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<d
 }
 
 /// [`feed_forward`] on the emulated GPU.
+///
+/// # Errors
+/// When the kernels cannot compute the network.
 #[cfg(feature = "emulation")]
 pub fn emulated_feed_forward(
     model: &FeedForward,
@@ -136,6 +154,9 @@ pub fn emulated_feed_forward(
 }
 
 /// [`backend`] on the interpreter of compiled kernels.
+///
+/// # Errors
+/// When this build has none, or they cannot compute the network.
 #[cfg(feature = "interpreter")]
 pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
@@ -143,6 +164,9 @@ pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Bo
 }
 
 /// [`feed_forward`] on the interpreter of compiled kernels.
+///
+/// # Errors
+/// When this build has none, or they cannot compute the network.
 #[cfg(feature = "interpreter")]
 pub fn interpreted_feed_forward(
     model: &FeedForward,

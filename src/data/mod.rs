@@ -32,6 +32,9 @@ pub use sets::{DatasetName, Set};
 pub use source::{Manifest, Plan, RemoteFile, Source};
 
 /// Finds, or else downloads, the dataset `name` and reads it.
+///
+/// # Errors
+/// [`DataError`]: not found, not downloaded, damaged, or not the dataset.
 pub fn load(name: DatasetName, source: &Source) -> Result<Splits, DataError> {
     Plan::published(name, source).load()
 }

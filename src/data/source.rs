@@ -102,12 +102,18 @@ impl Plan {
     }
 
     /// Finds or downloads the files, and reads them. Small images are padded, as the published networks take them.
+    ///
+    /// # Errors
+    /// [`DataError`]: not found, not downloaded, damaged, or not the dataset.
     pub fn load(&self) -> Result<Splits, DataError> {
         let pad = self.manifest.dataset.set().pad;
         Ok(self.read()?.padded(pad))
     }
 
     /// [`load`](Self::load) for a network whose input has `(height, width)` pixels: those of the files, or the padded ones.
+    ///
+    /// # Errors
+    /// The same, or that the images have another size.
     pub fn load_at(&self, size: (usize, usize)) -> Result<Splits, DataError> {
         let set = self.manifest.dataset.set();
         let at = |side: usize| (side, side);

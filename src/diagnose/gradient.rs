@@ -121,6 +121,9 @@ impl True {
 }
 
 /// Recurrent backpropagation in f64 from the fixed point that a free phase from zero reaches in this order.
+///
+/// # Errors
+/// When images and labels are no batch for the network.
 pub fn true_gradient(
     network: &Network,
     parameters: &ParameterSet<f64>,
@@ -207,6 +210,9 @@ pub struct GradientStudy<'a> {
 }
 
 /// Estimates on `backend`, which holds the parameters, against the truth; `done` sees each as it comes.
+///
+/// # Errors
+/// When the device fails, or `done` does.
 pub fn compare_gradients(
     backend: &mut dyn Backend,
     study: &GradientStudy,

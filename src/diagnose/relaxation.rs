@@ -28,6 +28,9 @@ pub const LONGER: usize = 3;
 
 /// Relaxes a batch from zero and then both nudged phases; all iterations of `free` and `nudged` are run, whatever their
 /// tolerance.
+///
+/// # Errors
+/// When images and labels are no batch for the network.
 pub fn study_relaxation(
     network: &Network,
     precision: Precision,

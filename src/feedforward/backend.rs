@@ -17,6 +17,10 @@ pub enum Mode {
 
 /// A machine that computes a feed-forward network. Calls come in this order for a training batch:
 /// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step). Tensors cross this interface in f64.
+///
+/// # Errors
+/// Of every method: what it is given does not fit the network, a call comes out of order, or the device fails.
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
 pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
     fn describe(&self) -> String;

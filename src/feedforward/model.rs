@@ -81,6 +81,9 @@ impl FeedForward {
     pub const PRESETS: [&str; 2] = ["resnet13", "vgg5"];
 
     /// Builds `resnet13` or `vgg5`, the equivalents of the Hopfield networks in [`presets`].
+    ///
+    /// # Errors
+    /// When there is no such network, or the options are not its.
     pub fn preset(
         name: &str,
         input_channels: usize,
@@ -262,6 +265,9 @@ impl FeedForward {
     }
 
     /// Takes tensors in the order of the names, checking each shape.
+    ///
+    /// # Errors
+    /// When a tensor is missing, or has another shape.
     pub fn state(
         &self,
         parameters: Vec<ArrayD<f64>>,

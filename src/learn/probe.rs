@@ -24,6 +24,9 @@ pub struct Probe {
 
 impl Probe {
     /// Measures the free state of the present batch.
+    ///
+    /// # Errors
+    /// When no free phase has run, or the device fails.
     pub fn states(backend: &dyn Backend) -> Result<Self> {
         let layers = backend.statistics()?;
         Ok(Self {

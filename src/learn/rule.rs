@@ -309,7 +309,9 @@ pub(super) fn check_over_relaxation(
 
 /// A learning rule on a device: trains and evaluates batches.
 ///
-/// Every error is one of the device, or [`Diverged`].
+/// # Errors
+/// Of every method: the device fails, or the training has [`Diverged`].
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
 pub trait LearningRule {
     /// What a log should call the backend.
     fn describe(&self) -> String;

@@ -193,6 +193,9 @@ const DEFAULT_GAIN: f64 = 0.5;
 
 impl NetworkDescription {
     /// Parses TOML. Unknown keys and missing fields are errors that name the line.
+    ///
+    /// # Errors
+    /// The line and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self, NetworkError> {
         toml::from_str(text).map_err(|e| NetworkError(one_line(&e, text)))
     }

@@ -16,6 +16,9 @@ pub struct Network {
 
 impl Network {
     /// Checks the graph; see [`NetworkError`].
+    ///
+    /// # Errors
+    /// What is wrong with which layer or edge.
     pub fn new(name: &str, layers: Vec<Layer>, edges: Vec<Edge>) -> Result<Self, NetworkError> {
         check::check(name, &layers, &edges)?;
         Ok(Self {

@@ -49,6 +49,9 @@ impl<T: Float> ParameterSet<T> {
     }
 
     /// Takes tensors in the order of [`Network::parameter_names`], checking each shape.
+    ///
+    /// # Errors
+    /// When one is missing, or has another shape.
     pub fn from_tensors(network: &Network, tensors: Vec<ArrayD<T>>) -> Result<Self, NetworkError> {
         let expected = Self::zeros(network);
         if tensors.len() != expected.tensors.len() {

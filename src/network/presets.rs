@@ -179,6 +179,9 @@ pub struct PresetOptions {
 
 /// Builds a network of the paper, `hopfieldresnet13` or `vgg5`, for images of 32x32 pixels. `rng` is drawn from only for
 /// `reluclip`.
+///
+/// # Errors
+/// When there is no such network, or the options are not its.
 pub fn build(
     name: &str,
     options: &PresetOptions,

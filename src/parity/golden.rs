@@ -57,7 +57,7 @@ struct Tensor {
     bytes: Vec<u8>,
 }
 
-/// A golden file in memory.
+/// A golden file in memory. Every method that reads something fails when it is missing, or of another type or shape.
 pub struct Golden {
     tensors: BTreeMap<String, Tensor>,
     metadata: BTreeMap<String, String>,
@@ -65,6 +65,7 @@ pub struct Golden {
     used_metadata: RefCell<BTreeSet<String>>,
 }
 
+#[expect(clippy::missing_errors_doc, reason = "said once for the type")]
 impl Golden {
     /// Reads a file whole.
     pub fn read(path: &Path) -> Result<Self> {

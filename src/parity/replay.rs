@@ -10,6 +10,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Recomputes everything in `golden` on a device and compares. An error means that the file could not be replayed at all.
+///
+/// # Errors
+/// When the file is damaged, or the device cannot replay it.
 pub fn replay(
     golden: &Golden,
     device: Device,

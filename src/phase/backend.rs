@@ -79,6 +79,10 @@ pub enum GradientMemory<'a> {
 /// [`estimate_gradient`](Self::estimate_gradient), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step);
 /// evaluation stops after `outcome`.
 /// Tensors cross this interface in f64, which holds every precision that a backend may use.
+///
+/// # Errors
+/// Of every method: what it is given does not fit the network, a call comes out of order, or the device fails.
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
 pub trait Backend {
     /// What a log should call this backend, for instance `cpu, fp32, 2 threads`.
     fn describe(&self) -> String;
@@ -179,6 +183,9 @@ pub trait Backend {
 
 /// Whether images `(N, C, H, W)` and labels are a batch for this network: the check that every backend's
 /// [`Backend::load_batch`] starts with.
+///
+/// # Errors
+/// When they are none: their number, size or a label.
 pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
     let shape = network.input().shape;
     let (n, c, h, w) = images.dim();
@@ -200,6 +207,9 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
 }
 
 /// A layer's state as it comes through [`Backend::set_kept_state`], checked, in the shape `(N, C, H, W)`.
+///
+/// # Errors
+/// When it does not fit the layer.
 pub fn as_images(l: usize, shape: Shape, state: &ArrayD<f64>) -> Result<CowArray<'_, f64, Ix4>> {
     let images = state.shape().first().copied().unwrap_or(0);
     ensure!(

@@ -46,6 +46,9 @@ pub struct Figure {
 
 impl Figure {
     /// A picture of so many pixels: `draw` fills it.
+    ///
+    /// # Errors
+    /// When `draw` fails.
     pub fn new(
         (width, height): (i32, i32),
         draw: impl FnOnce(&Area) -> Result<()>,
@@ -76,6 +79,9 @@ impl Figure {
     }
 
     /// The picture as PNG of `dpi` pixels an inch; the lengths of the SVG are 96ths of an inch.
+    ///
+    /// # Errors
+    /// When there is no memory for so many pixels.
     pub fn png(&self, dpi: f32) -> Result<Vec<u8>> {
         let tree = self.tree()?;
         let scale = dpi / CSS_DPI;
@@ -90,6 +96,9 @@ impl Figure {
     }
 
     /// The picture as a page of its size.
+    ///
+    /// # Errors
+    /// When it cannot be encoded.
     pub fn pdf(&self) -> Result<Vec<u8>> {
         pdf::page(&self.tree()?)
     }
@@ -106,6 +115,9 @@ impl Figure {
     }
 
     /// Writes `NAME.svg` and so on into a folder, none of them when one cannot be made.
+    ///
+    /// # Errors
+    /// When a format cannot be made, or a file not be written.
     pub fn save(&self, folder: &Path, name: &str, output: &Output) -> Result<Vec<PathBuf>> {
         let files = output.formats.iter().map(|format| {
             let bytes = match format {

@@ -38,6 +38,9 @@ type Stroke = fn(plotters::style::RGBColor) -> Pen;
 const PASSES: [(Pass, Stroke); 2] = [(|r| &r.train, Pen::dashed), (|r| &r.test, Pen::solid)];
 
 /// Top-1 error and cost over the epochs: the test's as solid lines, the training's as dashed ones.
+///
+/// # Errors
+/// When no run has an epoch to draw.
 pub fn learning_curves(curves: &[Curve], style: &Style) -> Result<Figure> {
     ensure!(
         curves.len() <= MOST_CURVES,

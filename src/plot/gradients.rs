@@ -21,6 +21,9 @@ type Measure = fn(&Estimate) -> f64;
 
 /// Angle and length against beta, a column of panels for each variant, a line for each number of iterations. `beta` is the
 /// run's own.
+///
+/// # Errors
+/// When there is no estimate to draw.
 pub fn gradient_errors(
     title: &str,
     estimates: &[Estimate],
@@ -68,6 +71,9 @@ pub fn gradient_errors(
 }
 
 /// Angle against beta, a panel for each tensor, of estimates of one variant.
+///
+/// # Errors
+/// When there is no estimate to draw.
 pub fn gradient_errors_by_tensor(
     title: &str,
     network: &Network,

@@ -15,6 +15,9 @@ const ROW: i32 = 320;
 const FLOOR: f64 = 1e-14;
 
 /// Four rows (energy, energy of each layer, change, residual of each layer) by three columns (free phase, both nudged phases).
+///
+/// # Errors
+/// When it cannot be drawn.
 pub fn relaxation(title: &str, study: &RelaxationStudy, style: &Style) -> Result<Figure> {
     let layers = study.layers.len();
     let [free, first, second] = &study.limits;

@@ -15,6 +15,9 @@ const BINS: usize = 40;
 const FEW: usize = 50;
 
 /// A histogram of every tensor; `titles` name them.
+///
+/// # Errors
+/// When it cannot be drawn.
 pub fn weights(
     title: &str,
     titles: &[String],

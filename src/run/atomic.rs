@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 /// Replaces the file at `path`: the bytes are written to a new file beside it, brought to the disk, and renamed. On an
 /// error (a full disk) the old file stays and the partial one is removed.
+///
+/// # Errors
+/// When the file cannot be written: its name, and why.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = partial_path(path);
     let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, path));

@@ -89,6 +89,9 @@ struct State {
 
 impl Checkpoint {
     /// A run that has not begun.
+    ///
+    /// # Errors
+    /// When the algorithm does not train such a network.
     pub fn fresh(config: Config, network: Network) -> Result<Self> {
         Ok(Self {
             model: config.algorithm.learning().initial(&network, config.seed)?,
@@ -121,6 +124,9 @@ impl Checkpoint {
     }
 
     /// Notes the size of the training set; an error when the run was started with another.
+    ///
+    /// # Errors
+    /// When it was another one.
     pub fn set_examples(&mut self, examples: usize) -> Result<()> {
         let before = *self.examples.get_or_insert(examples);
         ensure!(
@@ -132,11 +138,17 @@ impl Checkpoint {
     }
 
     /// Replaces the file at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         atomic::replace(path, &self.encode()?)
     }
 
     /// The bytes of its file.
+    ///
+    /// # Errors
+    /// When a tensor cannot be encoded.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let tensors = self.encode_tensors()?;
         let mut state = State {
@@ -164,6 +176,9 @@ impl Checkpoint {
     }
 
     /// Reads and checks a file. The error is one line that names it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged, or of a later version.
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the checkpoint {}: {e}", path.display()))?;

@@ -48,6 +48,9 @@ pub struct RunFolder {
 
 impl RunFolder {
     /// Makes the folder of a new run: `output`, or else the first free `runs/DATASET-NETWORK-N`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, has a run already, or is held by another process.
     pub fn create(output: Option<&Path>, config: &Config) -> Result<Self> {
         let path = match output {
             Some(path) => path.to_path_buf(),
@@ -72,6 +75,9 @@ impl RunFolder {
     }
 
     /// Fails when there is a run already. Worth knowing before a dataset is loaded.
+    ///
+    /// # Errors
+    /// When there is one.
     pub fn check_unused(path: &Path) -> Result<()> {
         let taken = [LAST, BEST, METRICS, CONFIG]
             .iter()
@@ -97,6 +103,9 @@ impl RunFolder {
     }
 
     /// The folder and the checkpoint that `--resume PATH` means: a folder's last checkpoint, or that file.
+    ///
+    /// # Errors
+    /// When there is no run: with the runs that there are.
     pub fn find(path: &Path) -> Result<(PathBuf, PathBuf)> {
         if path.is_dir() {
             ensure!(
@@ -119,6 +128,9 @@ impl RunFolder {
     }
 
     /// Fails when a folder has nothing of a run.
+    ///
+    /// # Errors
+    /// When it has nothing.
     pub fn check_is_one(path: &Path) -> Result<()> {
         let names = [CONFIG, METRICS, LAST, BEST];
         ensure!(
@@ -156,6 +168,9 @@ impl RunFolder {
     }
 
     /// What a run recorded: one entry per epoch that is over.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line is damaged.
     pub fn records(path: &Path) -> Result<Vec<Record>> {
         let lines = metrics_lines(path)?;
         Ok(lines.into_iter().map(|(record, _)| record).collect())
@@ -180,6 +195,9 @@ impl RunFolder {
     }
 
     /// Opens the folder of a run that has come to the end of epoch `epochs`, forgetting what it recorded beyond.
+    ///
+    /// # Errors
+    /// When what it recorded cannot be read, or not be written.
     pub fn reopen(path: &Path, lock: FolderLock, epochs: usize) -> Result<Self> {
         let mut folder = Self {
             environment: None,
@@ -211,6 +229,9 @@ impl RunFolder {
     }
 
     /// Writes `config.toml`, `network.toml` when the network came from a file, and `environment.json`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
     pub fn save_config(&self, config: &Config, network: &Network) -> Result<()> {
         let mut config = config.clone();
         if is_network_file(&config.network) {
@@ -242,6 +263,9 @@ impl RunFolder {
     }
 
     /// Adds an epoch to the metrics.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn add_record(&mut self, record: &Record) -> Result<()> {
         self.metrics.push(serde_json::to_string(record)?);
         self.write_metrics()
@@ -257,11 +281,17 @@ impl RunFolder {
     }
 
     /// Keeps an [encoded](Checkpoint::encode) checkpoint as the last one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn save_last(&self, checkpoint: &[u8]) -> Result<()> {
         atomic::replace(&self.last(), checkpoint)
     }
 
     /// Keeps a checkpoint as the best one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn save_best(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&self.path.join(BEST))
     }

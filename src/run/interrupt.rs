@@ -39,6 +39,9 @@ fn consequence() -> MutexGuard<'static, &'static str> {
 }
 
 /// Takes over the signals. `leads_to` is what the first one leads to, as a clause: `the batch is finished and the run saved`.
+///
+/// # Errors
+/// When the system does not hand them over.
 pub fn watch(leads_to: &'static str) -> Result<Watch> {
     WATCHES.fetch_add(1, Ordering::SeqCst);
     let watch = Watch {
@@ -51,6 +54,9 @@ pub fn watch(leads_to: &'static str) -> Result<Watch> {
 }
 
 /// Has a signal by the name of `USR1`, `USR2` or `XCPU` ask for the same.
+///
+/// # Errors
+/// When there is no such signal, or it cannot be caught.
 #[cfg(unix)]
 pub fn also_at(signal: &str) -> Result<()> {
     signals::listen_to(&[signals::number(signal)?])

@@ -29,6 +29,9 @@ pub enum Tensors {
 const ZIP: &[u8] = b"PK\x03\x04";
 
 /// Reads the file at `path`; the error names it.
+///
+/// # Errors
+/// When it cannot be read, or holds what is not tensors.
 pub fn read(path: &Path) -> Result<Tensors> {
     let mut file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
     let read = || {

@@ -31,6 +31,9 @@ impl Tracking {
     /// Begins what `config` asks for, for the run in `folder` that has come to the end of epoch `epochs`; `names` are those of its
     /// series. A tracker that
     /// knows nothing of the run yet gets its earlier epochs too. `client` is there when `config.wandb` is set.
+    ///
+    /// # Errors
+    /// When a tracker cannot be had.
     pub fn begin(
         config: &Config,
         names: Names,

@@ -25,6 +25,9 @@ pub struct EventFile {
 impl EventFile {
     /// Makes the next event file of the run in `run`, which has come to the end of epoch `epochs`; whether it is the
     /// first one. An error when the folder cannot be made, read or written to.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, read or written to.
     pub fn create(run: &Path, epochs: usize) -> Result<(Self, bool)> {
         let folder = run.join(FOLDER);
         let remedy = "repair it or move it away, or train with --tensorboard=false";

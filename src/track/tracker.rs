@@ -5,8 +5,14 @@ use anyhow::Result;
 /// Something that keeps the series of a run.
 pub trait Tracker {
     /// Takes the values of epoch `epoch`, counted from 1.
+    ///
+    /// # Errors
+    /// When they cannot be written.
     fn log(&mut self, epoch: usize, values: &[(String, f64)]) -> Result<()>;
 
     /// The session is over, with the exit status that the process will have. Without this call it ended by an error.
+    ///
+    /// # Errors
+    /// When what is left cannot be written.
     fn finish(&mut self, exit_code: u8) -> Result<()>;
 }

@@ -37,6 +37,9 @@ pub struct Client {
 
 impl Client {
     /// Starts Python and has it import `wandb`: an error says what is missing.
+    ///
+    /// # Errors
+    /// When Python or its package is missing.
     pub fn start() -> Result<Self> {
         let mut command = Command::new("python3");
         command
@@ -62,6 +65,9 @@ impl Client {
     }
 
     /// Begins the run in `folder` at W&B, or goes on with it; whether it was begun.
+    ///
+    /// # Errors
+    /// When the client refuses: with its words.
     pub fn begin(mut self, folder: &Path, config: &Config) -> Result<(Self, bool)> {
         let path = folder.join(ID);
         let id = match fs::read_to_string(&path) {

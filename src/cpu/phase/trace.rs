@@ -77,6 +77,9 @@ pub trait TracingBackend: Backend {
     fn trace_free_phase(&mut self, relaxation: &Relaxation) -> PhaseTrace;
 
     /// [`Backend::nudged_phases`], watched.
+    ///
+    /// # Errors
+    /// When no batch is loaded.
     fn trace_nudged_phases(
         &mut self,
         nudging: &Nudging,

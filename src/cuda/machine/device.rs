@@ -9,6 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A machine that runs the kernels of `kernels/`. Calls take effect in the order in which they are made.
+///
+/// # Errors
+/// Of every method: the machine fails, in this call or in a launch before it, or has no memory left.
+#[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
 pub trait Device: Send + Sync {
     /// For logs, for instance `NVIDIA H200`.
     fn describe(&self) -> String;
@@ -67,6 +71,9 @@ pub trait Device: Send + Sync {
 /// Launches that were recorded, with their arguments. It must go before the memory that they read.
 pub trait Recording: Send + Sync {
     /// Submits all of them at once.
+    ///
+    /// # Errors
+    /// When the machine fails, in this call or in a launch before it.
     fn replay(&self) -> Result<()>;
 }
 
@@ -98,6 +105,10 @@ pub struct Buffer<T> {
     marker: PhantomData<fn() -> T>,
 }
 
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every method fails when the device does"
+)]
 impl<T: Plain> Buffer<T> {
     /// Not initialised.
     pub fn new(device: &Arc<dyn Device>, len: usize) -> Result<Self> {

@@ -232,6 +232,9 @@ impl Gpu {
     }
 
     /// Bytes of memory that are free, and in all.
+    ///
+    /// # Errors
+    /// When the driver does not say.
     pub fn memory(&self) -> Result<(usize, usize)> {
         self.enter()?;
         Ok(call("asking for free memory", result::mem_get_info())?)

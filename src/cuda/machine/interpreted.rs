@@ -31,6 +31,9 @@ pub struct Settings {
 impl Settings {
     /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
     /// reads of what nobody wrote), `resident=N` (blocks that take turns) and `table` (counts), separated by commas.
+    ///
+    /// # Errors
+    /// The part that is none of these.
     pub fn parse(text: &str) -> Result<Self> {
         let mut settings = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -67,12 +70,18 @@ pub struct InterpretedDevice {
 
 impl InterpretedDevice {
     /// With this build's kernels, and the settings that the environment names.
+    ///
+    /// # Errors
+    /// When the environment names no settings, or this build has no kernels.
     pub fn new() -> Result<Self> {
         let settings = Settings::parse(&std::env::var(VARIABLE).unwrap_or_default())?;
         Ok(Self::with(Self::kernels()?, settings))
     }
 
     /// This build's kernels, read once.
+    ///
+    /// # Errors
+    /// When this build has none.
     pub fn kernels() -> Result<Arc<Module>> {
         static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
         let ptx = PTX.context(

@@ -2,7 +2,9 @@
 //!
 //! A wrapper takes a kernel's argument struct and derives the number of blocks from it. Thread counts are those of the
 //! constants at the top of each kernel file (the emulation compares them at every launch), shared bytes those of its
-//! `Shared` struct (it guards the end).
+//! `Shared` struct (it guards the end). Every wrapper fails when the device refuses the launch.
+
+#![expect(clippy::missing_errors_doc, reason = "said once above")]
 
 use super::abi::*;
 use super::device::{Device, KernelSpec, Plain, bytes_of, plain};

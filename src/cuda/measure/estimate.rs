@@ -82,6 +82,9 @@ impl Demand {
 }
 
 /// Updates of each layer alone, and whole iterations in each order, for `kinds` of states.
+///
+/// # Errors
+/// When the kernels cannot compute such a network.
 pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Estimate>> {
     let device: Arc<dyn Device> =
         Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));

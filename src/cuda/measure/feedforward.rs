@@ -16,6 +16,9 @@ use anyhow::Result;
 use std::sync::Arc;
 
 /// Sweeps, batch normalisation and weight gradient of a training step, on the layers of `model`. The batch is synthetic.
+///
+/// # Errors
+/// When the device fails, or its memory does not hold the batch.
 pub fn feed_forward_kernels(
     model: &FeedForward,
     device: &Arc<dyn Device>,

@@ -93,6 +93,9 @@ pub(super) fn trained(
 }
 
 /// Every kernel of a training step on the layers of `network`. The batch is synthetic.
+///
+/// # Errors
+/// When the device fails, or its memory does not hold the batch.
 pub fn kernels(
     network: &Network,
     device: &Arc<dyn Device>,

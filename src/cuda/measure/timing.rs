@@ -59,6 +59,9 @@ pub(super) fn time(
 }
 
 /// Measures the two limits of the device.
+///
+/// # Errors
+/// When the device fails, or its memory does not hold the copy.
 pub fn roofline(device: &Arc<dyn Device>, effort: Effort) -> Result<Roofline> {
     let (from, to) = (
         Buffer::<u8>::zeros(device, effort.copy_bytes)?,
