@@ -37,6 +37,16 @@
 /* Channels and rows whose change is summed together, whatever the tile. */
 #define EQ_CHANGE_CHANNELS 32
 #define EQ_CHANGE_ROWS 32
+/* Tiles of the relaxation step on Hopper: boxes of pixels, whose number is the rows of one product; slots of a ring that hold so many
+ * channels of K. */
+#define EQ_HOPPER_THREADS 384
+#define EQ_HOPPER_ROWS 256
+#define EQ_HOPPER_COLUMNS 128
+#define EQ_HOPPER_BOX 64
+#define EQ_HOPPER_DEPTH 64
+#define EQ_HOPPER_SLOTS 4
+/* A tensor map (CUtensorMap). */
+#define EQ_TENSOR_MAP_BYTES 128
 /* Tiles of the weight gradient: post by pre channels. */
 #define EQ_GRAD_THREADS 128
 #define EQ_GRAD_SIMT_POST 64
@@ -126,6 +136,37 @@ typedef struct EqRelaxArgs {
     uint32_t within_phase; /* 1: do nothing once the phase is done */
     uint32_t padding;
 } EqRelaxArgs;
+
+/* A target on Hopper: EQ_HOPPER_BOX of its class pixels, width x height x images of powers of two, are a box. Boxes are numbered along
+ * x, then y, then images; a tile's `first_pixel` is EQ_HOPPER_BOX times the number of its first box. Numbers of views and of slabs are
+ * those of tensor maps. */
+typedef struct EqHopperTarget {
+    uint32_t views[2];  /* the class pixels of the state's sides: [component][image][y][x][channel] */
+    uint32_t free_view; /* pair: of s0 */
+    uint32_t width_bits, height_bits; /* of a box */
+    uint32_t boxes_x, boxes_y;
+    uint32_t slices_up, slices_down; /* of K, in the order of taps: all taps upwards come first */
+    uint32_t padding;
+} EqHopperTarget;
+
+/* EqTap for Hopper: class pixel (i, j) reads pixel (i + shift_y, j + shift_x) of a view that holds the pixels which the tap can reach. */
+typedef struct EqHopperTap {
+    uint32_t views[2]; /* of the source's sides */
+    uint32_t slabs;    /* the edge's weights: [tap][C_post][C_pre] */
+    uint32_t slab;     /* which of them */
+    int32_t shift_y, shift_x;
+    uint32_t slices; /* of K */
+    uint32_t updated; /* as in EqSource */
+} EqHopperTap;
+
+typedef struct EqHopperArgs {
+    EqRelaxArgs relax;
+    const EqHopperTarget *targets;
+    const EqHopperTap *taps;
+    const uint8_t *maps; /* EQ_TENSOR_MAP_BYTES each */
+    uint32_t map_count;
+    uint32_t tiles; /* a block takes every so-many-th */
+} EqHopperArgs;
 
 /* beta dC/ds_L at the present output state. */
 typedef struct EqNudgeArgs {

@@ -2,6 +2,7 @@
 
 use crate::decode::Kernel;
 use crate::finding::{Finding, Problem};
+use crate::hopper::Units;
 use crate::memory::Memory;
 use crate::options::{Dim, Options};
 use crate::parse::Location;
@@ -35,6 +36,11 @@ impl Context<'_> {
         )
     }
 
+    /// Text of an instruction.
+    pub fn opcode(&self, at: usize) -> String {
+        self.kernel.opcodes[self.kernel.code[at].text as usize].clone()
+    }
+
     pub fn finding(
         &self,
         block: u32,
@@ -63,6 +69,8 @@ pub struct Block {
     /// The interval between two barriers.
     pub epoch: u32,
     pub shared: Shared,
+    /// Of a kernel with copies and products that run on their own.
+    pub units: Option<Box<Units>>,
     pub local: Vec<u8>,
     /// Per instruction: how often warps, and how often threads executed it.
     pub counts: Vec<[u64; 2]>,

@@ -7,6 +7,8 @@ use crate::instruction::*;
 use crate::parse::{Entry, Item, Operand, ParseError, Statement, Variable};
 use std::collections::HashMap;
 
+mod hopper;
+
 /// A kernel of a module, ready to be launched.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -25,6 +27,10 @@ pub struct Kernel {
     /// The narrowest access to shared and to device memory: 1, 2 or 4 bytes.
     pub(crate) shared_piece: usize,
     pub(crate) global_piece: usize,
+    /// Whether it has barriers in shared memory, or copies and products that run on their own.
+    pub(crate) hopper: bool,
+    /// Per instruction: rows that are sums of products and that it reads, or writes; empty without products.
+    pub(crate) touches: Vec<Box<[(u32, bool)]>>,
 }
 
 /// What a row holds from the beginning.
@@ -159,6 +165,8 @@ pub fn decode<'a>(entry: &'a Entry<'a>, module: &'a [Variable<'a>]) -> Result<Ke
         text: decoder.text("ret"),
     });
     find_meeting_points(&mut code);
+    let hopper = code.iter().any(|i| matches!(i.op, Op::Hopper(_)));
+    let touches = crate::registers::touches(&code);
     let mut opcodes = vec![String::new(); decoder.opcodes.len()];
     for (text, index) in decoder.opcodes {
         opcodes[index as usize] = text.to_string();
@@ -179,6 +187,8 @@ pub fn decode<'a>(entry: &'a Entry<'a>, module: &'a [Variable<'a>]) -> Result<Ke
         local_bytes,
         shared_piece: decoder.shared_piece,
         global_piece: decoder.global_piece,
+        hopper,
+        touches,
     })
 }
 
@@ -516,6 +526,9 @@ impl<'a> Decoder<'a> {
     }
 
     fn operation(&mut self, c: &Context<'_, 'a>) -> Result<Op> {
+        if let Some(op) = self.hopper(c)? {
+            return Ok(op);
+        }
         match c.parts[0] {
             "ret" | "exit" => Ok(Op::Exit),
             "trap" | "brkpt" => Ok(Op::Trap),

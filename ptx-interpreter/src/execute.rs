@@ -4,6 +4,7 @@ use crate::access;
 use crate::block::{Block, Context};
 use crate::finding::{Fault, Problem, fault, warp_fault};
 use crate::float::{f32_to_half, half_to_f32};
+use crate::hopper::{self, Flow};
 use crate::instruction::*;
 use crate::lane;
 use crate::matrix;
@@ -124,6 +125,13 @@ fn execute(
         count[0] += 1;
         count[1] += u64::from(mask.count_ones());
         frame.next += 1;
+        if let Some(touches) = context.kernel.touches.get(at)
+            && !touches.is_empty()
+            && mask != 0
+            && let Err(fault) = hopper::check_sums(warp, touches)
+        {
+            return Err(Stopped { at, fault });
+        }
         match &instruction.op {
             Op::Branch(target, meeting) => {
                 let rest = frame.mask & !mask;
@@ -209,6 +217,18 @@ fn execute(
                 warp.stack.push(frame);
                 return Ok(());
             }
+            Op::Hopper(op) => match hopper::execute(context, block, warp, mask, at, op) {
+                Ok(Flow::Next) => {}
+                Ok(Flow::Wait(what)) => {
+                    // It is executed again when what it waits for has come.
+                    frame.next -= 1;
+                    let line = instruction.line;
+                    warp.state = State::Waiting { what, line };
+                    warp.stack.push(frame);
+                    return Ok(());
+                }
+                Err(fault) => return Err(Stopped { at, fault }),
+            },
             op => {
                 if let Err(fault) = step(context, block, warp, mask, at, op) {
                     return Err(Stopped { at, fault });
@@ -547,7 +567,7 @@ fn step(
         Op::Copy { .. } => access::copy(context, block, warp, mask, op)?,
         Op::Commit => lanes_of(mask).for_each(|lane| warp.committed[lane] += 1),
         Op::Await(pending) => access::await_copies(context, block, warp, mask, *pending),
-        Op::Branch(..) | Op::Table(..) | Op::Exit | Op::Barrier { .. } => {
+        Op::Branch(..) | Op::Table(..) | Op::Exit | Op::Barrier { .. } | Op::Hopper(_) => {
             unreachable!("handled where lanes are moved")
         }
     }
@@ -567,16 +587,12 @@ fn smaller(x: u32, y: u32) -> u32 {
     }
 }
 
-fn opcode(context: &Context, at: usize) -> String {
-    context.kernel.opcodes[context.kernel.code[at].text as usize].clone()
-}
-
 fn whole_warp(context: &Context, mask: u32, at: usize) -> Result<(), Fault> {
     if mask == FULL {
         return Ok(());
     }
     warp_fault(Problem::AbsentLanes {
-        instruction: opcode(context, at),
+        instruction: context.opcode(at),
         missing: !mask,
     })
 }
@@ -596,7 +612,7 @@ fn all_present(
             return fault(
                 lane,
                 Problem::AbsentLanes {
-                    instruction: opcode(context, at),
+                    instruction: context.opcode(at),
                     missing,
                 },
             );
@@ -638,7 +654,7 @@ fn shuffle(context: &Context, warp: &mut Warp, mask: u32, at: usize, op: &Op) ->
             return fault(
                 lane,
                 Problem::AbsentLanes {
-                    instruction: opcode(context, at),
+                    instruction: context.opcode(at),
                     missing: 1 << from,
                 },
             );

@@ -1,5 +1,6 @@
 //! What is wrong with a kernel, and where.
 
+use crate::hopper::AsyncProblem;
 use crate::parse::{Location, SourceLine};
 use std::fmt;
 
@@ -87,6 +88,8 @@ pub enum Problem {
     Trap,
     #[error("the launch is impossible: {0}")]
     Launch(String),
+    #[error("{0}")]
+    Async(AsyncProblem),
 }
 
 /// Which accesses meet.

@@ -2,6 +2,7 @@
 
 use crate::finding::Space;
 use crate::float::Rounding;
+use crate::hopper::instruction::Hopper;
 
 /// A register: 32 lanes of 32 bits are a row of the register file; 64-bit registers take two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -404,6 +405,7 @@ pub enum Op {
     Commit,
     /// Until at most so many groups are under way; all with `None`.
     Await(Option<u32>),
+    Hopper(Box<Hopper>),
 }
 
 /// Reconvergence at the end of the kernel.

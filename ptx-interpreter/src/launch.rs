@@ -4,6 +4,8 @@ use crate::block::{Block, Context};
 use crate::decode::Kernel;
 use crate::execute::{self, Stopped};
 use crate::finding::{Finding, Problem, Wait};
+use crate::hopper::clock::Order;
+use crate::hopper::{self, Units};
 use crate::memory::Memory;
 use crate::options::{Dim, Options};
 use crate::parse::Location;
@@ -16,10 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,6 +38,16 @@ impl Random {
             items.swap(i, (self.next() % (i as u64 + 1)) as usize);
         }
     }
+}
+
+/// A block's shared memory.
+fn shared(context: &Context, bytes: usize) -> Shared {
+    let (kernel, checks) = (context.kernel, context.options.checks);
+    if !kernel.hopper {
+        return Shared::new(bytes, kernel.shared_piece, checks);
+    }
+    let warps = context.threads.count().div_ceil(32) as usize;
+    Shared::ordered(bytes, Order::new(bytes, kernel.shared_piece, warps, checks))
 }
 
 /// A block with its warps.
@@ -49,11 +65,8 @@ impl Resident {
             block: Block {
                 index: 0,
                 epoch: 0,
-                shared: Shared::new(
-                    kernel.shared_bytes + shared_bytes,
-                    kernel.shared_piece,
-                    context.options.checks,
-                ),
+                shared: shared(context, kernel.shared_bytes + shared_bytes),
+                units: kernel.hopper.then(|| Box::new(Units::new(context))),
                 local: vec![0xff; kernel.local_bytes * threads.next_multiple_of(32)],
                 counts: vec![[0; 2]; kernel.code.len()],
                 traffic: Traffic::default(),
@@ -69,6 +82,9 @@ impl Resident {
         self.block.index = index;
         self.block.epoch = shadow::next_epoch(0);
         self.block.shared.clear();
+        if let Some(units) = &mut self.block.units {
+            units.start(context, index);
+        }
         let grid = context.grid;
         let place = [
             index % grid.x,
@@ -102,6 +118,9 @@ impl Resident {
                 return Err(context.finding(index, None, None, problem));
             }
         }
+        if self.block.units.is_some() {
+            return self.settle(context);
+        }
         if self.warps.iter().any(|w| w.state == State::Ready) {
             return Ok(());
         }
@@ -112,8 +131,34 @@ impl Resident {
         self.open_barriers(context)
     }
 
-    /// All warps wait or are done.
-    fn open_barriers(&mut self, context: &Context) -> Result<(), Box<Finding>> {
+    /// Copies arrive, phases complete and barriers open, until a warp can run.
+    fn settle(&mut self, context: &Context) -> Result<(), Box<Finding>> {
+        loop {
+            self.open_complete(context);
+            let units = self.block.units.as_ref().expect("asked by the caller");
+            for warp in &mut self.warps {
+                if let State::Waiting { what, .. } = &warp.state
+                    && units.holds(warp.index, what)
+                {
+                    warp.state = State::Ready;
+                }
+            }
+            if self.warps.iter().any(|w| w.state == State::Ready) {
+                hopper::deliver(context, &mut self.block, false)?;
+                return Ok(());
+            }
+            if self.warps.iter().all(|w| w.state == State::Done) {
+                self.running = false;
+                return hopper::end(context, &mut self.block);
+            }
+            if !hopper::deliver(context, &mut self.block, true)? {
+                return Err(hopper::deadlock(context, &self.block, &self.warps));
+            }
+        }
+    }
+
+    /// Opens barriers that all whom they are for have reached; whether there was any.
+    fn open_complete(&mut self, context: &Context) -> bool {
         let all = context.threads.count() as u32;
         let mut opened = false;
         for id in 0..16 {
@@ -130,16 +175,29 @@ impl Resident {
             }
             if arrived > 0 && arrived == expected {
                 opened = true;
+                let mut met = Vec::new();
                 for warp in &mut self.warps {
                     if matches!(warp.state, State::Barrier { id: waits, .. } if waits == id) {
                         warp.state = State::Ready;
+                        met.push(warp.index);
                     }
+                }
+                if let Some(order) = &mut self.block.shared.order {
+                    order.meet(&met);
                 }
             }
         }
         if opened {
-            // A barrier of some of the warps counts for all: races between it and the others are not seen.
+            // A barrier of some of the warps counts for all: races between it and the others are not seen, but where an
+            // order of warps is kept.
             self.block.epoch = shadow::next_epoch(self.block.epoch);
+        }
+        opened
+    }
+
+    /// All warps wait or are done.
+    fn open_barriers(&mut self, context: &Context) -> Result<(), Box<Finding>> {
+        if self.open_complete(context) {
             return Ok(());
         }
         let mut waits = Vec::new();

@@ -109,7 +109,7 @@ pub fn multiply(
 
 /// Adds eight products to each of eight sums. Products of two halves are exact in fp32.
 #[inline(always)]
-fn truncated_sums(sums: &mut [f32; 8], row: &[f32], right: &[[f32; 8]]) {
+pub(crate) fn truncated_sums(sums: &mut [f32; 8], row: &[f32], right: &[[f32; 8]]) {
     let mut terms = [[0f32; 8]; 9];
     terms[8] = *sums;
     for (term, (left, right)) in terms.iter_mut().zip(row.iter().zip(right)) {

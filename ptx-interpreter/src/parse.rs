@@ -33,6 +33,8 @@ pub enum Operand<'a> {
     F64(u64),
     /// `[base+offset]`; no base for an absolute address.
     Address(Option<&'a str>, i64),
+    /// `[base+offset, {x, y}]`
+    Tensor(&'a str, i64, Vec<Operand<'a>>),
     /// `{a, b}`
     Vector(Vec<Operand<'a>>),
     /// `a|b`: a result and a predicate.
@@ -484,6 +486,16 @@ impl<'a> Parser<'a> {
                 };
                 let mut offset = 0i64;
                 while !self.accept(b']') {
+                    if self.accept(b',') {
+                        let corner = self.operand()?;
+                        self.expect(b']')?;
+                        return match (base, corner) {
+                            (Some(base), Operand::Vector(parts)) => {
+                                Ok(Operand::Tensor(base, offset, parts))
+                            }
+                            _ => self.error("an address with coordinates is [map, {x, y}]"),
+                        };
+                    }
                     let mut negative = false;
                     while let Some(Token::Mark(sign @ (b'+' | b'-'))) = self.peek() {
                         negative ^= sign == b'-';

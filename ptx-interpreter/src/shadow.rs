@@ -61,6 +61,10 @@ pub fn thread_of(stamp: Stamp) -> u32 {
     (stamp & THREAD) as u32
 }
 
+pub fn sub_of(stamp: Stamp) -> u32 {
+    ((stamp & SUB) >> SUB_SHIFT) as u32
+}
+
 fn block_of(stamp: Stamp) -> u32 {
     ((stamp & BLOCK) >> BLOCK_SHIFT) as u32
 }

@@ -4,6 +4,8 @@
 //! one after the other, those of neighbouring lanes at neighbouring addresses in a loop that the compiler turns into vectors.
 
 use crate::finding::{Fault, Problem, Space, fault};
+use crate::hopper::AsyncProblem;
+use crate::hopper::clock::Order;
 use crate::memory::clash_fault;
 use crate::shadow::{self, BlockStamp, PENDING_IN_BLOCK, Stamp};
 
@@ -15,6 +17,8 @@ pub struct Shared {
     /// The last writer of each piece; 0: nobody.
     writers: Vec<BlockStamp>,
     readers: Vec<BlockStamp>,
+    /// Instead of those two, for kernels whose warps are ordered by more than barriers of all.
+    pub order: Option<Box<Order>>,
 }
 
 impl Shared {
@@ -27,6 +31,7 @@ impl Shared {
             checked,
             writers: vec![0; pieces],
             readers: vec![0; pieces],
+            order: None,
         }
     }
 
@@ -35,6 +40,22 @@ impl Shared {
         self.bytes.fill(0xff);
         self.writers.fill(0);
         self.readers.fill(0);
+        if let Some(order) = &mut self.order {
+            order.clear();
+        }
+    }
+
+    /// Watched by `order` alone.
+    pub fn ordered(bytes: usize, order: Order) -> Self {
+        Self {
+            order: Some(Box::new(order)),
+            ..Self::new(bytes, 4, false)
+        }
+    }
+
+    /// Bytes that a copy brings.
+    pub fn put(&mut self, address: usize, bytes: &[u8]) {
+        self.bytes[address..address + bytes.len()].copy_from_slice(bytes);
     }
 
     #[inline(always)]
@@ -69,7 +90,7 @@ impl Shared {
         me: Stamp,
     ) -> Result<(), Fault> {
         if !self.checked {
-            return Ok(());
+            return self.ordered_reads(lane, lanes, address, bytes, me);
         }
         let me = shadow::in_block(me);
         let first = address as usize >> self.piece_shift;
@@ -100,6 +121,45 @@ impl Shared {
             return Ok(());
         }
         self.recheck_reads(lane, lanes, address, bytes, me)
+    }
+
+    /// The same, where `order` watches.
+    #[cold]
+    fn ordered_reads(
+        &mut self,
+        lane: usize,
+        lanes: usize,
+        address: u64,
+        bytes: usize,
+        me: Stamp,
+    ) -> Result<(), Fault> {
+        let Some(order) = &mut self.order else {
+            return Ok(());
+        };
+        for i in 0..lanes {
+            let address = address + (i * bytes) as u64;
+            order.read(lane + i, address, bytes, me + i as u64)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn ordered_write(
+        &mut self,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        me: Stamp,
+        mark: BlockStamp,
+    ) -> Result<(), Fault> {
+        match &mut self.order {
+            None => Ok(()),
+            Some(_) if mark != 0 => {
+                let problem = AsyncProblem::NotModelled("cp.async");
+                fault(lane, Problem::Async(problem))
+            }
+            Some(order) => order.write(lane, address, bytes, me),
+        }
     }
 
     /// Something was written in this interval, or never.
@@ -146,7 +206,7 @@ impl Shared {
         mark: BlockStamp,
     ) -> Result<(), Fault> {
         if !self.checked {
-            return Ok(());
+            return self.ordered_write(lane, address, bytes, me, mark);
         }
         let me = shadow::in_block(me);
         let first = address as usize >> self.piece_shift;

@@ -1,6 +1,7 @@
 //! A warp: its registers, and where its lanes are.
 
 use crate::decode::{Kernel, LaneMask, Preset};
+use crate::hopper::{Running, Waiting};
 use crate::instruction::*;
 use crate::options::Dim;
 use std::collections::VecDeque;
@@ -37,6 +38,11 @@ pub enum State {
         threads: Option<u32>,
         line: u32,
     },
+    /// For a phase of an mbarrier, or for registers.
+    Waiting {
+        what: Waiting,
+        line: u32,
+    },
     Done,
 }
 
@@ -53,6 +59,10 @@ pub struct Warp {
     pub copies: [VecDeque<Pending>; 32],
     pub committed: Lanes,
     pub executed: u64,
+    /// Groups of `cp.async.bulk` that each thread has committed.
+    pub stores: Lanes,
+    /// Products that run.
+    pub running: Running,
 }
 
 /// Lanes of a mask, from the first.
@@ -81,6 +91,8 @@ impl Warp {
             copies: std::array::from_fn(|_| VecDeque::new()),
             committed: [0; 32],
             executed: 0,
+            stores: [0; 32],
+            running: Running::default(),
         }
     }
 
@@ -100,6 +112,10 @@ impl Warp {
         self.copies.iter_mut().for_each(VecDeque::clear);
         self.committed = [0; 32];
         self.executed = 0;
+        self.stores = [0; 32];
+        if !kernel.touches.is_empty() {
+            self.running.start(kernel.rows);
+        }
         self.predicates[TRUE as usize] = FULL;
         self.predicates[FALSE as usize] = 0;
         for &(reg, preset) in &kernel.presets {

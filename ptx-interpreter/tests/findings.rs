@@ -380,7 +380,7 @@ fn endless_loops_and_traps() {
 #[test]
 fn an_unknown_instruction_names_its_line() {
     for (text, name) in [
-        ("wgmma.fence.sync.aligned;", "wgmma.fence.sync.aligned"),
+        ("barrier.cluster.arrive;", "barrier.cluster.arrive"),
         ("add.rm.f64 %d1, %d1, %d1;", "add.rm.f64"),
         ("ld.const.u32 %r1, [%d1];", "ld.const.u32"),
     ] {

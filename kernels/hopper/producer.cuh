@@ -1,0 +1,95 @@
+// The producer: one thread that keeps the ring full. It has no more to do than to say where boxes begin.
+#pragma once
+
+#include "ring.cuh"
+
+namespace hopper {
+
+struct Producer {
+    const EqHopperArgs& args;
+    Ring ring;
+
+    __device__ __forceinline__ const void* map(uint32_t number) const { return args.maps + number * EQ_TENSOR_MAP_BYTES; }
+
+    // Waits until the consumers are done with the slot, and announces what comes.
+    __device__ __forceinline__ void begin(uint32_t bytes) const {
+        ptx::mbarrier_wait(ring.empty(), broken(RING_PARITY_WRONG) ? ring.parity : ring.parity ^ 1);
+        ptx::mbarrier_arrive_expect(ring.full(), broken(RING_ANNOUNCES_TOO_FEW_BYTES) ? bytes - 16 : bytes);
+    }
+
+    // The slices of all taps.
+    template <int COMPONENTS>
+    __device__ __forceinline__ void products(const EqTile& tile, const EqTarget& target, const ptx::Corner (&corners)[2][2]) {
+        const uint32_t iterations = args.relax.phase ? args.relax.phase->iterations : 0;
+        for (uint32_t t = 0; t < target.taps; ++t) {
+            const EqHopperTap tap = args.taps[target.first_tap + t];
+            const bool downwards = args.relax.taps[target.first_tap + t].downwards;
+            const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
+            const void* const slabs = map(tap.slabs);
+#pragma unroll 1
+            for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
+                begin(SLOT_BYTES);
+                const int k = slice * DEPTH;
+#pragma unroll
+                for (int i = 0; i < PIXEL_BOXES; ++i) {
+                    ptx::Corner at = corners[i / 2][i % 2];
+                    at.channel = k;
+                    at.x += tap.shift_x;
+                    at.y += tap.shift_y;
+                    ptx::tma_load(ring.box(i), pixels, at, ring.full());
+                }
+#pragma unroll
+                for (int i = 0; i < SLAB_BOXES; ++i) {
+                    const int channel = tile.first_channel + i * DEPTH;
+                    ptx::tma_load(ring.box(PIXEL_BOXES + i), slabs, downwards ? channel : k, downwards ? k : channel, tap.slab,
+                                  ring.full());
+                }
+            }
+        }
+    }
+
+    // What the epilogue needs: the old state and, of a pair, s0.
+    template <int FORM>
+    __device__ __forceinline__ void state(const EqTile& tile, const EqTarget& target, const EqHopperTarget& views,
+                                          const ptx::Corner (&corners)[2][2]) {
+        const void* const old = map(view(views.views, old_view(*args.relax.phase)));
+        const int count = halves(target, tile);
+#pragma unroll 1
+        for (int half = 0; half < count; ++half, ring.advance()) {
+            begin((FORM == EQ_FORM_PAIR ? PIXEL_BOXES + CONSUMERS : PIXEL_BOXES) * BOX_BYTES);
+            const int channel = tile.first_channel + half * DEPTH;
+#pragma unroll
+            for (int i = 0; i < PIXEL_BOXES; ++i) {
+                ptx::Corner at = corners[i / 2][i % 2];
+                at.channel = channel;
+                ptx::tma_load(ring.box(i), old, at, ring.full());
+            }
+            if constexpr (FORM == EQ_FORM_PAIR) {
+#pragma unroll
+                for (int i = 0; i < CONSUMERS; ++i) {
+                    ptx::Corner at = corners[i][0];
+                    at.channel = channel;
+                    ptx::tma_load(ring.box(PIXEL_BOXES + i), map(views.free_view), at, ring.full());
+                }
+            }
+        }
+    }
+
+    template <int FORM, int COMPONENTS>
+    __device__ __forceinline__ void run() {
+        for (uint32_t t = blockIdx.x; t < args.tiles; t += gridDim.x) {
+            const EqTile tile = args.relax.tiles[t];
+            const EqTarget target = args.relax.targets[tile.target];
+            const EqHopperTarget views = args.targets[tile.target];
+            ptx::Corner corners[CONSUMERS][2];
+#pragma unroll
+            for (int consumer = 0; consumer < CONSUMERS; ++consumer)
+#pragma unroll
+                for (int sum = 0; sum < 2; ++sum) corners[consumer][sum] = corner_of<COMPONENTS>(views, tile, consumer, sum);
+            products<COMPONENTS>(tile, target, corners);
+            if constexpr (FORM != EQ_FORM_RAW) state<FORM>(tile, target, views, corners);
+        }
+    }
+};
+
+} // namespace hopper

@@ -1,0 +1,50 @@
+// The relaxation step on Hopper: the interface and the arithmetic of relax_mma.cu, by TMA and wgmma.
+//
+//   p[pixel][c] = sum_taps sum_k view[pixel + shift][k] * w_tap[c][k]    then hopper/finish.cuh
+//
+// A block of three warpgroups: one thread of the last one fetches, the other two multiply and finish.
+//
+//      producer   --- full --->   ring of four slots   --- full --->   consumer 0: 64 pixels x 128 channels, twice
+//                 <-- empty ---   48 KB each           <-- empty ---   consumer 1: 64 pixels x 128 channels, twice
+//
+// A consumer's two sums are both components of its pixels (q and d), or two boxes of pixels where there is one component: both
+// components of a unit sit in one thread, and the epilogue exchanges nothing. A box of 64 pixels is a piece of a strided view of a
+// state: the views are tensor maps that the host makes of the tap tables, so that a tap only moves the corner of a box, and what lies
+// in the padding arrives as zeros. A block takes tile after tile: the next one's first slices arrive while the epilogue runs.
+//
+// Shared memory: 4 x 48 KB and 1.1 KB; registers: 40 of a producing thread, 232 of a consuming one. Limit: tensor cores, where K is
+// long; the epilogue's loads of drive and bias are not overlapped yet.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "hopper/finish.cuh"
+#include "hopper/producer.cuh"
+
+namespace hopper {
+
+template <int FORM, int COMPONENTS>
+__device__ __forceinline__ void relax(const EqHopperArgs& args) {
+    if (phase_is_over(args.relax.phase, args.relax.within_phase)) return;
+    const Ring ring;
+    if (threadIdx.x == 0) ring.make();
+    for (uint32_t map = threadIdx.x; map < args.map_count; map += EQ_HOPPER_THREADS)
+        ptx::fence_tensor_map(args.maps + map * EQ_TENSOR_MAP_BYTES);
+    __syncthreads();
+    if (threadIdx.x / WARPGROUP == CONSUMERS) {
+        ptx::fewer_registers<40>();
+        if (threadIdx.x / WARP == CONSUMER_WARPS && ptx::elected()) Producer{args, ring}.run<FORM, COMPONENTS>();
+    } else {
+        ptx::more_registers<232>();
+        consume<FORM, COMPONENTS>(args, ring);
+    }
+}
+
+} // namespace hopper
+
+#define EQ_RELAX_HOPPER(name, form, components) \
+    EQ_KERNEL_RESIDENT(relax_hopper_##name, EQ_HOPPER_THREADS, 1, EqHopperArgs) { hopper::relax<form, components>(args); }
+
+EQ_RELAX_HOPPER(raw_1, EQ_FORM_RAW, 1)
+EQ_RELAX_HOPPER(raw_2, EQ_FORM_RAW, 2)
+EQ_RELAX_HOPPER(states_1, EQ_FORM_STATES, 1)
+EQ_RELAX_HOPPER(states_2, EQ_FORM_STATES, 2)
+EQ_RELAX_HOPPER(pair, EQ_FORM_PAIR, 2)
+#endif
