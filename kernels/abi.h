@@ -58,6 +58,7 @@
 #define EQ_FORM_RAW 0    /* write them, fp32 */
 #define EQ_FORM_STATES 1 /* update each component on its own: the free state, or two nudged states */
 #define EQ_FORM_PAIR 2   /* update the pair q = (s+ + s-)/2 - s0, d = (s+ - s-)/2 */
+#define EQ_FORM_RESPONSE 3 /* update a vector on which the linearisation of an update acts: units that were clipped stay at 0 */
 
 #define EQ_COST_MSE 0
 #define EQ_COST_CE 1
@@ -88,6 +89,7 @@ typedef struct EqTarget {
     const float *addend; /* [component][image][y][x][channel] or null: what comes through max pooling */
     const float *nudge;  /* [component][image][channel] or null: what the output's pre-activation loses (cost.cu) */
     const void *free_state; /* pair: s0 */
+    const uint8_t *mask; /* response: a bit for each unit of the layer, the lowest of a byte first; 1: it responds */
     void *sides[2];      /* the state; an update reads one side and writes the other */
     float *raw;          /* raw: where the pre-activations go */
     uint64_t component_stride;
@@ -113,6 +115,7 @@ typedef struct EqTile {
 typedef struct EqPhase {
     double omega, change, tolerance; /* tolerance < 0: none */
     double smallest, previous;       /* changes so far */
+    double keep; /* response: share of the old value that stays; 1 - omega, unless omega changed in the iterations gone back through */
     uint32_t iterations, done;
     uint32_t patience; /* iterations until the safeguard looks again */
     uint32_t padding;
@@ -192,7 +195,8 @@ typedef struct EqAdvanceArgs {
     uint32_t count;
 } EqAdvanceArgs;
 
-/* 2x2 max pooling of one edge; unused pointers are null. Shapes without images: full is [height][width][channels]. */
+/* 2x2 max pooling of one edge; unused pointers are null. Of a response the maxima are given, not looked for. Shapes without images: full is
+ * [height][width][channels]. */
 typedef struct EqPoolArgs {
     const float *full;       /* conv(s_pre), [component] */
     const float *full_free;  /* pair: conv(s0) */
@@ -223,6 +227,15 @@ typedef struct EqStateArgs {
     uint32_t pair; /* 1: first and second are q and d */
     uint32_t padding;
 } EqStateArgs;
+
+/* Which units lie strictly inside of their bounds: the mask of a target. */
+typedef struct EqMaskArgs {
+    const void *values; /* a state, or pre-activations */
+    uint8_t *mask;
+    uint64_t count; /* bytes of the mask: eight units each */
+    uint32_t channels, live_channels;
+    float low, high;
+} EqMaskArgs;
 
 /* Per example: L2 norm of a layer's state, and how many of its units are at a bound of its activation. */
 typedef struct EqStatisticsArgs {
@@ -317,7 +330,7 @@ typedef struct EqGatherArgs {
     float *gradient;
     double *squares; /* one partial sum per block */
     float scale;
-    uint32_t padding;
+    uint32_t accumulate; /* 1: add to the gradient instead of replacing it */
 } EqGatherArgs;
 
 typedef struct EqNormArgs {

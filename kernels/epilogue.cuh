@@ -3,6 +3,7 @@
 //   states:  u = s + omega (p - s)                               s <- clip(u)
 //   pair:    u+- = (um +- ud),  um = m + omega (pm - m),  ud = d + omega (pd - d),  m = s0 + q
 //            a = clip(u+), b = clip(u-)      q <- (a + b)/2 - s0      d <- (a - b)/2
+//   response: d <- mask (keep d + omega p)    mask: a bit for each unit, 1 where the update that is linearised did not clip
 //
 // Where neither side of a pair is clipped, q and d follow um and ud themselves: forming (u+ - u-)/2 would round the
 // signal d to the precision of the state.
@@ -39,12 +40,19 @@ __host__ __device__ constexpr bool has_constant(int component) {
 // How a layer's units are updated in this iteration.
 struct Update {
     float omega, keep, low, high;
+    float kept; // of a response
 
     __device__ Update(const EqTarget& target, const EqPhase& phase)
-        : omega(static_cast<float>(phase.omega)), keep(1.0f - omega), low(target.low), high(target.high) {}
+        : omega(static_cast<float>(phase.omega)), keep(1.0f - omega), low(target.low), high(target.high),
+          kept(static_cast<float>(phase.keep)) {}
 
     // A state, from its old value and pre-activation.
     __device__ __forceinline__ float state(float old, float p) const { return clip(fused(keep, old, omega * p), low, high); }
+
+    // A response, likewise, of a unit that responds or does not.
+    __device__ __forceinline__ float response(float old, float p, bool responds) const {
+        return responds || broken(RESPONSE_FORGETS_MASK) ? fused(kept, old, omega * p) : 0.0f;
+    }
 
     // A pair, likewise; `free_state` is s0.
     __device__ __forceinline__ void pair(float& q, float& d, float p_mean, float p_half, float free_state) const {
@@ -58,6 +66,11 @@ struct Update {
         d = unclipped ? ud : 0.5f * (a - b);
     }
 };
+
+// The bits of a response's mask from `unit` on, to the end of its eight units.
+__device__ __forceinline__ uint32_t responding(const EqTarget& target, size_t unit) {
+    return static_cast<uint32_t>(target.mask[unit / 8]) >> unit % 8;
+}
 
 // The two sides of a target's state: what is there, and where the update goes.
 template <class S>

@@ -36,7 +36,7 @@ __device__ __forceinline__ void bias(const EqBiasArgs& args) {
 EQ_KERNEL(bias_grad_f32, gradient::THREADS, EqBiasArgs) { gradient::bias<float>(args); }
 EQ_KERNEL(bias_grad_f16, gradient::THREADS, EqBiasArgs) { gradient::bias<Fp16>(args); }
 
-// gradient = scale * sum of the splits, and the sum of its squares per block of parameters.
+// gradient = scale * sum of the splits, or that added to it, and the sum of its squares per block of parameters.
 EQ_KERNEL(gather_gradient, gradient::THREADS, EqGatherArgs) {
     const EqGatherBlock block = args.blocks[blockIdx.x];
     uint32_t splits = block.splits;
@@ -48,8 +48,9 @@ EQ_KERNEL(gather_gradient, gradient::THREADS, EqGatherArgs) {
         if (element < block.count)
             for (uint32_t split = 0; split < splits; ++split)
                 sum += args.workspace[block.from + split * block.stride + element];
-        const float value = args.scale * sum;
-        args.gradient[static_cast<size_t>(blockIdx.x) * EQ_PARAMETER_BLOCK + element] = value;
+        float& at = args.gradient[static_cast<size_t>(blockIdx.x) * EQ_PARAMETER_BLOCK + element];
+        const float value = args.accumulate && !broken(LAST_TERM_REPLACES_OTHERS) ? fused(args.scale, sum, at) : args.scale * sum;
+        at = value;
         squares += static_cast<double>(value) * value;
     }
     const double sum = gradient::block_sum(squares);

@@ -43,6 +43,7 @@ EQ_KERNEL(advance_phase, advance::THREADS, EqAdvanceArgs) {
     } else if (growing && phase.omega > 1.0) {
         const double excess = (phase.omega - 1.0) / 2.0;
         phase.omega = excess < args.negligible ? 1.0 : 1.0 + excess;
+        phase.keep = 1.0 - phase.omega;
         phase.patience = args.settling;
     }
     if (change < phase.smallest) phase.smallest = change;

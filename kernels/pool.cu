@@ -6,7 +6,7 @@
 // A pair is s+- = m +- d with m = s0 + q, and each of the two has its own argmax. Where both agree with the free state's,
 // which is nearly everywhere, the window is linear and nothing is subtracted; where they differ, the values are formed
 // from s+ and s-. Both directions are relative to the free state when there is one (full_free, argmax_free, post_free):
-// what they return is then the part that q and d add to the free state's.
+// what they return is then the part that q and d add to the free state's. The maxima of a response are those that its free state had.
 //
 // One thread per pooled unit: the channel runs fastest, so that a warp reads whole lines. Bound by memory.
 #include "gather.cuh"
@@ -83,8 +83,9 @@ __device__ __forceinline__ void up(const EqPoolArgs& args) {
             float window[WINDOW];
 #pragma unroll
             for (int i = 0; i < WINDOW; ++i) window[i] = args.full[k * per_component + unit.full[i]];
-            const int best = first_maximum(window);
-            args.argmax[k * per_pooled + unit.pooled] = static_cast<uint8_t>(best);
+            const bool given = args.form == EQ_FORM_RESPONSE && !broken(RESPONSE_LOOKS_FOR_MAXIMA);
+            const int best = given ? args.argmax[k * per_pooled + unit.pooled] : first_maximum(window);
+            if (!given) args.argmax[k * per_pooled + unit.pooled] = static_cast<uint8_t>(best);
             if (args.pooled) put(args, k * per_pooled + unit.pooled, pick(window, best));
         }
         return;

@@ -393,8 +393,16 @@ __device__ __forceinline__ void update_state(const float (&sum)[T::M][T::N][4], 
                         for (int half = 0; half < 2; ++half) {
                             const float2 old = unpacked(two[half]);
                             const bool present = units[i][half] >= 0;
-                            const float x = update.state(old.x, sum[i][j][2 * half]);
-                            const float y = update.state(old.y, sum[i][j][2 * half + 1]);
+                            float x, y;
+                            if constexpr (FORM == EQ_FORM_RESPONSE) {
+                                const bool any = is_live[0] && present;
+                                const uint32_t bits = any ? responding(target, units[i][half] + first_channel + j * 8) : 0;
+                                x = update.response(old.x, sum[i][j][2 * half], bits & 1);
+                                y = update.response(old.y, sum[i][j][2 * half + 1], bits & 2);
+                            } else {
+                                x = update.state(old.x, sum[i][j][2 * half]);
+                                y = update.state(old.y, sum[i][j][2 * half + 1]);
+                            }
                             const Fp16 x16 = to_fp16(is_live[0] && present ? x : 0.0f);
                             const Fp16 y16 = to_fp16(is_live[1] && present ? y : 0.0f);
                             change.add(old.x, to_float(x16));
@@ -492,7 +500,8 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     EQ_KERNEL_RESIDENT(relax_mma_##name##_raw_2, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RAW, 2>(args); }       \
     EQ_KERNEL_RESIDENT(relax_mma_##name##_states_1, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 1>(args); } \
     EQ_KERNEL_RESIDENT(relax_mma_##name##_states_2, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_STATES, 2>(args); } \
-    EQ_KERNEL_RESIDENT(relax_mma_##name##_pair, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_PAIR, 2>(args); }
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_pair, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_PAIR, 2>(args); }         \
+    EQ_KERNEL_RESIDENT(relax_mma_##name##_response, mma::Tile::THREADS, blocks, EqRelaxArgs) { mma::relax<mma::Tile, EQ_FORM_RESPONSE, 1>(args); }
 
 EQ_RELAX_MMA(wide, Wide, 2)
 EQ_RELAX_MMA(medium, Medium, 2)

@@ -72,6 +72,9 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
                 fresh[0][v] = live ? q : 0.0f;
                 fresh[1][v] = live ? d : 0.0f;
                 change.add(old[1][v], fresh[1][v]);
+            } else if constexpr (FORM == EQ_FORM_RESPONSE) {
+                fresh[0][v] = update.response(old[0][v], p[0][v], live && responding(target, unit + v) & 1);
+                change.add(old[0][v], fresh[0][v]);
             } else {
 #pragma unroll
                 for (int k = 0; k < COMPONENTS; ++k) {
@@ -185,3 +188,4 @@ EQ_RELAX_SIMT(raw_2, EQ_FORM_RAW, 2)
 EQ_RELAX_SIMT(states_1, EQ_FORM_STATES, 1)
 EQ_RELAX_SIMT(states_2, EQ_FORM_STATES, 2)
 EQ_RELAX_SIMT(pair, EQ_FORM_PAIR, 2)
+EQ_RELAX_SIMT(response, EQ_FORM_RESPONSE, 1)

@@ -1,4 +1,4 @@
-// Elementwise passes between phases. One thread per pair of units.
+// Elementwise passes between phases. One thread per pair of units, or per byte of a mask.
 #include "values.cuh"
 
 namespace state {
@@ -49,9 +49,28 @@ __device__ __forceinline__ void second_state(const EqStateArgs& args) {
     store(static_cast<S*>(args.out_first) + i, mean);
 }
 
+// Eight units' bits: strictly inside of the bounds, as the format of the values holds these.
+template <class S>
+__device__ __forceinline__ void inside(const EqMaskArgs& args) {
+    constexpr int BITS = 8;
+    const uint64_t byte = static_cast<uint64_t>(blockIdx.x) * THREADS + threadIdx.x;
+    if (byte >= args.count) return;
+    const float low = rounded(args.low, S()), high = rounded(args.high, S());
+    const uint32_t channel = byte * BITS % args.channels;
+    float values[BITS];
+    load(values, static_cast<const S*>(args.values) + byte * BITS);
+    uint32_t bits = 0;
+#pragma unroll
+    for (int i = 0; i < BITS; ++i)
+        if (channel + i < args.live_channels && low < values[i] && values[i] < high) bits |= 1u << i;
+    args.mask[byte] = static_cast<uint8_t>(bits);
+}
+
 } // namespace state
 
 EQ_KERNEL(mean_and_half_f32, state::THREADS, EqStateArgs) { state::mean_and_half<float>(args); }
 EQ_KERNEL(mean_and_half_f16, state::THREADS, EqStateArgs) { state::mean_and_half<Fp16>(args); }
 EQ_KERNEL(second_state_f32, state::THREADS, EqStateArgs) { state::second_state<float>(args); }
 EQ_KERNEL(second_state_f16, state::THREADS, EqStateArgs) { state::second_state<Fp16>(args); }
+EQ_KERNEL(inside_f32, state::THREADS, EqMaskArgs) { state::inside<float>(args); }
+EQ_KERNEL(inside_f16, state::THREADS, EqMaskArgs) { state::inside<Fp16>(args); }

@@ -93,6 +93,7 @@ fn sizes() -> Result<(), Failed> {
         EqAdvanceArgs,
         EqPoolArgs,
         EqStateArgs,
+        EqMaskArgs,
         EqStatisticsArgs,
         EqEnergyLayer,
         EqOutcomeArgs,

@@ -21,10 +21,13 @@ enum Steps {
     Fp32,
     Fp16,
     Backprop,
+    /// recurrent and truncated backpropagation
+    Linear,
+    LinearFp16,
 }
 use Steps::*;
 
-const MUTATIONS: [(i32, &str, Steps); 26] = [
+const MUTATIONS: [(i32, &str, Steps); 30] = [
     (1, "every tap reads one row too low", Fp32),
     (2, "the mask of the left border is off by one", Fp32),
     (3, "a clipped pair is taken for one that is not", Fp32),
@@ -51,14 +54,17 @@ const MUTATIONS: [(i32, &str, Steps); 26] = [
     (24, "parity classes all begin in the first row", Fp32),
     (25, "padding is fetched from an odd address", Fp16),
     (26, "the old state is not awaited", Fp16),
+    (27, "a clipped unit responds", Linear),
+    (27, "a clipped unit responds", LinearFp16),
+    (28, "a response looks for maxima of its own", Linear),
+    (29, "the last part of a sum over iterations is all", Linear),
 ];
 
 /// What a defect may not reach, and correct kernels stay below.
 fn tolerance(steps: Steps) -> f64 {
     match steps {
-        Fp32 => 1e-3,
-        Fp16 => 2e-2,
-        Backprop => 1e-3,
+        Fp32 | Linear | Backprop => 1e-3,
+        Fp16 | LinearFp16 => 2e-2,
     }
 }
 
@@ -70,15 +76,30 @@ fn ep_error(network: &Network, cost: CostFunction, precision: Precision) -> Resu
         beta: 2.0,
         ..Recipe::default()
     };
+    error(network, &recipe, precision)
+}
+
+/// The same of recurrent and of truncated backpropagation.
+fn linear_error(network: &Network, precision: Precision) -> Result<f64, String> {
+    let recipe = |is_truncated| Recipe {
+        form: NudgedPhase::Linear,
+        is_truncated,
+        ..Recipe::default()
+    };
+    let recurrent = error(network, &recipe(false), precision)?;
+    Ok(recurrent.max(error(network, &recipe(true), precision)?))
+}
+
+fn error(network: &Network, recipe: &Recipe, precision: Precision) -> Result<f64, String> {
     let parameters = random_parameters(network, 1);
     let batches = [random_images(network, 3, 1), random_images(network, 3, 2)];
     let mut truth = cpu::backend(network, cpu::Precision::Fp64);
     truth.set_parameters(&parameters).unwrap();
-    let want = train(&mut *truth, network, &batches, &recipe).unwrap();
+    let want = train(&mut *truth, network, &batches, recipe).unwrap();
     let run = || {
         let mut kernels = emulated_backend(network, precision)?;
         kernels.set_parameters(&parameters)?;
-        train(&mut *kernels, network, &batches, &recipe)
+        train(&mut *kernels, network, &batches, recipe)
     };
     let got = run().map_err(|e| e.to_string())?;
     let (got, want) = match precision {
@@ -128,12 +149,17 @@ fn every_deliberate_defect_is_noticed() {
                 Ok(error.max(ep_error(&vgg5, CostFunction::Ce, Precision::Fp32)?))
             }
             Fp16 => ep_error(&resnet13, CostFunction::Mse, Precision::Fp16),
+            Linear => {
+                let error = linear_error(&resnet13, Precision::Fp32)?;
+                Ok(error.max(linear_error(&vgg5, Precision::Fp32)?))
+            }
+            LinearFp16 => linear_error(&resnet13, Precision::Fp16),
             Backprop => {
                 (models.iter()).try_fold(0.0, |worst, m| Ok(feed_forward_error(m)?.max(worst)))
             }
         }
     };
-    for steps in [Fp32, Fp16, Backprop] {
+    for steps in [Fp32, Fp16, Backprop, Linear, LinearFp16] {
         let error = worst_of(steps).unwrap();
         assert!(
             error < tolerance(steps),

@@ -533,6 +533,7 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqAdvanceArgs);
     SIZE(EqPoolArgs);
     SIZE(EqStateArgs);
+    SIZE(EqMaskArgs);
     SIZE(EqStatisticsArgs);
     SIZE(EqEnergyLayer);
     SIZE(EqOutcomeArgs);

@@ -148,8 +148,6 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     threads::start(run.config.threads)?;
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
-    let learning = run.config.algorithm.learning();
-    learning.check_device(&run.config.rule_settings())?;
     let mut rule = run.config.rule(&run.network, joining.several())?;
     let data = first_then_others(&*ranks, || load_data(&run.config, &run.network))?;
     run.set_examples(data.train.len())?;

@@ -4,7 +4,7 @@ use super::formula::GradientFormula;
 use super::pair::Pair;
 use super::rule::{
     Alias, Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs,
-    check_on_cpu, check_over_relaxation,
+    check_over_relaxation,
 };
 use crate::network::{Network, presets};
 use crate::optim::ETA_MIN;
@@ -64,13 +64,6 @@ impl Learning for EquilibriumPropagation {
         }
         check_over_relaxation(&settings.free, network)?;
         check_over_relaxation(&settings.nudged, network)
-    }
-
-    fn check_device(&self, settings: &RuleSettings) -> Result<(), UsageError> {
-        match settings.nudged_phase {
-            NudgedPhase::Linear => check_on_cpu(settings, "a linear response"),
-            _ => Ok(()),
-        }
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

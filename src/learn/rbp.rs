@@ -4,7 +4,7 @@
 use super::ep::RATES;
 use super::pair::Pair;
 use super::rule::{
-    Description, Learning, LearningRule, RuleSettings, SavedAs, check_on_cpu, check_over_relaxation,
+    Description, Learning, LearningRule, RuleSettings, SavedAs, check_over_relaxation,
 };
 use crate::network::{Network, presets};
 use crate::usage::UsageError;
@@ -34,10 +34,6 @@ impl Learning for RecurrentBackpropagation {
     fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
         check_over_relaxation(&settings.free, network)?;
         check_over_relaxation(&settings.nudged, network)
-    }
-
-    fn check_device(&self, settings: &RuleSettings) -> Result<(), UsageError> {
-        check_on_cpu(settings, "a linear response")
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

@@ -170,14 +170,6 @@ pub trait Learning: Sync {
         check_over_relaxation(&settings.free, network)
     }
 
-    /// Whether it can be trained on the device of these settings; any device evaluates it.
-    ///
-    /// # Errors
-    /// When nothing there computes what it takes.
-    fn check_device(&self, _settings: &RuleSettings) -> Result<(), UsageError> {
-        Ok(())
-    }
-
     /// Builds one of its published networks, with its published widths where none are given. `rng` draws the bounds of activations.
     ///
     /// # Errors
@@ -264,20 +256,6 @@ pub trait Learning: Sync {
     /// # Errors
     /// When the device cannot be had, besides those of [`names`](Self::names).
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>>;
-}
-
-/// What has no kernels yet is computed on a CPU.
-///
-/// # Errors
-/// When the settings name another device.
-pub(super) fn check_on_cpu(settings: &RuleSettings, what: &str) -> Result<(), UsageError> {
-    match settings.device.resolved() {
-        Device::Cpu => Ok(()),
-        _ => usage!(
-            "--device {}: no kernels compute {what} yet; use --device cpu",
-            settings.device
-        ),
-    }
 }
 
 /// Over-relaxation converges when the layers of a group are not joined; otherwise the order is like Jacobi's.

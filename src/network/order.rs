@@ -36,6 +36,11 @@ impl Network {
         }
     }
 
+    /// The same, to be asked who comes before whom.
+    pub fn order(&self, mode: Mode) -> Order {
+        Order::new(self.update_groups(mode), self.layers().len())
+    }
+
     /// Greedy colouring from the input upwards: each layer takes the first colour that none of its lower
     /// neighbours has. HopfieldResNet13: {1,3,5,7,9}, {2,6}, {4,8}.
     fn colour_groups(&self) -> Vec<Vec<usize>> {
@@ -49,5 +54,38 @@ impl Network {
             }
         }
         colours
+    }
+}
+
+/// Where each layer stands in the order of an iteration.
+#[derive(Debug, Clone)]
+pub struct Order {
+    groups: Vec<Vec<usize>>,
+    /// by layer the number of its group
+    positions: Vec<usize>,
+}
+
+impl Order {
+    fn new(groups: Vec<Vec<usize>>, layers: usize) -> Self {
+        let mut positions = vec![0; layers];
+        for (position, group) in groups.iter().enumerate() {
+            group.iter().for_each(|&l| positions[l] = position);
+        }
+        Self { groups, positions }
+    }
+
+    /// The groups in order.
+    pub fn groups(&self) -> &[Vec<usize>] {
+        &self.groups
+    }
+
+    /// Whether free layer `j` is updated before free layer `l`.
+    pub fn is_before(&self, j: usize, l: usize) -> bool {
+        self.positions[j] < self.positions[l]
+    }
+
+    /// The iteration after which free layer `j`'s state is what the update of free layer `l` in iteration `t` reads: this one or the one before.
+    pub fn read(&self, j: usize, l: usize, t: usize) -> usize {
+        t - usize::from(!self.is_before(j, l))
     }
 }

@@ -93,21 +93,6 @@ impl Nudging {
         Ok((first, second))
     }
 
-    /// [`Self::pair`] for a backend that relaxes pairs and nothing else.
-    ///
-    /// # Errors
-    /// When a linear response is asked for, or when both would be nudged alike.
-    pub fn of_pair(&self, backend: &str) -> Result<(f64, f64), PhaseError> {
-        let unsupported = |what| PhaseError::Unsupported {
-            backend: backend.to_string(),
-            what,
-        };
-        if self.form == NudgedPhase::Linear {
-            return Err(unsupported("a linear response"));
-        }
-        self.pair()
-    }
-
     /// Nudging of the first and of the second phase.
     pub fn strengths(&self) -> (f64, f64) {
         match self.variant {

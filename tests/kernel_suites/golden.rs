@@ -1,5 +1,5 @@
-//! The golden files pass through the fp32 kernels, with the tolerances of the CPU backend in fp32; those of feed-forward networks
-//! through the fp16 kernels too, with theirs.
+//! The golden files pass through the fp32 kernels, with the tolerances of the CPU backend in fp32; those of feed-forward networks and of
+//! the learning rules through the fp16 kernels too, with theirs.
 
 use crate::support::kernels::device;
 use eqprop_cuda::device::Precision;
@@ -17,7 +17,8 @@ fn check_in(name: &str, precision: Precision) {
     let golden = Golden::read(&path).unwrap();
     let tolerances = Tolerances::of(precision);
     let report = parity::replay(&golden, device(), precision, &tolerances).unwrap();
-    assert!(report.passed(), "{name}:\n{report}");
+    println!("{name} in {precision:?}:\n{report}");
+    assert!(report.passed(), "{name} in {precision:?}:\n{report}");
 }
 
 #[test]
@@ -31,6 +32,19 @@ fn golden_files_of_hopfieldresnet13_pass() {
 fn golden_files_of_vgg5_pass() {
     check("vgg5_hardsigmoid_mse.safetensors");
     check("vgg5_relu6_ce_1ch.safetensors");
+}
+
+#[test]
+fn golden_files_of_the_learning_rules_pass() {
+    for name in [
+        "learning_resnet13_relu6_mse.safetensors",
+        "learning_vgg5_hardsigmoid_mse.safetensors",
+        "learning_vgg5_relu6_ce_1ch.safetensors",
+    ] {
+        for precision in [Precision::Fp32, Precision::Fp16] {
+            check_in(name, precision);
+        }
+    }
 }
 
 #[test]

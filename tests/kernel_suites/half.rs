@@ -122,6 +122,19 @@ fn clamped_outputs_and_the_alternative_formula_match_the_reference() {
 }
 
 #[test]
+fn recurrent_and_truncated_backpropagation_match_the_reference() {
+    for seed in 400..414 {
+        let network = random_network_of(seed, &[1, 3, 8, 17, 33, 40], false);
+        let recipe = linear_recipe(seed);
+        check(&network, seed, 1 + seed as usize % 4, &recipe);
+    }
+    for seed in 420..424 {
+        let network = random_network_of(seed, &[72, 130, 136, 8], false);
+        check(&network, seed, 1 + seed as usize % 3, &linear_recipe(seed));
+    }
+}
+
+#[test]
 fn wide_tiles_match_the_reference_for_random_networks() {
     for seed in 200..206 {
         let network = random_network_of(seed, &[72, 130, 136, 8], false);

@@ -154,6 +154,26 @@ fn clamped_outputs_and_the_alternative_formula_match_the_reference() {
     }
 }
 
+/// Through clips, skip edges, max pooling, and edges of every kind.
+#[test]
+fn recurrent_and_truncated_backpropagation_match_the_reference() {
+    for seed in 500..528 {
+        let mut network = varied_network(seed);
+        if seed % 8 > 5 {
+            network = networks::unclipped(&network);
+        }
+        check(&network, seed, 1 + seed as usize % 4, &linear_recipe(seed));
+    }
+}
+
+#[test]
+fn recurrent_and_truncated_backpropagation_of_vgg5_match_the_reference() {
+    let network = preset("vgg5", [4, 6, 8, 9], 1, 10, ActivationKind::HardSigmoid);
+    for seed in [1, 2, 8, 9] {
+        check(&network, seed, 2, &linear_recipe(seed));
+    }
+}
+
 #[test]
 fn an_edge_without_kernels_is_named_and_said_what_to_do_about() {
     let toml = "name = \"averages\"

@@ -113,6 +113,87 @@ fn the_safeguard_lowers_omega_as_the_reference_does() {
     assert!(reports[0].omega < 1.9, "{reports:?}");
 }
 
+/// The change of a response, and a trajectory whose iterations differ in omega.
+#[test]
+fn responses_and_trajectories_end_and_fall_back_as_the_reference_does() {
+    let relaxation = |omega, tolerance| Relaxation {
+        mode: Mode::Synchronous,
+        iterations: 12,
+        omega,
+        tolerance,
+    };
+    for (is_truncated, omega, tolerance) in [
+        (false, 1.0, Some(5e-2)),
+        (true, 1.0, Some(2e-2)),
+        (false, 1.9, None),
+        (true, 1.9, None),
+    ] {
+        let relaxation = relaxation(omega, tolerance);
+        let run = |mut backend: Box<dyn Backend>| {
+            let network = network();
+            let batch = random_images(&network, 3, 5);
+            let free = Relaxation {
+                omega: 1.0,
+                tolerance: None,
+                ..relaxation
+            };
+            let parameters = random_parameters(&network, 5);
+            backend.set_parameters(&parameters).unwrap();
+            (backend.load_batch(&batch.images, &batch.labels, Start::Zero)).unwrap();
+            backend.free_phase(&free).unwrap();
+            let cost = CostFunction::Mse;
+            let report = match is_truncated {
+                true => backend
+                    .truncated_backpropagation(cost, &relaxation)
+                    .unwrap(),
+                false => {
+                    let nudging = Recipe {
+                        form: NudgedPhase::Linear,
+                        ..Recipe::default()
+                    };
+                    let nudging = nudging.nudging();
+                    let report = backend.nudged_phases(&nudging, cost, &relaxation).unwrap();
+                    backend.estimate_gradient().unwrap();
+                    report
+                }
+            };
+            (report, backend.gradient().unwrap())
+        };
+        let (want, truth) = run(cpu::backend(&network(), cpu::Precision::Fp64));
+        let (got, gradient) = run(kernels(&network(), Precision::Fp32).unwrap());
+        assert_eq!(
+            (got.iterations, got.omega),
+            (want.iterations, want.omega),
+            "{got:?} instead of {want:?}"
+        );
+        assert_eq!(got.iterations < 12, tolerance.is_some(), "{got:?}");
+        assert_eq!(got.omega < omega, omega > 1.0, "{got:?}");
+        let error = 1.0 - cosine(&gradient, &truth);
+        assert!(
+            error < 1e-5,
+            "truncated {is_truncated}, omega {omega}: {error:.1e}"
+        );
+    }
+}
+
+/// What has no iterations has no gradient.
+#[test]
+fn a_trajectory_without_iterations_has_a_gradient_of_zero() {
+    let network = network();
+    let batch = random_images(&network, 2, 5);
+    let mut backend = kernels(&network, Precision::Fp32).unwrap();
+    let parameters = random_parameters(&network, 5);
+    backend.set_parameters(&parameters).unwrap();
+    (backend.load_batch(&batch.images, &batch.labels, Start::Zero)).unwrap();
+    let relaxation = Recipe::default().relaxation(0);
+    (backend.truncated_backpropagation(CostFunction::Mse, &relaxation)).unwrap();
+    assert_eq!(backend.gradient_norm().unwrap(), 0.0);
+    assert_eq!(
+        backend.states(PhaseState::Second).unwrap(),
+        backend.states(PhaseState::Free).unwrap()
+    );
+}
+
 #[test]
 fn runs_are_repeatable_bit_for_bit() {
     let network = network();

@@ -99,6 +99,8 @@ pub struct Recipe {
     pub output: OutputCondition,
     /// whether the gradient is that of the alternative formula
     pub at_free_state: bool,
+    /// whether more iterations are differentiated, in the place of nudged phases
+    pub is_truncated: bool,
     pub beta: f64,
     pub optimizer: OptimizerConfig,
 }
@@ -115,6 +117,7 @@ impl Default for Recipe {
             form: NudgedPhase::Direct,
             output: OutputCondition::Nudged,
             at_free_state: false,
+            is_truncated: false,
             beta: 0.3,
             optimizer: OptimizerConfig::Sgd {
                 momentum: 0.9,
@@ -140,6 +143,31 @@ impl Recipe {
             form: self.form,
             output: self.output,
         }
+    }
+}
+
+/// Recurrent and truncated backpropagation, in every mode and over-relaxed where the order bears it: two seeds in turn.
+pub fn linear_recipe(seed: u64) -> Recipe {
+    let (mode, omega) = [
+        (Mode::Asynchronous, 1.0),
+        (Mode::Synchronous, 1.0),
+        (Mode::Forward, 1.0),
+        (Mode::Backward, 1.0),
+        (Mode::Coloured, 1.3),
+        (Mode::Asynchronous, 0.7),
+        (Mode::Synchronous, 0.5),
+    ][seed as usize / 2 % 7];
+    Recipe {
+        mode,
+        omega,
+        form: NudgedPhase::Linear,
+        is_truncated: seed.is_multiple_of(2),
+        nudged: 5,
+        cost: match seed % 3 {
+            0 => CostFunction::Ce,
+            _ => CostFunction::Mse,
+        },
+        ..Recipe::default()
     }
 }
 
@@ -184,19 +212,29 @@ pub fn train(
                 .collect(),
         );
         let nudged = recipe.relaxation(recipe.nudged);
-        let report = backend.nudged_phases(&recipe.nudging(), recipe.cost, &nudged)?;
+        let report = match recipe.is_truncated {
+            true => backend.truncated_backpropagation(recipe.cost, &nudged)?,
+            false => backend.nudged_phases(&recipe.nudging(), recipe.cost, &nudged)?,
+        };
         keep(
             format!("batch {b} change of the nudged phases"),
             vec![report.change],
         );
-        for which in [PhaseState::Free, PhaseState::First, PhaseState::Second] {
+        use PhaseState::{First, Free, Second};
+        let states: &[PhaseState] = match (recipe.is_truncated, recipe.form) {
+            (true, _) => &[Free, Second],
+            (false, NudgedPhase::Linear) => &[Free],
+            (false, _) => &[Free, First, Second],
+        };
+        for &which in states {
             for (l, state) in backend.states(which)?.iter().enumerate() {
                 keep(format!("batch {b} {which:?} layer {}", l + 1), flat(state));
             }
         }
-        match recipe.at_free_state {
-            true => backend.estimate_gradient_at_free_state()?,
-            false => backend.estimate_gradient()?,
+        match (recipe.is_truncated, recipe.at_free_state) {
+            (true, _) => {} // it left its gradient
+            (false, true) => backend.estimate_gradient_at_free_state()?,
+            (false, false) => backend.estimate_gradient()?,
         }
         for (name, tensor) in network
             .parameter_names()

@@ -9,7 +9,7 @@ use super::relax::phase;
 use super::response::{Response, cost_slope};
 use super::stack::Stack;
 use super::states::Representation;
-use super::trajectory::{Order, Trajectory};
+use super::trajectory::Trajectory;
 use super::weights::PackedNetwork;
 use crate::cpu::ops::images::{images, rows};
 use crate::cpu::ops::real::{Into, Real, configure_matmul};
@@ -237,7 +237,7 @@ impl<T: Real> Backend for CpuBackend<T> {
     ) -> Result<PhaseReport> {
         ensure!(!self.chunks.is_empty(), "no batch is loaded");
         let packed = &self.packed;
-        let order = Order::new(packed.network.update_groups(relaxation.mode));
+        let order = packed.network.order(relaxation.mode);
         let chunks = self.chunks.par_iter_mut();
         let start =
             |Chunk { clamped, free, .. }: &mut Chunk<T>| Trajectory::new(packed, clamped, free);

@@ -21,6 +21,7 @@ use super::update::Change;
 use super::weights::PackedNetwork;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::Real;
+use crate::network::order::Order;
 use crate::phase::CostFunction;
 use ndarray::{Array2, ArrayView2, CowArray};
 
@@ -40,33 +41,6 @@ struct Moment<T> {
     layers: Vec<Array2<T>>,
     /// by edge the maxima of its max pooling; empty for other edges
     maxima: Vec<Vec<u8>>,
-}
-
-/// Where each layer stands in the order of an iteration.
-pub struct Order {
-    groups: Vec<Vec<usize>>,
-    /// by layer the number of its group
-    positions: Vec<usize>,
-}
-
-impl Order {
-    pub fn new(groups: Vec<Vec<usize>>) -> Self {
-        let layers = 1 + groups.iter().flatten().max().copied().unwrap_or(0);
-        let mut positions = vec![0; layers];
-        for (position, group) in groups.iter().enumerate() {
-            group.iter().for_each(|&l| positions[l] = position);
-        }
-        Self { groups, positions }
-    }
-
-    fn is_before(&self, j: usize, l: usize) -> bool {
-        self.positions[j] < self.positions[l]
-    }
-
-    /// The iteration after which layer `j`'s state is what the update of layer `l` in iteration `t` reads.
-    fn read(&self, j: usize, l: usize, t: usize) -> usize {
-        t - usize::from(!self.is_before(j, l))
-    }
 }
 
 impl<T: Real> Trajectory<T> {
@@ -90,7 +64,7 @@ impl<T: Real> Trajectory<T> {
         order: &Order,
         omega: T,
     ) -> Change {
-        let change = (self.stack).iterate(packed, clamped, &order.groups, omega, None);
+        let change = (self.stack).iterate(packed, clamped, order.groups(), omega, None);
         self.omegas.push(omega);
         self.record(packed, clamped);
         change
@@ -132,7 +106,7 @@ impl<T: Real> Trajectory<T> {
             .omegas
             .get(t)
             .map_or(T::zero(), |&next| (T::one() - next) / next);
-        for group in order.groups.iter().rev() {
+        for group in order.groups().iter().rev() {
             for &l in group {
                 // What the next updates of the neighbours passed on: they read this layer as it is after iteration t, and
                 // the layer below itself as it was before.

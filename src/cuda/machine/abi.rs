@@ -26,6 +26,7 @@ pub const EQ_GRAD_NARROW: u32 = 32;
 pub const EQ_FORM_RAW: u32 = 0;
 pub const EQ_FORM_STATES: u32 = 1;
 pub const EQ_FORM_PAIR: u32 = 2;
+pub const EQ_FORM_RESPONSE: u32 = 3;
 pub const EQ_COST_MSE: u32 = 0;
 pub const EQ_COST_CE: u32 = 1;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
@@ -96,6 +97,7 @@ pub struct EqTarget {
     pub addend: *const f32,
     pub nudge: *const f32,
     pub free_state: *const ::std::os::raw::c_void,
+    pub mask: *const u8,
     pub sides: [*mut ::std::os::raw::c_void; 2usize],
     pub raw: *mut f32,
     pub component_stride: u64,
@@ -116,7 +118,7 @@ pub struct EqTarget {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqTarget"][::std::mem::size_of::<EqTarget>() - 128usize];
+    ["Size of EqTarget"][::std::mem::size_of::<EqTarget>() - 136usize];
     ["Alignment of EqTarget"][::std::mem::align_of::<EqTarget>() - 8usize];
     ["Offset of field: EqTarget::bias"][::std::mem::offset_of!(EqTarget, bias) - 0usize];
     ["Offset of field: EqTarget::drive"][::std::mem::offset_of!(EqTarget, drive) - 8usize];
@@ -124,27 +126,28 @@ const _: () = {
     ["Offset of field: EqTarget::nudge"][::std::mem::offset_of!(EqTarget, nudge) - 24usize];
     ["Offset of field: EqTarget::free_state"]
         [::std::mem::offset_of!(EqTarget, free_state) - 32usize];
-    ["Offset of field: EqTarget::sides"][::std::mem::offset_of!(EqTarget, sides) - 40usize];
-    ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 56usize];
+    ["Offset of field: EqTarget::mask"][::std::mem::offset_of!(EqTarget, mask) - 40usize];
+    ["Offset of field: EqTarget::sides"][::std::mem::offset_of!(EqTarget, sides) - 48usize];
+    ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 64usize];
     ["Offset of field: EqTarget::component_stride"]
-        [::std::mem::offset_of!(EqTarget, component_stride) - 64usize];
-    ["Offset of field: EqTarget::first_tap"][::std::mem::offset_of!(EqTarget, first_tap) - 72usize];
-    ["Offset of field: EqTarget::taps"][::std::mem::offset_of!(EqTarget, taps) - 76usize];
-    ["Offset of field: EqTarget::height"][::std::mem::offset_of!(EqTarget, height) - 80usize];
-    ["Offset of field: EqTarget::width"][::std::mem::offset_of!(EqTarget, width) - 84usize];
-    ["Offset of field: EqTarget::channels"][::std::mem::offset_of!(EqTarget, channels) - 88usize];
+        [::std::mem::offset_of!(EqTarget, component_stride) - 72usize];
+    ["Offset of field: EqTarget::first_tap"][::std::mem::offset_of!(EqTarget, first_tap) - 80usize];
+    ["Offset of field: EqTarget::taps"][::std::mem::offset_of!(EqTarget, taps) - 84usize];
+    ["Offset of field: EqTarget::height"][::std::mem::offset_of!(EqTarget, height) - 88usize];
+    ["Offset of field: EqTarget::width"][::std::mem::offset_of!(EqTarget, width) - 92usize];
+    ["Offset of field: EqTarget::channels"][::std::mem::offset_of!(EqTarget, channels) - 96usize];
     ["Offset of field: EqTarget::live_channels"]
-        [::std::mem::offset_of!(EqTarget, live_channels) - 92usize];
+        [::std::mem::offset_of!(EqTarget, live_channels) - 100usize];
     ["Offset of field: EqTarget::class_height"]
-        [::std::mem::offset_of!(EqTarget, class_height) - 96usize];
+        [::std::mem::offset_of!(EqTarget, class_height) - 104usize];
     ["Offset of field: EqTarget::class_width"]
-        [::std::mem::offset_of!(EqTarget, class_width) - 100usize];
-    ["Offset of field: EqTarget::origin_y"][::std::mem::offset_of!(EqTarget, origin_y) - 104usize];
-    ["Offset of field: EqTarget::origin_x"][::std::mem::offset_of!(EqTarget, origin_x) - 108usize];
-    ["Offset of field: EqTarget::step_y"][::std::mem::offset_of!(EqTarget, step_y) - 112usize];
-    ["Offset of field: EqTarget::step_x"][::std::mem::offset_of!(EqTarget, step_x) - 116usize];
-    ["Offset of field: EqTarget::low"][::std::mem::offset_of!(EqTarget, low) - 120usize];
-    ["Offset of field: EqTarget::high"][::std::mem::offset_of!(EqTarget, high) - 124usize];
+        [::std::mem::offset_of!(EqTarget, class_width) - 108usize];
+    ["Offset of field: EqTarget::origin_y"][::std::mem::offset_of!(EqTarget, origin_y) - 112usize];
+    ["Offset of field: EqTarget::origin_x"][::std::mem::offset_of!(EqTarget, origin_x) - 116usize];
+    ["Offset of field: EqTarget::step_y"][::std::mem::offset_of!(EqTarget, step_y) - 120usize];
+    ["Offset of field: EqTarget::step_x"][::std::mem::offset_of!(EqTarget, step_x) - 124usize];
+    ["Offset of field: EqTarget::low"][::std::mem::offset_of!(EqTarget, low) - 128usize];
+    ["Offset of field: EqTarget::high"][::std::mem::offset_of!(EqTarget, high) - 132usize];
 };
 impl Default for EqTarget {
     fn default() -> Self {
@@ -181,6 +184,7 @@ pub struct EqPhase {
     pub tolerance: f64,
     pub smallest: f64,
     pub previous: f64,
+    pub keep: f64,
     pub iterations: u32,
     pub done: u32,
     pub patience: u32,
@@ -188,17 +192,18 @@ pub struct EqPhase {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqPhase"][::std::mem::size_of::<EqPhase>() - 56usize];
+    ["Size of EqPhase"][::std::mem::size_of::<EqPhase>() - 64usize];
     ["Alignment of EqPhase"][::std::mem::align_of::<EqPhase>() - 8usize];
     ["Offset of field: EqPhase::omega"][::std::mem::offset_of!(EqPhase, omega) - 0usize];
     ["Offset of field: EqPhase::change"][::std::mem::offset_of!(EqPhase, change) - 8usize];
     ["Offset of field: EqPhase::tolerance"][::std::mem::offset_of!(EqPhase, tolerance) - 16usize];
     ["Offset of field: EqPhase::smallest"][::std::mem::offset_of!(EqPhase, smallest) - 24usize];
     ["Offset of field: EqPhase::previous"][::std::mem::offset_of!(EqPhase, previous) - 32usize];
-    ["Offset of field: EqPhase::iterations"][::std::mem::offset_of!(EqPhase, iterations) - 40usize];
-    ["Offset of field: EqPhase::done"][::std::mem::offset_of!(EqPhase, done) - 44usize];
-    ["Offset of field: EqPhase::patience"][::std::mem::offset_of!(EqPhase, patience) - 48usize];
-    ["Offset of field: EqPhase::padding"][::std::mem::offset_of!(EqPhase, padding) - 52usize];
+    ["Offset of field: EqPhase::keep"][::std::mem::offset_of!(EqPhase, keep) - 40usize];
+    ["Offset of field: EqPhase::iterations"][::std::mem::offset_of!(EqPhase, iterations) - 48usize];
+    ["Offset of field: EqPhase::done"][::std::mem::offset_of!(EqPhase, done) - 52usize];
+    ["Offset of field: EqPhase::patience"][::std::mem::offset_of!(EqPhase, patience) - 56usize];
+    ["Offset of field: EqPhase::padding"][::std::mem::offset_of!(EqPhase, padding) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -438,6 +443,40 @@ const _: () = {
         [::std::mem::offset_of!(EqStateArgs, padding) - 52usize];
 };
 impl Default for EqStateArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqMaskArgs {
+    pub values: *const ::std::os::raw::c_void,
+    pub mask: *mut u8,
+    pub count: u64,
+    pub channels: u32,
+    pub live_channels: u32,
+    pub low: f32,
+    pub high: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqMaskArgs"][::std::mem::size_of::<EqMaskArgs>() - 40usize];
+    ["Alignment of EqMaskArgs"][::std::mem::align_of::<EqMaskArgs>() - 8usize];
+    ["Offset of field: EqMaskArgs::values"][::std::mem::offset_of!(EqMaskArgs, values) - 0usize];
+    ["Offset of field: EqMaskArgs::mask"][::std::mem::offset_of!(EqMaskArgs, mask) - 8usize];
+    ["Offset of field: EqMaskArgs::count"][::std::mem::offset_of!(EqMaskArgs, count) - 16usize];
+    ["Offset of field: EqMaskArgs::channels"]
+        [::std::mem::offset_of!(EqMaskArgs, channels) - 24usize];
+    ["Offset of field: EqMaskArgs::live_channels"]
+        [::std::mem::offset_of!(EqMaskArgs, live_channels) - 28usize];
+    ["Offset of field: EqMaskArgs::low"][::std::mem::offset_of!(EqMaskArgs, low) - 32usize];
+    ["Offset of field: EqMaskArgs::high"][::std::mem::offset_of!(EqMaskArgs, high) - 36usize];
+};
+impl Default for EqMaskArgs {
     fn default() -> Self {
         let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -789,7 +828,7 @@ pub struct EqGatherArgs {
     pub gradient: *mut f32,
     pub squares: *mut f64,
     pub scale: f32,
-    pub padding: u32,
+    pub accumulate: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -804,8 +843,8 @@ const _: () = {
     ["Offset of field: EqGatherArgs::squares"]
         [::std::mem::offset_of!(EqGatherArgs, squares) - 24usize];
     ["Offset of field: EqGatherArgs::scale"][::std::mem::offset_of!(EqGatherArgs, scale) - 32usize];
-    ["Offset of field: EqGatherArgs::padding"]
-        [::std::mem::offset_of!(EqGatherArgs, padding) - 36usize];
+    ["Offset of field: EqGatherArgs::accumulate"]
+        [::std::mem::offset_of!(EqGatherArgs, accumulate) - 36usize];
 };
 impl Default for EqGatherArgs {
     fn default() -> Self {

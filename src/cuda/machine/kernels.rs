@@ -31,6 +31,7 @@ plain!(
     EqNudgeArgs,
     EqPoolArgs,
     EqStateArgs,
+    EqMaskArgs,
     EqStatisticsArgs,
     EqOutcomeArgs,
     EqGradArgs,
@@ -168,6 +169,9 @@ impl Relax {
             ($prefix:literal, $bytes:expr) => {
                 match (form, components) {
                     (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair"), EQ_RELAX_THREADS, $bytes),
+                    (EQ_FORM_RESPONSE, _) => {
+                        spec(concat!($prefix, "_response"), EQ_RELAX_THREADS, $bytes)
+                    }
                     (EQ_FORM_STATES, 1) => {
                         spec(concat!($prefix, "_states_1"), EQ_RELAX_THREADS, $bytes)
                     }
@@ -279,6 +283,20 @@ pub fn second_state(device: &dyn Device, format: Format, args: &EqStateArgs) -> 
     );
     let blocks = (args.count as usize).div_ceil(STATE_UNITS * THREADS);
     launch(device, kernel, blocks, args)
+}
+
+/// The mask of a layer; `values` are in the given format.
+pub fn inside(device: &dyn Device, format: Format, args: &EqMaskArgs) -> Result<()> {
+    let kernel = format.pick(
+        spec("inside_f32", THREADS as u32, 0),
+        spec("inside_f16", THREADS as u32, 0),
+    );
+    launch(
+        device,
+        kernel,
+        (args.count as usize).div_ceil(THREADS),
+        args,
+    )
 }
 
 /// Energy, cost, prediction and top-5 hit of each image: a block for each.

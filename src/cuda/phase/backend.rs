@@ -5,6 +5,8 @@ use super::gradient::ep_parts;
 use super::iteration::{Phase, PhaseNudging, SAFEGUARD_SETTLING};
 use super::setup::Setup;
 use super::states::Kind;
+use super::trajectory::Trajectory;
+use super::truncated;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax};
@@ -43,8 +45,16 @@ struct Progress {
     measured: bool,
     nudged: Option<Kind>,
     nudging_difference: f64,
-    /// mean and half-difference are on side 1 of the nudged states
-    gradient: bool,
+    gradient: Option<Estimated>,
+}
+
+/// What the last gradient was estimated from, and by whose plan.
+#[derive(Clone, Copy, PartialEq)]
+enum Estimated {
+    /// mean and half-difference of two states, which are on side 1 of the nudged ones; or the free state and its response
+    Pair,
+    /// the way back through a trajectory
+    Trajectory,
 }
 
 /// Where a gradient estimate takes the derivative of `dE/dtheta` along the difference of the two states.
@@ -151,10 +161,20 @@ impl CudaBackend {
         })
     }
 
-    /// Writes the second nudged state of the present batch.
+    /// Writes the state that the present batch leaves to the next: the second nudged one, or the end of a trajectory, or the free state
+    /// where it has but a response.
     fn write_second_state(&self, kind: Kind, kept: &Kept) -> Result<()> {
         let batch = self.batch()?;
         for l in self.setup.network.free_layers() {
+            if kind == Kind::Onward {
+                self.trajectory()?.copy_end(l, &kept.layers[l])?;
+                continue;
+            }
+            if kind == Kind::Response {
+                let free = &batch.free[l].sides[0];
+                kept.layers[l].copy_from(0, free, 0, free.len())?;
+                continue;
+            }
             let args = EqStateArgs {
                 out_first: kept.layers[l].ptr(),
                 ..self.state_args(batch, kind, l)
@@ -180,17 +200,31 @@ impl CudaBackend {
         Ok(())
     }
 
+    /// The way that truncated backpropagation went in the present batch.
+    fn trajectory(&self) -> Result<&Trajectory> {
+        let trajectory = self.batch()?.trajectory.as_ref();
+        trajectory.context("truncated backpropagation has not run")
+    }
+
     /// What the gradient of the present batch was estimated with.
     fn estimated(&self) -> Result<&GradientPlan> {
-        ensure!(self.progress.gradient, "no gradient was estimated");
-        let plan = self.batch()?.gradient.as_ref();
+        let plan = match self.progress.gradient {
+            Some(Estimated::Pair) => self.batch()?.gradient.as_ref(),
+            Some(Estimated::Trajectory) => Some(&self.trajectory()?.gradient),
+            None => None,
+        };
         plan.context("no gradient was estimated")
     }
 
     /// The gradient's two factors: half the difference of the two states, and the state that the derivative is taken at.
     fn estimate(&mut self, at: GradientAt) -> Result<()> {
-        let nudged = self.progress.nudged;
+        let nudged = self.progress.nudged.filter(|&kind| kind != Kind::Onward);
         let kind = nudged.context("the nudged phases have not run")?;
+        // Of a response both formulas are one.
+        let at = match kind {
+            Kind::Response => GradientAt::FreeState,
+            _ => at,
+        };
         if at == GradientAt::FreeState {
             self.ensure_measured()?;
         }
@@ -199,12 +233,18 @@ impl CudaBackend {
         let batch = self.batch()?;
         let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
         for l in self.setup.network.free_layers() {
-            let args = EqStateArgs {
-                out_first: nudged[l].component(1, 0, format),
-                out_second: nudged[l].component(1, 1, format),
-                ..self.state_args(batch, kind, l)
-            };
-            kernels::mean_and_half(&*self.setup.device, format, &args)?;
+            if kind == Kind::Response {
+                let [response, operands] = &nudged[l].sides;
+                let bytes = nudged[l].units * format.bytes();
+                operands.copy_from(bytes, response, 0, bytes)?;
+            } else {
+                let args = EqStateArgs {
+                    out_first: nudged[l].component(1, 0, format),
+                    out_second: nudged[l].component(1, 1, format),
+                    ..self.state_args(batch, kind, l)
+                };
+                kernels::mean_and_half(&*self.setup.device, format, &args)?;
+            }
             if at == GradientAt::FreeState {
                 let free = &batch.free[l].sides[0];
                 nudged[l].sides[1].copy_from(0, free, 0, free.len())?;
@@ -227,7 +267,7 @@ impl CudaBackend {
         }
         let plan = batch.gradient.as_ref().expect("it was just made");
         plan.run(&*self.setup.device, scale as f32, &self.parameters.gradient)?;
-        self.progress.gradient = true;
+        self.progress.gradient = Some(Estimated::Pair);
         Ok(())
     }
 
@@ -236,14 +276,9 @@ impl CudaBackend {
     fn clamp_output(&self, kind: Kind, cost: CostFunction, strengths: [f64; 2]) -> Result<()> {
         let batch = self.batch()?;
         let network = &self.setup.network;
-        let (output, classes) = (network.output_index(), network.classes());
+        let output = network.output_index();
         let free = self.decode(&batch.free[output].sides[0].read()?);
-        let channels = padded(classes);
-        let mut slope = vec![0.0; free.len()];
-        let rows = free.chunks(channels).zip(slope.chunks_mut(channels));
-        for ((free, slope), label) in rows.zip(batch.labels.read()?) {
-            cost.gradient(&free[..classes], label as usize, &mut slope[..classes]);
-        }
+        let slope = self.cost_slope(cost, &free)?;
         let state = &batch.nudged.as_ref().expect("they are allocated")[output];
         // The mean of a pair is relative to the free state.
         let start = if kind == Kind::Pair { 0.0 } else { 1.0 };
@@ -254,6 +289,51 @@ impl CudaBackend {
         }
         let bytes = self.encode(&values);
         state.sides.iter().try_for_each(|side| side.write(&bytes))
+    }
+
+    /// `dC/ds_L` at an output, in its layout. The output is small: this is computed on the host.
+    fn cost_slope(&self, cost: CostFunction, output: &[f64]) -> Result<Vec<f64>> {
+        let classes = self.setup.network.classes();
+        let channels = padded(classes);
+        let mut slope = vec![0.0; output.len()];
+        let rows = output.chunks(channels).zip(slope.chunks_mut(channels));
+        for ((output, slope), label) in rows.zip(self.batch()?.labels.read()?) {
+            cost.gradient(&output[..classes], label as usize, &mut slope[..classes]);
+        }
+        Ok(slope)
+    }
+
+    /// The linear response of the free state to nudging by one: what half the difference of a pair is for -1 and +1.
+    fn linear_response(
+        &mut self,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        self.ensure_measured()?;
+        let batch = self.batch()?;
+        let output = self.setup.network.output_index();
+        let free = self.decode(&batch.free[output].sides[0].read()?);
+        let mut force: Vec<f32> = (self.cost_slope(cost, &free)?.into_iter())
+            .map(|slope| slope as f32)
+            .collect();
+        force.resize(batch.nudge.len(), 0.0);
+        let weights = self.weights();
+        let setup = &self.setup;
+        let batch = self.batches.present_mut().expect("a batch is loaded");
+        batch.nudge.write(&force)?;
+        batch.ensure_nudged(setup)?;
+        for l in setup.network.free_layers() {
+            batch.nudged.as_ref().expect("they were just allocated")[l].sides[0].zero()?;
+        }
+        batch.write_masks(setup, Format::F32, |batch, l| {
+            batch.pre_activation[l].ptr::<c_void>()
+        })?;
+        batch.freeze_maxima()?;
+        let end = batch.run_phase(setup, &phase(relaxation, Kind::Response, weights, None))?;
+        self.progress.nudged = Some(Kind::Response);
+        self.progress.nudging_difference = 2.0;
+        self.progress.gradient = None;
+        Ok(report(&end))
     }
 
     fn decode(&self, bytes: &[u8]) -> Vec<f64> {
@@ -331,10 +411,11 @@ fn phase(
     Phase {
         mode: relaxation.mode,
         kind,
-        is_clamped: kind != Kind::Free && nudging.is_none(),
+        is_clamped: matches!(kind, Kind::Direct | Kind::Pair) && nudging.is_none(),
         iterations: relaxation.iterations,
         start: EqPhase {
             omega: relaxation.omega,
+            keep: 1.0 - relaxation.omega,
             tolerance: relaxation.tolerance.unwrap_or(-1.0),
             smallest: f64::INFINITY,
             previous: f64::INFINITY,
@@ -501,13 +582,16 @@ impl Backend for CudaBackend {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<PhaseReport> {
-        let (first, second) = nudging.of_pair(&self.describe())?;
         self.batch()?;
         let kind = match nudging.form {
             NudgedPhase::Direct => Kind::Direct,
-            // `of_pair` lets no other pass.
-            NudgedPhase::SumDifference | NudgedPhase::Linear => Kind::Pair,
+            NudgedPhase::SumDifference => Kind::Pair,
+            NudgedPhase::Linear if nudging.output == OutputCondition::Clamped => {
+                return Err(self.unsupported("a linear response with a clamped output"));
+            }
+            NudgedPhase::Linear => return self.linear_response(cost, relaxation),
         };
+        let (first, second) = nudging.pair()?;
         if kind == Kind::Pair {
             self.ensure_measured()?;
         }
@@ -542,7 +626,7 @@ impl Backend for CudaBackend {
         let end = batch.run_phase(&self.setup, &phase)?;
         self.progress.nudged = Some(kind);
         self.progress.nudging_difference = second - first;
-        self.progress.gradient = false;
+        self.progress.gradient = None;
         Ok(report(&end))
     }
 
@@ -554,16 +638,41 @@ impl Backend for CudaBackend {
         self.estimate(GradientAt::FreeState)
     }
 
+    fn truncated_backpropagation(
+        &mut self,
+        cost: CostFunction,
+        relaxation: &Relaxation,
+    ) -> Result<PhaseReport> {
+        self.ensure_measured()?;
+        let weights = self.weights();
+        let batch = self.batches.present_mut().expect("a batch is loaded");
+        let onward = phase(relaxation, Kind::Onward, weights, None);
+        let end = truncated::forwards(batch, &self.setup, &onward)?;
+        let output = self.setup.network.output_index();
+        let state = Buffer::new(&self.setup.device, self.trajectory()?.state_bytes(output))?;
+        self.trajectory()?.copy_end(output, &state)?;
+        let slope = self.cost_slope(cost, &self.decode(&state.read()?))?;
+        let gradient = &self.parameters.gradient;
+        let batch = self.batches.present_mut().expect("a batch is loaded");
+        truncated::backwards(batch, &self.setup, weights, &slope, gradient)?;
+        self.progress.nudged = Some(Kind::Onward);
+        self.progress.gradient = Some(Estimated::Trajectory);
+        Ok(report(&end))
+    }
+
     fn reduce_gradient(
         &mut self,
         share: f64,
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()> {
-        ensure!(self.progress.gradient, "no gradient was estimated");
         let device = &self.setup.device;
         let gradient = &self.parameters.gradient;
         let batch = self.batches.present_mut().context("no batch is loaded")?;
-        let plan = batch.gradient.as_mut();
+        let plan = match self.progress.gradient {
+            Some(Estimated::Pair) => batch.gradient.as_mut(),
+            Some(Estimated::Trajectory) => batch.trajectory.as_mut().map(|t| &mut t.gradient),
+            None => None,
+        };
         let plan = plan.context("no gradient was estimated")?;
         plan.rescale(device, share as f32, gradient)?;
         match device.stream() {
@@ -589,17 +698,18 @@ impl Backend for CudaBackend {
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
-        ensure!(self.progress.gradient, "no gradient was estimated");
+        self.estimated()?;
         self.parameters.read_gradient()
     }
 
     fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()> {
         self.estimated()?.measure_norm(&*self.setup.device)?;
         let batch = self.batches.present().context("no batch is loaded")?;
-        let plan = batch
-            .gradient
-            .as_ref()
-            .context("no gradient was estimated")?;
+        let plan = match self.progress.gradient {
+            Some(Estimated::Trajectory) => batch.trajectory.as_ref().map(|t| &t.gradient),
+            _ => batch.gradient.as_ref(),
+        };
+        let plan = plan.context("no gradient was estimated")?;
         let max_norm = max_norm.unwrap_or(f64::INFINITY);
         self.parameters.step(learning_rates, &plan.norm, max_norm)
     }
@@ -614,10 +724,14 @@ impl Backend for CudaBackend {
             };
             return free.map(layer).collect();
         }
-        let kind = self
-            .progress
-            .nudged
-            .context("the nudged phases have not run")?;
+        let missing = "the nudged phases have not run";
+        let kind = self.progress.nudged.context(missing)?;
+        if kind == Kind::Onward && which == PhaseState::Second {
+            let end = self.new_kept(batch.images)?;
+            self.write_second_state(kind, &end)?;
+            return self.export_layers(end.images, &end.layers);
+        }
+        ensure!(matches!(kind, Kind::Direct | Kind::Pair), missing);
         let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
         let layer = |l: usize| {
             let both = self.decode(&nudged[l].sides[0].read()?);

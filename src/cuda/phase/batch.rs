@@ -4,6 +4,7 @@ use super::iteration::{Group, Iteration, Phase};
 use super::pool::{Pool, PoolUp};
 use super::setup::Setup;
 use super::states::{Kind, Side, State};
+use super::trajectory::Trajectory;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format, Relax};
@@ -39,15 +40,18 @@ pub struct Batch {
     pub pre_activation: Vec<Buffer<f32>>,
     pub free: Vec<State>,
     pub nudged: Option<Vec<State>>,
+    /// by layer where its units respond; made when a response is first asked for
+    masks: Option<Vec<Buffer<u8>>>,
+    pub trajectory: Option<Trajectory>,
     /// what max-pool edges bring to a layer; two components
     addend: Vec<Option<Buffer<f32>>>,
     pub pools: Vec<Option<Pool>>,
     pub outcome: OutcomeBuffers,
     pub phase: Buffer<EqPhase>,
     /// what the output's pre-activation loses in a nudged phase; two components
-    nudge: Buffer<f32>,
+    pub nudge: Buffer<f32>,
     /// by mode, kind, and whether the output is clamped
-    iterations: Vec<((Mode, Kind, bool), Iteration)>,
+    pub iterations: Vec<((Mode, Kind, bool), Iteration)>,
     drive_sweep: Option<(Sweep, Vec<PoolUp>)>,
     pre_activation_sweep: Option<(Sweep, Vec<PoolUp>, Vec<EqPoolArgs>)>,
     gradient_pools: Option<Vec<GradientPool>>,
@@ -119,6 +123,8 @@ impl Batch {
             pre_activation,
             free,
             nudged: None,
+            masks: None,
+            trajectory: None,
             addend: (layers.clone())
                 .map(|l| {
                     let buffer = || Buffer::new(device, 2 * units(l));
@@ -151,6 +157,53 @@ impl Batch {
             };
             let states = (0..setup.network.layers().len()).map(state);
             self.nudged = Some(states.collect::<Result<_>>()?);
+        }
+        Ok(())
+    }
+
+    /// Says where the layers respond: at the units whose value lies strictly inside of their bounds.
+    pub fn write_masks(
+        &mut self,
+        setup: &Setup,
+        format: Format,
+        values: impl Fn(&Self, usize) -> *const c_void,
+    ) -> Result<()> {
+        let network = &setup.network;
+        let bytes = |l: usize| match l {
+            0 => 0,
+            l => self.images * setup.units(l) / EQ_CHANNEL_MULTIPLE as usize,
+        };
+        if self.masks.is_none() {
+            let layers = 0..network.layers().len();
+            let masks = layers.map(|l| Buffer::new(&setup.device, bytes(l)));
+            self.masks = Some(masks.collect::<Result<_>>()?);
+        }
+        for l in network.free_layers() {
+            let channels = setup.shape(l).channels;
+            let (low, high) = bounds(setup, l);
+            let args = EqMaskArgs {
+                values: values(self, l),
+                mask: self.mask(l).cast_mut(),
+                count: bytes(l) as u64,
+                channels: padded(channels) as u32,
+                live_channels: channels as u32,
+                low,
+                high,
+            };
+            kernels::inside(&*setup.device, format, &args)?;
+        }
+        Ok(())
+    }
+
+    fn mask(&self, l: usize) -> *const u8 {
+        let masks = self.masks.as_ref().expect("masks are written first");
+        masks[l].ptr::<u8>().cast_const()
+    }
+
+    /// Gives a response the maxima of the free state, which were found with the pre-activations.
+    pub fn freeze_maxima(&self) -> Result<()> {
+        for pool in self.pools.iter().flatten() {
+            pool.give_maxima([(&pool.argmax_free, 0); 2])?;
         }
         Ok(())
     }
@@ -240,7 +293,7 @@ impl Batch {
         }
     }
 
-    fn pool(&self, e: usize) -> &Pool {
+    pub fn pool(&self, e: usize) -> &Pool {
         self.pools[e].as_ref().expect("a max-pool edge has buffers")
     }
 
@@ -369,7 +422,7 @@ impl Batch {
         }
     }
 
-    fn pool_shape(&self, g: &Geometry) -> EqPoolArgs {
+    pub fn pool_shape(&self, g: &Geometry) -> EqPoolArgs {
         EqPoolArgs {
             images: self.images as u32,
             height: g.full.height as u32,
@@ -379,7 +432,7 @@ impl Batch {
         }
     }
 
-    fn plan_pool_up(
+    pub fn plan_pool_up(
         &self,
         setup: &Setup,
         e: usize,
@@ -458,10 +511,11 @@ impl Batch {
             } else {
                 std::ptr::null()
             },
-            argmax: if kind == Kind::Free {
-                pool.argmax_free.ptr()
-            } else {
-                pool.argmax.ptr()
+            argmax: match kind {
+                Kind::Free => pool.argmax_free.ptr(),
+                // The maxima that a response sends down by lie behind those that it brings up.
+                Kind::Response | Kind::Adjoint => pool.argmax.at(pool.argmax_free.len()),
+                _ => pool.argmax.ptr(),
             },
             post: post.read_sides_as(side),
             post_free: if pair {
@@ -480,7 +534,7 @@ impl Batch {
     }
 
     /// Position in `self.iterations` of the plan for a mode, made when it is first asked for.
-    fn iteration(&mut self, setup: &Setup, key: (Mode, Kind, bool)) -> Result<usize> {
+    pub fn iteration(&mut self, setup: &Setup, key: (Mode, Kind, bool)) -> Result<usize> {
         if let Some(found) = (self.iterations.iter()).position(|(other, _)| *other == key) {
             return Ok(found);
         }
@@ -496,6 +550,9 @@ impl Batch {
     ) -> Result<Iteration> {
         let network = &setup.network;
         let mut order = network.update_groups(mode);
+        if kind == Kind::Adjoint {
+            order.reverse();
+        }
         if is_clamped {
             let output = network.output_index();
             (order.iter_mut()).for_each(|group| group.retain(|&l| l != output));
@@ -521,7 +578,7 @@ impl Batch {
         for &e in &pooled_edges {
             let edge = &network.edges()[e];
             // The way down then uses the maxima that the way up found in the iteration before.
-            if group_of(edge.pre) < group_of(edge.post) {
+            if group_of(edge.pre) < group_of(edge.post) && !kind.is_linear() {
                 prelude.push(self.plan_pool_up(setup, e, kind, &old)?);
             }
         }
@@ -564,24 +621,25 @@ impl Batch {
 
     fn update_target(&self, setup: &Setup, l: usize, kind: Kind, side: Side) -> Target {
         let state = &self.states(kind)[l];
-        let bounds = setup.network.layers()[l].activation.bounds();
-        let constant = if kind == Kind::Pair {
-            Target {
+        let constant = match kind {
+            Kind::Pair => Target {
                 drive: self.pre_activation[l].ptr(),
                 free_state: self.free[l].sides[0].ptr(),
                 ..Target::new(setup.shape(l))
-            }
-        } else {
-            self.constant_target(setup, l)
+            },
+            Kind::Response | Kind::Adjoint => Target {
+                mask: self.mask(l),
+                ..Target::new(setup.shape(l))
+            },
+            Kind::Free | Kind::Direct | Kind::Onward => self.constant_target(setup, l),
         };
+        let is_forced = !matches!(kind, Kind::Free | Kind::Onward);
         Target {
             addend: self.addend_of(l),
             sides: state.sides_as(side),
             component_stride: state.units,
-            bounds: bounds.map_or((f32::NEG_INFINITY, f32::INFINITY), |(low, high)| {
-                (low as f32, high as f32)
-            }),
-            nudge: if l == setup.network.output_index() && kind != Kind::Free {
+            bounds: bounds(setup, l),
+            nudge: if l == setup.network.output_index() && is_forced {
                 self.nudge.ptr()
             } else {
                 std::ptr::null()
@@ -680,12 +738,7 @@ impl Batch {
         if self.gradient_pools.is_none() {
             self.gradient_pools = Some(self.plan_gradient_pools(setup)?);
         }
-        for pool in self.pools.iter().flatten() {
-            let maxima = pool.argmax_free.len();
-            pool.argmax.copy_from(0, &pool.argmax_free, 0, maxima)?;
-            pool.argmax
-                .copy_from(maxima, &pool.argmax_free, 0, maxima)?;
-        }
+        self.freeze_maxima()?;
         for pool in self.gradient_pools.iter().flatten() {
             (pool.down.iter())
                 .try_for_each(|down| kernels::pool_down(&*setup.device, setup.format, down))?;
@@ -757,6 +810,14 @@ impl Batch {
         }
         Ok(pools)
     }
+}
+
+/// The bounds of layer `l`'s units.
+fn bounds(setup: &Setup, l: usize) -> (f32, f32) {
+    let bounds = setup.network.layers()[l].activation.bounds();
+    let everything = (f64::NEG_INFINITY, f64::INFINITY);
+    let (low, high) = bounds.unwrap_or(everything);
+    (low as f32, high as f32)
 }
 
 /// Where layer `l`'s bias lies.

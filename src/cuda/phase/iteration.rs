@@ -80,9 +80,7 @@ impl Iteration {
         nudge: Option<EqNudgeArgs>,
         iterations: usize,
     ) -> Result<()> {
-        for up in &self.prelude {
-            up.launch(setup, args)?;
-        }
+        self.begin(setup, args)?;
         let mut left = iterations;
         if left >= RECORDED {
             let mut key = (args.weights as usize).to_le_bytes().to_vec();
@@ -115,6 +113,11 @@ impl Iteration {
         self.launch_all(setup, args, nudge.as_ref(), left)
     }
 
+    /// What comes before the first iteration.
+    pub fn begin(&self, setup: &Setup, args: EqRelaxArgs) -> Result<()> {
+        (self.prelude.iter()).try_for_each(|up| up.launch(setup, args))
+    }
+
     fn launch_all(
         &self,
         setup: &Setup,
@@ -126,7 +129,12 @@ impl Iteration {
     }
 
     /// The launches of one iteration.
-    fn launch(&self, setup: &Setup, args: EqRelaxArgs, nudge: Option<&EqNudgeArgs>) -> Result<()> {
+    pub fn launch(
+        &self,
+        setup: &Setup,
+        args: EqRelaxArgs,
+        nudge: Option<&EqNudgeArgs>,
+    ) -> Result<()> {
         let device = &*setup.device;
         for group in &self.groups {
             (group.refresh.iter()).try_for_each(|up| up.launch(setup, args))?;

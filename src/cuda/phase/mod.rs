@@ -7,5 +7,7 @@ mod iteration;
 mod pool;
 pub mod setup;
 pub mod states;
+mod trajectory;
+mod truncated;
 
 pub use backend::CudaBackend;

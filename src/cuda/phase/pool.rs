@@ -44,6 +44,19 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Copies maxima, each from a position of a buffer on, to those of the two components. Those of a response are first what it brings
+    /// up by, then what it sends down by.
+    pub fn give_maxima(&self, from: [(&Buffer<u8>, usize); 2]) -> Result<()> {
+        let count = self.argmax_free.len();
+        for (component, (maxima, at)) in from.into_iter().enumerate() {
+            self.argmax
+                .copy_from(component * count, maxima, at, count)?;
+        }
+        Ok(())
+    }
+}
+
 /// Convolves and pools one edge.
 pub struct PoolUp {
     pub convolution: Sweep,

@@ -15,20 +15,32 @@ pub enum Kind {
     Direct,
     /// their sum and difference
     Pair,
+    /// the iterations from the free state on that truncated backpropagation differentiates
+    Onward,
+    /// the linear response of the free state
+    Response,
+    /// the way back through an onward relaxation: a linear response with the groups in reverse
+    Adjoint,
 }
 
 impl Kind {
     pub fn components(self) -> usize {
         match self {
-            Self::Free => 1,
+            Self::Free | Self::Onward | Self::Response | Self::Adjoint => 1,
             Self::Direct | Self::Pair => 2,
         }
     }
 
+    /// Whether the linearisation of an update acts, with masks and maxima that are given.
+    pub fn is_linear(self) -> bool {
+        matches!(self, Self::Response | Self::Adjoint)
+    }
+
     pub fn form(self) -> Form {
         match self {
-            Self::Free | Self::Direct => Form::States,
+            Self::Free | Self::Direct | Self::Onward => Form::States,
             Self::Pair => Form::Pair,
+            Self::Response | Self::Adjoint => Form::Response,
         }
     }
 }

@@ -40,6 +40,13 @@ pub struct Products {
     pub one: bool,
 }
 
+/// What a gradient is added to.
+#[derive(Clone, Copy, PartialEq)]
+enum Onto {
+    Nothing,
+    Gradient,
+}
+
 pub struct GradientPlan {
     grad: WeightGrad,
     format: Format,
@@ -134,6 +141,21 @@ impl GradientPlan {
 
     /// Writes the gradient, scaled, and the sums of its squares by block.
     pub fn run(&self, device: &dyn Device, scale: f32, gradient: &Buffer<f32>) -> Result<()> {
+        self.compute(device, scale, gradient, Onto::Nothing)
+    }
+
+    /// The same, added to what is there.
+    pub fn add(&self, device: &dyn Device, scale: f32, gradient: &Buffer<f32>) -> Result<()> {
+        self.compute(device, scale, gradient, Onto::Gradient)
+    }
+
+    fn compute(
+        &self,
+        device: &dyn Device,
+        scale: f32,
+        gradient: &Buffer<f32>,
+        onto: Onto,
+    ) -> Result<()> {
         let args = EqGradArgs {
             edges: self.edges.ptr(),
             tiles: self.tiles.ptr(),
@@ -153,7 +175,7 @@ impl GradientPlan {
             gradient: gradient.ptr(),
             squares: self.squares.ptr(),
             scale,
-            padding: 0,
+            accumulate: u32::from(onto == Onto::Gradient),
         };
         kernels::gather_gradient(device, self.blocks.len(), &args)
     }
@@ -184,7 +206,7 @@ impl GradientPlan {
             gradient: gradient.ptr(),
             squares: self.squares.ptr(),
             scale,
-            padding: 0,
+            accumulate: 0,
         };
         self.in_place = Some(blocks);
         kernels::gather_gradient(&**device, self.blocks.len(), &args)

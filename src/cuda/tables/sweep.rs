@@ -20,6 +20,8 @@ pub enum Form {
     States,
     /// the pair of sum and difference
     Pair,
+    /// a vector on which the linearisation of an update acts
+    Response,
 }
 
 impl Form {
@@ -27,6 +29,7 @@ impl Form {
         match self {
             Self::States => EQ_FORM_STATES,
             Self::Pair => EQ_FORM_PAIR,
+            Self::Response => EQ_FORM_RESPONSE,
         }
     }
 }
@@ -41,6 +44,8 @@ pub struct Target {
     pub nudge: *const f32,
     /// s0 of a pair
     pub free_state: *const c_void,
+    /// of a response
+    pub mask: *const u8,
     pub sides: [*mut c_void; 2],
     pub raw: *mut f32,
     pub component_stride: usize,
@@ -57,6 +62,7 @@ impl Target {
             addend: std::ptr::null(),
             nudge: std::ptr::null(),
             free_state: std::ptr::null(),
+            mask: std::ptr::null(),
             sides: [std::ptr::null_mut(); 2],
             raw: std::ptr::null_mut(),
             component_stride: 0,
@@ -118,6 +124,7 @@ impl<'a> SweepBuilder<'a> {
             addend: target.addend,
             nudge: target.nudge,
             free_state: target.free_state,
+            mask: target.mask,
             sides: target.sides,
             raw: target.raw,
             component_stride: target.component_stride as u64,
