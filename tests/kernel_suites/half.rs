@@ -7,6 +7,11 @@
 //! within the same tolerances (tests/truncating_sums.rs).
 //! An index error is of the size of the values themselves. Networks without max pooling only: where two positions of a
 //! window nearly tie, rounding may exchange them, which is no error but moves a whole value.
+//!
+//! Clips do the same more rarely: a unit whose pre-activation lies within rounding of a bound is clipped in one arithmetic and not in the
+//! other, and then its whole part of a gradient is there or not. Whether a network has such units is not asked of the kernels but of the
+//! reference: it computes the same steps with parameters that were moved by as much as fp16 rounds them. Where that moves its own
+//! numbers further than the tolerance, the kernels may be off by twice as much; most networks must not need it.
 
 use crate::support::kernels::*;
 use eqprop_cuda::cpu;
@@ -16,14 +21,20 @@ use eqprop_cuda::network::{
     Pooling, Shape,
 };
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, OutputCondition, PhaseState, Start, Variant};
+use rand::RngExt;
 
 /// Of states, and what follows from them alone, relative to a layer's largest value: four roundings.
 const STATE_TOLERANCE: f64 = 2e-3;
 /// Of gradients, and of the parameters after a step along them, relative to a tensor's largest value: each sums products of two
 /// such states, of which much cancels.
 const GRADIENT_TOLERANCE: f64 = 5.0 * STATE_TOLERANCE;
+/// How often the reference is asked how far its numbers move with its parameters, and by what part these are moved at most: the distance
+/// of two neighbours in fp16, since the states are rounded, too.
+const MOVES: u64 = 6;
+const MOVE: f64 = 1.0 / 1024.0;
 
-fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
+/// Whether the tolerances suffice. Fails where the kernels are further off than the reference itself moves.
+fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) -> bool {
     crate::arrange_sums();
     let parameters = random_parameters(network, seed);
     let batches = [random_images(network, n, seed)];
@@ -31,12 +42,22 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
     let mut kernels = kernels(network, Precision::Fp16).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
-    let want = train(&mut *truth, network, &batches, recipe).unwrap();
-    let got = train(&mut *kernels, network, &batches, recipe).unwrap();
-    let mut want = want.without_what_fp16_rounds_away();
-    let mut got = got.without_what_fp16_rounds_away();
-    for trace in [&mut want, &mut got] {
-        if recipe.form == NudgedPhase::Direct {
+    let mut want = train(&mut *truth, network, &batches, recipe).unwrap();
+    let mut got = train(&mut *kernels, network, &batches, recipe).unwrap();
+    let mut rng = rng(seed);
+    let moved = (0..MOVES).map(|_| {
+        let mut moved = parameters.clone();
+        for value in moved.tensors_mut().iter_mut().flatten() {
+            *value *= 1.0 + rng.random_range(-MOVE..MOVE);
+        }
+        truth.set_kept_state(None).unwrap();
+        truth.set_parameters(&moved).unwrap();
+        train(&mut *truth, network, &batches, recipe).unwrap()
+    });
+    let mut moved: Vec<Trace> = moved.collect();
+    for trace in moved.iter_mut().chain([&mut want, &mut got]) {
+        trace.leave_out_what_fp16_rounds_away();
+        if recipe.form == NudgedPhase::Direct && !recipe.is_truncated {
             // The direct form divides the rounding of two states by beta: its gradient is not to be trusted in fp16.
             (trace.values).retain(|(name, _)| {
                 !name.contains("gradient") && !name.contains("weight") && !name.contains("bias")
@@ -57,6 +78,7 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
         (STATE_TOLERANCE, false),
         (of_held * GRADIENT_TOLERANCE, true),
     ];
+    let mut sufficed = true;
     for (tolerance, gradients) in bounds {
         let part = |trace: &Trace| Trace {
             values: (trace.values.iter())
@@ -68,13 +90,36 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
             true => 1.0,
             false => 0.1,
         };
-        let (error, place) = worst(&part(&got), &part(&want), floor);
-        println!("seed {seed}: {error:.1e} of {tolerance:.1e} at {place}");
-        assert!(
-            error < tolerance,
-            "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}"
+        let want = part(&want);
+        let (error, place) = worst(&part(&got), &want, floor);
+        let of_moved = |moved: &Trace| worst(&part(moved), &want, floor).0;
+        let own = moved.iter().map(of_moved).fold(0.0, f64::max);
+        println!(
+            "seed {seed}: {error:.1e} of {tolerance:.1e} at {place}; the reference moves by {own:.1e}"
         );
+        assert!(
+            error < f64::max(tolerance, 2.0 * own),
+            "seed {seed}, {n} examples, {recipe:?}\n{network}\n{error:e} at {place}; the reference moves by {own:.1e}"
+        );
+        sufficed &= error < tolerance;
     }
+    sufficed
+}
+
+/// Checks a network for each seed; no more than so many of them may have units at their bounds.
+fn check_all(
+    seeds: std::ops::Range<u64>,
+    network: impl Fn(u64) -> Network,
+    recipe: impl Fn(u64) -> Recipe,
+    excused: usize,
+) {
+    let count = seeds.end - seeds.start;
+    let suffices = |&seed: &u64| check(&network(seed), seed, 1 + seed as usize % 4, &recipe(seed));
+    let sufficed = seeds.filter(suffices).count();
+    assert!(
+        sufficed + excused >= count as usize,
+        "only {sufficed} of {count} networks stay within the tolerances"
+    );
 }
 
 fn recipe(seed: u64) -> Recipe {
@@ -100,8 +145,17 @@ fn recipe(seed: u64) -> Recipe {
 fn narrow_tiles_match_the_reference_for_random_networks() {
     for seed in 100..112 {
         let network = random_network_of(seed, &[1, 3, 8, 17, 33, 40], false);
-        check(&network, seed, 1 + seed as usize % 5, &recipe(seed));
+        assert!(check(&network, seed, 1 + seed as usize % 5, &recipe(seed)));
     }
+}
+
+/// Rectangular kernels, dilation, a stride for each axis, edges side by side.
+#[test]
+fn edges_of_every_kind_match_the_reference() {
+    let network = |seed| varied_network_of(seed, &[1, 3, 8, 17, 33, 40], &[Pooling::None]);
+    check_all(100..116, network, recipe, 2);
+    let wide = |seed| varied_network_of(seed, &[72, 130, 136, 8], &[Pooling::None]);
+    check_all(220..224, wide, recipe, 1);
 }
 
 /// Contrastive and coupled learning, and the alternative formula of each.
@@ -117,28 +171,23 @@ fn clamped_outputs_and_the_alternative_formula_match_the_reference() {
             at_free_state: seed % 4 > 1,
             ..recipe(seed)
         };
-        check(&network, seed, 1 + seed as usize % 5, &recipe);
+        assert!(check(&network, seed, 1 + seed as usize % 5, &recipe));
     }
 }
 
 #[test]
 fn recurrent_and_truncated_backpropagation_match_the_reference() {
-    for seed in 400..414 {
-        let network = random_network_of(seed, &[1, 3, 8, 17, 33, 40], false);
-        let recipe = linear_recipe(seed);
-        check(&network, seed, 1 + seed as usize % 4, &recipe);
-    }
-    for seed in 420..424 {
-        let network = random_network_of(seed, &[72, 130, 136, 8], false);
-        check(&network, seed, 1 + seed as usize % 3, &linear_recipe(seed));
-    }
+    let network = |seed| random_network_of(seed, &[1, 3, 8, 17, 33, 40], false);
+    check_all(400..414, network, linear_recipe, 3);
+    let wide = |seed| random_network_of(seed, &[72, 130, 136, 8], false);
+    check_all(420..424, wide, linear_recipe, 1);
 }
 
 #[test]
 fn wide_tiles_match_the_reference_for_random_networks() {
     for seed in 200..206 {
         let network = random_network_of(seed, &[72, 130, 136, 8], false);
-        check(&network, seed, 1 + seed as usize % 3, &recipe(seed));
+        assert!(check(&network, seed, 1 + seed as usize % 3, &recipe(seed)));
     }
 }
 
@@ -151,7 +200,7 @@ fn direct_phases_of_hopfieldresnet13_have_the_states_of_the_reference() {
         10,
         ActivationKind::Relu6,
     );
-    check(&network, 1, 3, &Recipe::default());
+    assert!(check(&network, 1, 3, &Recipe::default()));
 }
 
 #[test]

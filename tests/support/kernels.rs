@@ -57,7 +57,12 @@ pub fn random_network_of(seed: u64, widths: &[usize], pooling: bool) -> Network 
 /// A random graph of every kind of edge that has kernels.
 pub fn varied_network(seed: u64) -> Network {
     let pooling = [Pooling::None, Pooling::None, Pooling::Max2x2];
-    networks::varied_network(&mut rng(seed), &[1, 3, 5, 8, 9, 17, 33, 40], &pooling)
+    varied_network_of(seed, &[1, 3, 5, 8, 9, 17, 33, 40], &pooling)
+}
+
+/// The same with a choice of widths and of pooling.
+pub fn varied_network_of(seed: u64, widths: &[usize], pooling: &[Pooling]) -> Network {
+    networks::varied_network(&mut rng(seed), widths, pooling)
 }
 
 pub fn random_parameters(network: &Network, seed: u64) -> ParameterSet<f64> {
@@ -319,9 +324,14 @@ impl Trace {
     /// Leaves out what fp16 need not reproduce: near ties between outputs fall either way, and the change of a state ends
     /// at the rounding of its format.
     pub fn without_what_fp16_rounds_away(mut self) -> Self {
+        self.leave_out_what_fp16_rounds_away();
+        self
+    }
+
+    /// The same in place.
+    pub fn leave_out_what_fp16_rounds_away(&mut self) {
         let rounded = ["prediction", "top5", "change"];
         (self.values).retain(|(name, _)| !rounded.iter().any(|r| name.contains(r)));
-        self
     }
 }
 
