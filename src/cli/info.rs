@@ -62,7 +62,8 @@ pub fn run(args: InfoArgs) -> Result<ExitCode> {
     ] {
         let (images, optimizer) = (config.batch_size, config.optimizer_config());
         let learning = config.algorithm.learning();
-        let bytes = learning.memory_need(&network, precision, images, optimizer)?;
+        let settings = config.rule_settings();
+        let bytes = learning.memory_need(&settings, &network, precision, images, optimizer)?;
         say(format_args!(
             "GPU memory to train this with batches of {} in {name}: {:.0} MiB",
             config.batch_size,

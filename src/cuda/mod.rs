@@ -93,7 +93,8 @@ pub fn feed_forward_memory_need(
 }
 
 /// Bytes of device memory that training takes with batches of so many images, nearly all of it for states: found by
-/// going through a training step on a device that only counts.
+/// going through a training step on a device that only counts. With `truncated` it is truncated backpropagation through so many iterations,
+/// else a pair of nudged phases; a linear response takes no more than these.
 ///
 /// # Errors
 /// When the kernels cannot compute the network.
@@ -102,6 +103,7 @@ pub fn memory_need(
     precision: Precision,
     images: usize,
     optimizer: OptimizerConfig,
+    truncated: Option<usize>,
 ) -> Result<usize> {
     let device = Arc::new(CountingDevice::default());
     let mut backend = CudaBackend::new(network, device.clone(), precision)?;
@@ -124,8 +126,19 @@ pub fn memory_need(
     for _ in 0..2 {
         backend.load_batch(&input, &vec![0; images], Start::Kept)?;
         backend.free_phase(&relaxation)?;
-        backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
-        backend.estimate_gradient()?;
+        match truncated {
+            Some(iterations) => {
+                let relaxation = Relaxation {
+                    iterations,
+                    ..relaxation
+                };
+                backend.truncated_backpropagation(CostFunction::Mse, &relaxation)?;
+            }
+            None => {
+                backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)?;
+                backend.estimate_gradient()?;
+            }
+        }
     }
     Ok(device.bytes())
 }
@@ -184,6 +197,29 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
+    fn truncated_backpropagation_keeps_a_state_for_each_iteration() {
+        let options = PresetOptions {
+            input_channels: 1,
+            classes: 8,
+            channels: [8; 4],
+            activation: ActivationKind::Relu6,
+            gains: None,
+        };
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+        let network = presets::build("hopfieldresnet13", &options, &mut rng).unwrap();
+        let sgd = OptimizerConfig::Sgd {
+            momentum: 0.9,
+            weight_decay: 0.0,
+        };
+        let need = |iterations| memory_need(&network, Precision::Fp16, 3, sgd, Some(iterations));
+        let units = network.layers()[1..]
+            .iter()
+            .map(|layer| layer.shape.units());
+        let state = 2 * 3 * units.sum::<usize>();
+        assert_eq!(need(11).unwrap() - need(4).unwrap(), 7 * state);
+    }
+
+    #[test]
     fn memory_need_is_that_of_the_states() {
         let options = PresetOptions {
             input_channels: 3,
@@ -199,7 +235,7 @@ mod tests {
                 momentum: 0.9,
                 weight_decay: 0.0,
             };
-            memory_need(&network, Precision::Fp16, images, sgd).unwrap() as f64
+            memory_need(&network, Precision::Fp16, images, sgd, None).unwrap() as f64
         };
         // Per image: pre-activation in fp32, two sides of the free state and of the pair in fp16, and the kept state:
         // 4 + 2 x 2 + 2 x 4 + 2 bytes per unit, four more for the drive of the layers that the input reaches, and little else.

@@ -149,6 +149,7 @@ impl Learning for Backpropagation {
 
     fn memory_need(
         &self,
+        _settings: &RuleSettings,
         network: &Network,
         precision: cuda::Precision,
         images: usize,

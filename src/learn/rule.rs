@@ -243,12 +243,13 @@ pub trait Learning: Sync {
     /// When the kernels do not compute in this precision, besides those of [`names`](Self::names).
     fn memory_need(
         &self,
+        _settings: &RuleSettings,
         network: &Network,
         precision: cuda::Precision,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
-        cuda::memory_need(network, precision, images, optimizer)
+        cuda::memory_need(network, precision, images, optimizer, None)
     }
 
     /// Makes the rule on the device of the settings, with all parameters at zero.

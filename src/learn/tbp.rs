@@ -5,7 +5,9 @@ use super::relaxing::{Estimate, Relaxing};
 use super::rule::{
     Description, Learning, LearningRule, RuleSettings, SavedAs, check_over_relaxation,
 };
+use crate::cuda;
 use crate::network::{Network, presets};
+use crate::optim::OptimizerConfig;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation};
 use crate::usage::UsageError;
 use anyhow::Result;
@@ -34,6 +36,18 @@ impl Learning for TruncatedBackpropagation {
     fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
         check_over_relaxation(&settings.free, network)?;
         check_over_relaxation(&settings.nudged, network)
+    }
+
+    fn memory_need(
+        &self,
+        settings: &RuleSettings,
+        network: &Network,
+        precision: cuda::Precision,
+        images: usize,
+        optimizer: OptimizerConfig,
+    ) -> Result<usize> {
+        let iterations = settings.nudged.iterations;
+        cuda::memory_need(network, precision, images, optimizer, Some(iterations))
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
