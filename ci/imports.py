@@ -27,7 +27,7 @@ ROOMS = [
     "learn",
     "config",
     "run",
-    "diagnose parity torch track",
+    "diagnose parity sweep torch track",
     "plot",
     "cli",
 ]

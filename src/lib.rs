@@ -6,7 +6,8 @@
 //! -> [`cpu`] and [`cuda`] (the backends, made by [`device`]; several processes together: [`parallel`]) -> [`optim`] (what a gradient does
 //! to a parameter) -> [`learn`] (a learning rule for a batch) -> [`config`] (what was asked for) -> [`run`] (epochs, metrics, checkpoints),
 //! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
-//! and gradient estimates are, [`plot`] draws it, and [`cli`] is the command line over all of it. `docs/maths.md` has the formulas.
+//! and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over all of
+//! it. `docs/maths.md` has the formulas.
 
 #![warn(missing_docs)]
 
@@ -29,6 +30,7 @@ pub mod phase;
 pub mod plot;
 pub mod run;
 mod shown;
+pub mod sweep;
 pub mod torch;
 pub mod track;
 mod usage;

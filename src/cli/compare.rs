@@ -3,6 +3,7 @@
 use super::runs::{self, Run};
 use super::say;
 use super::statistics::Estimate;
+use super::sweep::SWEEP_FILE;
 use super::table;
 use crate::output::complain;
 use crate::run::{Record, RunFolder};
@@ -73,6 +74,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Run>> {
     let mut skipped = Vec::new();
     for path in paths {
         ensure!(path.exists(), runs::no_run(path));
+        // The file of a sweep lies beside its runs.
+        if path.ends_with(SWEEP_FILE) && path.is_file() {
+            continue;
+        }
         if let Err(reason) = RunFolder::check_is_one(path) {
             skipped.push(reason.to_string());
             continue;
@@ -97,6 +102,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Run>> {
 /// Why there is nothing to compare.
 fn nothing(paths: &[PathBuf], skipped: &[String]) -> String {
     match paths {
+        [path] if path.ends_with(SWEEP_FILE) => runs::no_run(path),
         [path] if RunFolder::check_is_one(path).is_err() => runs::no_run(path),
         _ => skipped.join("; "),
     }

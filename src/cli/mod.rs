@@ -22,6 +22,7 @@ mod report;
 mod runs;
 mod settings;
 mod statistics;
+mod sweep;
 mod table;
 mod train;
 
@@ -48,6 +49,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Sweep(sweep::SweepArgs),
     Eval(eval::EvalArgs),
     Parity(parity::ParityArgs),
     List(list::ListArgs),
@@ -101,6 +103,7 @@ fn dispatch() -> ExitCode {
     };
     let result = match cli.command {
         Command::Train(args) => train::run(*args),
+        Command::Sweep(args) => sweep::run(&args),
         Command::Eval(args) => eval::run(args),
         Command::List(args) => list::run(&args),
         Command::Compare(args) => compare::run(args),

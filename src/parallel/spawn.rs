@@ -1,8 +1,9 @@
 //! Processes for all GPUs of one machine, where no launcher starts them.
 
+use super::child;
 use anyhow::{Context, Result, bail};
 use std::net::TcpListener;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -30,8 +31,9 @@ pub fn spawn(world: usize, arguments: &[String], stop: &dyn Fn() -> bool) -> Res
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", port.to_string())
             .env_remove("TORCHELASTIC_USE_AGENT_STORE");
-        own_group(&mut command);
-        end_with_this_process(&mut command);
+        child::own_group(&mut command);
+        // Not even `kill -9` of this process leaves ranks behind.
+        child::end_with_this_process(&mut command, child::KILL);
         let child = command
             .spawn()
             .with_context(|| format!("starting rank {rank}"))?;
@@ -51,7 +53,7 @@ pub fn spawn(world: usize, arguments: &[String], stop: &dyn Fn() -> bool) -> Res
             };
             *slot = None;
             if status == 0 && !ended.success() {
-                status = code_of(ended);
+                status = child::code_of(ended);
             }
         }
         if !asked && (status != 0 || stop()) {
@@ -77,13 +79,7 @@ struct Ranks(Vec<Option<Child>>);
 
 impl Ranks {
     fn ask_to_end(&self) {
-        #[cfg(unix)]
-        for child in self.0.iter().flatten() {
-            // SAFETY: the child was not waited for yet, so that the number is still its own.
-            unsafe {
-                libc::kill(child.id() as libc::pid_t, libc::SIGTERM);
-            }
-        }
+        self.0.iter().flatten().for_each(child::ask_to_end);
     }
 }
 
@@ -94,41 +90,4 @@ impl Drop for Ranks {
             let _ = child.wait();
         }
     }
-}
-
-/// Ctrl-C on a terminal goes to a whole group: here to this process alone, which asks the ranks to end, once.
-fn own_group(command: &mut Command) {
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(command, 0);
-    #[cfg(not(unix))]
-    let _ = command;
-}
-
-/// Not even `kill -9` of this process leaves ranks behind.
-fn end_with_this_process(command: &mut Command) {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::process::CommandExt;
-        // SAFETY: between fork and exec it makes one system call, which is allowed there.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = command;
-}
-
-/// As a shell reports it.
-fn code_of(status: ExitStatus) -> u8 {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return 128_u8.saturating_add(signal as u8);
-    }
-    status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1)
 }

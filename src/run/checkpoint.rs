@@ -23,10 +23,14 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 const FORMAT: u32 = 1;
 const KEY: &str = "eqprop-cuda";
+/// Bytes before the tensors, as the format limits them.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +187,30 @@ impl Checkpoint {
         let bytes = std::fs::read(path)
             .map_err(|e| anyhow!("cannot read the checkpoint {}: {e}", path.display()))?;
         Self::decode(&bytes).with_context(|| format!("{} cannot be used", path.display()))
+    }
+
+    /// What a file says of its run, without the tensors: neither they nor its checksum are read.
+    ///
+    /// # Errors
+    /// When it is no checkpoint.
+    pub fn outline(path: &Path) -> Result<(Config, Position)> {
+        let state = || -> Result<State> {
+            let mut file = File::open(path)?;
+            let mut length = [0; 8];
+            file.read_exact(&mut length)?;
+            let length = u64::from_le_bytes(length);
+            ensure!(length <= LONGEST_HEADER, "its header is of {length} bytes");
+            let mut header = Vec::new();
+            file.take(length).read_to_end(&mut header)?;
+            let header: serde_json::Value = serde_json::from_slice(&header)?;
+            let json = header["__metadata__"][KEY].as_str();
+            Ok(serde_json::from_str(
+                json.context("it is no checkpoint of eqprop-cuda")?,
+            )?)
+        };
+        let state =
+            state().with_context(|| format!("the checkpoint {} cannot be used", path.display()))?;
+        Ok((state.config, state.position))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {

@@ -16,6 +16,8 @@ mod rules;
 mod runs;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod sweep;
 mod tensorboard;
 mod torch_import;
 mod train;
