@@ -31,11 +31,15 @@ pub struct ReportArgs {
     title: String,
 }
 
-const STYLE: &str = "body{font:15px/1.5 'DejaVu Sans',Verdana,sans-serif;color:#262626;max-width:1200px;margin:2em auto;padding:0 1em}\
+const STYLE: &str = "body{font:15px/1.5 'DejaVu Sans',Verdana,sans-serif;color:#262626;max-width:1400px;margin:2em auto;padding:0 1em}\
 h1{font-size:1.6em}h2{font-size:1.2em;margin-top:2em}svg{max-width:100%;height:auto}\
-table{border-collapse:collapse;font-size:.87em;display:block;overflow-x:auto}\
-th,td{border-bottom:1px solid #dedede;padding:.3em .8em;text-align:left;vertical-align:top}td.n,th.n{text-align:right;white-space:nowrap}\
-td.d{background:#fff3da}code{font-size:.95em;overflow-wrap:anywhere}";
+table{border-collapse:collapse;font-size:.82em;display:block;overflow-x:auto}\
+th,td{border-bottom:1px solid #dedede;padding:.3em .6em;text-align:left;vertical-align:top;min-width:4.5em}\
+.w th,.w td{overflow-wrap:anywhere}td:first-child,.n{white-space:nowrap}th.n,td.n{text-align:right;min-width:0}\
+td.l{min-width:20em}tr:hover td{background:#f5f5f5}td.d,tr:hover td.d{background:#fff3da}";
+
+/// Bytes of a text that needs a broad column: a command.
+const LONG: usize = 80;
 
 pub fn run(args: &ReportArgs) -> Result<ExitCode> {
     let groups = runs::groups(compare::read(&args.runs)?);
@@ -160,7 +164,7 @@ fn settings(groups: &[Vec<Run>]) -> String {
     });
     section(
         "Settings",
-        "Of the first run of each kind.",
+        "Of the first run of each kind; what differs is marked.",
         &heads,
         &rows.collect::<Vec<_>>(),
         heads.len(),
@@ -218,7 +222,13 @@ fn section(title: &str, note: &str, heads: &[&str], rows: &[Vec<Cell>], numbers:
     if !note.is_empty() {
         let _ = writeln!(text, "<p>{}</p>", escaped(note));
     }
-    text += "<table>\n<tr>";
+    // Columns of text share the width, those of numbers take what they need.
+    let class = if numbers < heads.len() {
+        ""
+    } else {
+        " class=\"w\""
+    };
+    let _ = write!(text, "<table{class}>\n<tr>");
     for (c, head) in heads.iter().enumerate() {
         let class = if c < numbers { "" } else { " class=\"n\"" };
         let _ = write!(text, "<th{class}>{}</th>", escaped(head));
@@ -227,10 +237,11 @@ fn section(title: &str, note: &str, heads: &[&str], rows: &[Vec<Cell>], numbers:
     for row in rows {
         text += "<tr>";
         for (c, cell) in row.iter().enumerate() {
-            let class = match (cell.marked, c < numbers) {
-                (true, _) => " class=\"d\"",
-                (false, false) => " class=\"n\"",
-                (false, true) => "",
+            let class = match (cell.marked, c < numbers, cell.text.len() > LONG) {
+                (true, ..) => " class=\"d\"",
+                (false, false, _) => " class=\"n\"",
+                (false, true, true) => " class=\"l\"",
+                (false, true, false) => "",
             };
             let _ = write!(text, "<td{class}>{}</td>", escaped(&cell.text));
         }

@@ -64,8 +64,9 @@ impl Config {
                 );
             }
         }
-        let config = merged.decide()?;
+        let mut config = merged.decide()?;
         config.check_ranges()?;
+        config.find_data_from_anywhere()?;
         Ok(config)
     }
 
@@ -83,6 +84,14 @@ impl Config {
         let learning = config.algorithm.learning();
         learning.check(&config.rule_settings(), network)?;
         Ok(config)
+    }
+
+    /// Makes `--data-dir` absolute: a run may be resumed from another folder.
+    fn find_data_from_anywhere(&mut self) -> Result<()> {
+        if let Some(folder) = &self.data_dir {
+            self.data_dir = Some(std::path::absolute(folder).context("--data-dir")?);
+        }
+        Ok(())
     }
 
     /// Whether a setting that was said in other words is what this configuration has.
@@ -126,9 +135,7 @@ impl Settings {
         (self.nudged_phase).get_or_insert(precision.default_nudged_phase());
         let mut config = self.decide()?;
         config.check_ranges()?;
-        if let Some(folder) = &config.data_dir {
-            config.data_dir = Some(std::path::absolute(folder).context("--data-dir")?);
-        }
+        config.find_data_from_anywhere()?;
         let network = config.build_network()?;
         let learning = config.algorithm.learning();
         learning.check(&config.rule_settings(), &network)?;
