@@ -2,8 +2,9 @@
 
 use std::process::{Child, Command, ExitStatus};
 
-/// The signals of [`end_with_this_process`]: at once, or saved first.
+/// The signal of [`end_with_this_process`] that ends a child at once.
 pub const KILL: i32 = 9;
+/// That which lets it save first.
 pub const TERMINATE: i32 = 15;
 
 /// Ctrl-C on a terminal goes to a whole group: here to this process alone, which asks its children to end, once.

@@ -28,8 +28,11 @@ pub struct Crew<'a> {
 pub enum Event {
     /// nothing: it was finished before
     Skipped,
+    /// its process runs
     Begun,
+    /// so it does, from where an earlier one stopped
     Resumed,
+    /// all epochs are over, after so long
     Finished(Duration),
     /// it saved and ended, as it was asked to
     Stopped,

@@ -8,7 +8,9 @@ use std::path::Path;
 /// Options of `train`, and what the folder of their run is called.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
+    /// its folder, within that of the sweep
     pub name: String,
+    /// value of `--preset`
     pub preset: Option<String>,
     /// as `train` takes them: keys without their hyphens, and values
     pub options: Vec<(String, String)>,
@@ -17,8 +19,11 @@ pub struct Point {
 /// How far a point's run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// nothing is there
     New,
+    /// there is a checkpoint to go on from
     Begun,
+    /// all epochs are over
     Finished,
 }
 
