@@ -8,6 +8,48 @@
 //! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
 //! and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over all of
 //! it. `docs/maths.md` has the formulas.
+//! The programs of `examples/` are a course in five parts; this is the shortest way from a network to a gradient:
+//!
+//! ```
+//! use eqprop_cuda::cpu::{self, Precision};
+//! use eqprop_cuda::network::{ActivationKind, NetworkDescription, parameters::initialise};
+//! use eqprop_cuda::phase::{Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant};
+//! use rand::SeedableRng;
+//!
+//! let text = r#"
+//!     name = "small"
+//!     layer = [{ name = "image", shape = [1, 6, 6] }, { name = "hidden", shape = [4, 3, 3] }, { name = "classes", shape = [2] }]
+//!     edge = [
+//!         { from = "image", to = "hidden", kind = "conv", kernel = 2, stride = 2, gain = 0.7 },
+//!         { from = "hidden", to = "classes", kind = "dense", gain = 0.7 },
+//!     ]"#;
+//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+//! let network = NetworkDescription::from_toml(text)?.build(ActivationKind::Relu6, &mut rng)?;
+//!
+//! let mut backend = cpu::backend(&network, Precision::Fp64);
+//! backend.set_parameters(&initialise(&network, 1))?;
+//! let images = ndarray::Array4::from_elem((3, 1, 6, 6), 0.5);
+//! let order = Relaxation { mode: Mode::Coloured, omega: 1.4, iterations: 30, tolerance: None };
+//! let nudging = Nudging {
+//!     beta: 0.1,
+//!     variant: Variant::Centered,
+//!     form: NudgedPhase::SumDifference,
+//!     output: OutputCondition::Nudged,
+//! };
+//! backend.load_batch(&images, &[0, 1, 0], Start::Zero)?;
+//! backend.free_phase(&order)?;
+//! backend.nudged_phases(&nudging, CostFunction::Mse, &order)?;
+//! backend.estimate_gradient()?;
+//! assert!(backend.gradient_norm()? > 0.0);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+//!
+//! # Errors
+//!
+//! Rooms that know what can go wrong say it in a type: [`data::DataError`], [`network::NetworkError`], [`cuda::CudaError`],
+//! [`phase::PhaseError`], [`learn::Diverged`], and [`config::UsageError`] for a value that a user gave. Where several of them meet (a
+//! backend, a learning rule, a run) they travel as [`anyhow::Error`], and `error.downcast_ref` finds them again, as [`cli`] does for
+//! exit statuses.
 
 #![warn(missing_docs)]
 

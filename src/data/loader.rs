@@ -31,6 +31,12 @@ impl Shard {
     pub const WHOLE: Self = Self { rank: 0, world: 1 };
 
     /// This rank's rows of a batch of `rows`: as many as others have or one less, none if there are more ranks than rows.
+    ///
+    /// ```
+    /// use eqprop_cuda::data::Shard;
+    /// let rows = |rank| Shard { rank, world: 3 }.rows(7);
+    /// assert_eq!([rows(0), rows(1), rows(2)], [0..3, 3..5, 5..7]);
+    /// ```
     pub fn rows(self, rows: usize) -> Range<usize> {
         let start = |rank: usize| rank * (rows / self.world) + rank.min(rows % self.world);
         start(self.rank)..start(self.rank + 1)

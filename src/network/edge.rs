@@ -34,6 +34,12 @@ impl Convolution {
     }
 
     /// Height and width of the convolved image, or `None` where the kernel does not fit.
+    ///
+    /// ```
+    /// use eqprop_cuda::network::Convolution;
+    /// assert_eq!(Convolution::square(3, 2, 1).output_size([32, 32]), Some([16, 16]));
+    /// assert_eq!(Convolution::square(5, 1, 0).output_size([4, 4]), None);
+    /// ```
     pub fn output_size(&self, size: [usize; 2]) -> Option<[usize; 2]> {
         let side = |axis: usize| {
             let room = (size[axis].checked_add(2 * self.padding[axis])?)

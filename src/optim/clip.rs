@@ -11,6 +11,12 @@ pub const NORM_EPSILON: f64 = 1e-6;
 
 /// The factor for every gradient so that their global norm `norm` does not exceed `max_norm`:
 /// `max_norm / (norm + 1e-6)`, or 1.
+///
+/// ```
+/// use eqprop_cuda::optim::clip_scale;
+/// assert_eq!(clip_scale(0.5, 1.0), 1.0);
+/// assert!((4.0 * clip_scale(4.0, 1.0) - 1.0).abs() < 1e-6);
+/// ```
 pub fn clip_scale(norm: f64, max_norm: f64) -> f64 {
     if norm > max_norm {
         max_norm / (norm + NORM_EPSILON)

@@ -52,6 +52,13 @@ pub enum Schedule {
 impl Schedule {
     /// Learning rate during epoch `epoch` (from 0) of a parameter whose initial one is `initial`:
     /// `eta_min + (initial - eta_min) (1 + cos(pi t / T)) / 2`, with the published program's `eta_min`.
+    ///
+    /// ```
+    /// use eqprop_cuda::optim::Schedule;
+    /// let schedule = Schedule::Cosine { epochs: 100 };
+    /// assert_eq!(schedule.rate(0.1, 0), 0.1);
+    /// assert!((schedule.rate(0.1, 50) - 0.05).abs() < 1e-5);
+    /// ```
     pub fn rate(self, initial: f64, epoch: usize) -> f64 {
         self.rate_between(initial, ETA_MIN, epoch)
     }
