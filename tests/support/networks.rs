@@ -45,76 +45,38 @@ fn random_convolution(rng: &mut ChaCha8Rng) -> Convolution {
     }
 }
 
-/// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
-pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> Network {
-    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
-        0 => Activation::HARD_SIGMOID,
-        1 => Activation::RELU6,
-        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
-    };
-    let mut shapes = vec![Shape::new(
-        pick(rng, &[1, 3]),
-        rng.random_range(5..11),
-        rng.random_range(5..11),
-    )];
-    let mut edges: Vec<(usize, usize, LinearMap, Pooling)> = Vec::new();
-    for l in 1..=rng.random_range(2..5) {
-        let below = shapes[l - 1];
-        let (conv, pool) = loop {
-            let kernel = rng.random_range(1..4);
-            let conv =
-                Convolution::square(kernel, rng.random_range(1..4), rng.random_range(0..kernel));
-            let pool = if pooling && rng.random_range(0..3) == 0 {
-                2
-            } else {
-                1
-            };
-            let side = |side: usize| conv.output_size([side; 2]).map_or(0, |s| s[0]) / pool;
-            if side(below.height) >= 1 && side(below.width) >= 1 {
-                break (conv, pool);
-            }
-        };
-        let side = |side: usize| conv.output_size([side; 2]).unwrap()[0] / pool;
-        shapes.push(Shape::new(
-            pick(rng, widths),
-            side(below.height),
-            side(below.width),
-        ));
-        edges.push((
-            l - 1,
-            l,
-            LinearMap::Conv(conv),
-            if pool == 2 {
-                Pooling::Max2x2
-            } else {
-                Pooling::None
-            },
-        ));
-        for pre in 0..l - 1 {
-            let from = shapes[pre];
-            let fits = (1..4usize).flat_map(|kernel| {
-                (1..6usize).flat_map(move |stride| {
-                    (0..kernel).map(move |padding| Convolution::square(kernel, stride, padding))
-                })
-            });
-            let fits: Vec<_> = fits
-                .filter(|c| {
-                    c.output_size([from.height, from.width])
-                        == Some([shapes[l].height, shapes[l].width])
-                })
-                .collect();
-            if !fits.is_empty() && rng.random_range(0..2) == 0 {
-                let conv = pick(rng, &fits);
-                edges.push((pre, l, LinearMap::Conv(conv), Pooling::None));
-            }
-        }
-    }
+/// Edges of a random graph under way: lower layer, higher layer, map, pooling.
+type Edges = Vec<(usize, usize, LinearMap, Pooling)>;
+
+fn random_image(rng: &mut ChaCha8Rng) -> Shape {
+    let channels = pick(rng, &[1, 3]);
+    Shape::new(channels, rng.random_range(5..11), rng.random_range(5..11))
+}
+
+/// All convolutions of small square kernels that lead from an image of one size to one of another.
+fn fitting(from: Shape, to: Shape) -> Vec<Convolution> {
+    let all = (1..4usize).flat_map(|kernel| {
+        (1..6usize).flat_map(move |stride| {
+            (0..kernel).map(move |padding| Convolution::square(kernel, stride, padding))
+        })
+    });
+    all.filter(|c| c.output_size([from.height, from.width]) == Some([to.height, to.width]))
+        .collect()
+}
+
+/// The network of these convolutional layers under a dense head, with random activations.
+fn with_head(mut shapes: Vec<Shape>, mut edges: Edges, rng: &mut ChaCha8Rng) -> Network {
     let output = shapes.len();
     shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
     edges.push((output - 1, output, LinearMap::Dense, Pooling::None));
     if output > 2 && rng.random_range(0..2) == 0 {
         edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
     }
+    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
+        0 => Activation::HARD_SIGMOID,
+        1 => Activation::RELU6,
+        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
+    };
     let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
         name: format!("layer{l}"),
         shape,
@@ -137,20 +99,44 @@ pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> 
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
 }
 
+/// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
+pub fn random_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: bool) -> Network {
+    let mut shapes = vec![random_image(rng)];
+    let mut edges = Edges::new();
+    for l in 1..=rng.random_range(2..5) {
+        let below = shapes[l - 1];
+        let (conv, pool, [height, width]) = loop {
+            let kernel = rng.random_range(1..4);
+            let conv =
+                Convolution::square(kernel, rng.random_range(1..4), rng.random_range(0..kernel));
+            let pool = match pooling && rng.random_range(0..3) == 0 {
+                true => Pooling::Max2x2,
+                false => Pooling::None,
+            };
+            let full = conv.output_size([below.height, below.width]);
+            let size = full.map(|[h, w]| pool.output(Shape::new(1, h, w)));
+            if let Some(size) = size.filter(|s| s.height >= 1 && s.width >= 1) {
+                break (conv, pool, [size.height, size.width]);
+            }
+        };
+        shapes.push(Shape::new(pick(rng, widths), height, width));
+        edges.push((l - 1, l, LinearMap::Conv(conv), pool));
+        for pre in 0..l - 1 {
+            let fits = fitting(shapes[pre], shapes[l]);
+            if !fits.is_empty() && rng.random_range(0..2) == 0 {
+                let conv = pick(rng, &fits);
+                edges.push((pre, l, LinearMap::Conv(conv), Pooling::None));
+            }
+        }
+    }
+    with_head(shapes, edges, rng)
+}
+
 /// A random graph: a chain of convolutions (pooled in one of these ways, each of which is as likely) and a dense head, with skip edges
 /// wherever one fits.
 pub fn varied_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: &[Pooling]) -> Network {
-    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
-        0 => Activation::HARD_SIGMOID,
-        1 => Activation::RELU6,
-        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
-    };
-    let mut shapes = vec![Shape::new(
-        pick(rng, &[1, 3]),
-        rng.random_range(5..11),
-        rng.random_range(5..11),
-    )];
-    let mut edges: Vec<(usize, usize, LinearMap, Pooling)> = Vec::new();
+    let mut shapes = vec![random_image(rng)];
+    let mut edges = Edges::new();
     for l in 1..=rng.random_range(2..5) {
         let below = shapes[l - 1];
         let (conv, pool) = loop {
@@ -165,18 +151,7 @@ pub fn varied_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: &[Pooling
         };
         edges.push((l - 1, l, LinearMap::Conv(conv), pool));
         for pre in 0..l - 1 {
-            let from = shapes[pre];
-            let fits = (1..4usize).flat_map(|kernel| {
-                (1..6usize).flat_map(move |stride| {
-                    (0..kernel).map(move |padding| Convolution::square(kernel, stride, padding))
-                })
-            });
-            let fits: Vec<_> = fits
-                .filter(|c| {
-                    let size = [shapes[l].height, shapes[l].width];
-                    c.output_size([from.height, from.width]) == Some(size)
-                })
-                .collect();
+            let fits = fitting(shapes[pre], shapes[l]);
             // Sometimes two, side by side.
             for chance in [2, 8] {
                 if !fits.is_empty() && rng.random_range(0..chance) == 0 {
@@ -186,32 +161,7 @@ pub fn varied_network(rng: &mut ChaCha8Rng, widths: &[usize], pooling: &[Pooling
             }
         }
     }
-    let output = shapes.len();
-    shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
-    edges.push((output - 1, output, LinearMap::Dense, Pooling::None));
-    if output > 2 && rng.random_range(0..2) == 0 {
-        edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
-    }
-    let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
-        name: format!("layer{l}"),
-        shape,
-        activation: if l == 0 || l == output {
-            Activation::LINEAR
-        } else {
-            activation(rng)
-        },
-        bias: Bias::PUBLISHED,
-    });
-    let layers = layers.collect();
-    let edges = edges.into_iter().map(|(pre, post, map, pooling)| Edge {
-        pre,
-        post,
-        map,
-        pooling,
-        initial: Initial::default(),
-        gain: 0.7,
-    });
-    Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
+    with_head(shapes, edges, rng)
 }
 
 /// The same network with `relu` and `identity` in every other hidden layer, which may relax to no fixed point.
