@@ -2,6 +2,7 @@
 //!
 //! [`Ranks`] is what they ask of each other; [`DataParallel`] makes any backend one of them.
 
+mod attendance;
 pub mod child;
 mod data_parallel;
 mod join;

@@ -10,14 +10,18 @@ use mpi::environment::Universe;
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Destination, Root, Source};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// So many values or fewer go to rank 0 one rank after the other and back: it knows whom it waits for, to the end of the exchange.
 const FEW: usize = 1024;
+const NOBODY: usize = usize::MAX;
 
 /// All processes that MPI started together. An error within MPI ends them all, which is its way.
 pub struct Mpi {
     world: SimpleCommunicator,
-    awaited: Awaited,
+    /// the rank that rank 0 waits for; [`NOBODY`]
+    awaited: Arc<AtomicUsize>,
     /// MPI ends with it
     _universe: Universe,
 }
@@ -33,9 +37,13 @@ impl Mpi {
         let (universe, _) = joined.context("this process has joined MPI before")?;
         Ok(Self {
             world: universe.world(),
-            awaited: Awaited::default(),
+            awaited: Arc::new(AtomicUsize::new(NOBODY)),
             _universe: universe,
         })
+    }
+
+    fn awaits(&self, rank: usize) {
+        self.awaited.store(rank, Ordering::Relaxed);
     }
 
     /// Every rank tells rank 0 that it is there, so that rank 0 can name one that is not: a collective call just waits.
@@ -46,10 +54,10 @@ impl Mpi {
             return;
         }
         for rank in 1..world {
-            self.awaited.set(rank);
+            self.awaits(rank);
             self.world.process_at_rank(rank as i32).receive::<u8>();
         }
-        self.awaited.clear();
+        self.awaits(NOBODY);
     }
 
     /// Replaces each value by what `combine` and `operation`, which are the same, make of it and the other ranks' values.
@@ -74,7 +82,7 @@ impl Mpi {
         }
         let mut theirs = vec![0.0; values.len()];
         for rank in 1..world {
-            self.awaited.set(rank);
+            self.awaits(rank);
             self.world
                 .process_at_rank(rank as i32)
                 .receive_into(&mut theirs[..]);
@@ -82,7 +90,7 @@ impl Mpi {
                 *value = combine(*value, other);
             }
         }
-        self.awaited.clear();
+        self.awaits(NOBODY);
         for rank in 1..world {
             self.world.process_at_rank(rank as i32).send(&*values);
         }
@@ -148,7 +156,8 @@ impl Ranks for Mpi {
     }
 
     fn awaited(&self) -> Awaited {
-        self.awaited.clone()
+        let rank = self.awaited.clone();
+        Awaited::by(move || Some(rank.load(Ordering::Relaxed)).filter(|&rank| rank != NOBODY))
     }
 
     fn abort(&self) {

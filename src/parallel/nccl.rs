@@ -3,7 +3,8 @@
 //! A gradient is summed where it lies, on the stream that makes it. Everything else that ranks exchange is small, and goes through a
 //! piece of device memory.
 
-use super::ranks::Ranks;
+use super::attendance::Attendance;
+use super::ranks::{Awaited, Ranks};
 use super::rendezvous::{ID_BYTES, Meeting};
 use crate::data::Shard;
 use crate::phase::GradientMemory;
@@ -27,6 +28,7 @@ pub struct Nccl {
     stream: cuda::CUstream,
     /// [`STAGED`] f64
     staging: cuda::CUdeviceptr,
+    attendance: Attendance,
 }
 
 fn gpu<T>(what: &str, outcome: Result<T, driver::DriverError>) -> Result<T> {
@@ -56,7 +58,7 @@ impl Nccl {
                  or `pip install nvidia-nccl-cu13`, with its folder lib in LD_LIBRARY_PATH), or train on one GPU"
             );
         }
-        let id = meeting.share(shard, limit, || {
+        let (id, attendance) = meeting.share(shard, limit, || {
             let id = result::get_uniqueid()
                 .map_err(|error| anyhow!("NCCL makes no id: {:?}", error.0))?;
             Ok(id.internal.map(|byte| byte as u8))
@@ -76,6 +78,7 @@ impl Nccl {
             context,
             stream: std::ptr::null_mut(),
             staging: 0,
+            attendance,
         };
         this.enter()?;
         let stream = driver::stream::create(driver::stream::StreamKind::NonBlocking);
@@ -130,6 +133,7 @@ impl Nccl {
     }
 
     fn all_reduce(&self, values: &mut [f64], operation: sys::ncclRedOp_t) -> Result<()> {
+        self.attendance.come();
         self.enter()?;
         for part in values.chunks_mut(STAGED) {
             self.upload(part)?;
@@ -170,6 +174,7 @@ impl Ranks for Nccl {
         else {
             bail!("these processes exchange device memory, but the gradient is on the host");
         };
+        self.attendance.come();
         self.enter()?;
         let values = address as *mut c_void;
         // SAFETY: the backend's promise: so many fp32 values lie there, and the stream makes them.
@@ -197,6 +202,7 @@ impl Ranks for Nccl {
         let mut counts = vec![0.0; world];
         counts[rank] = values.len() as f64;
         self.sum(&mut counts)?;
+        self.attendance.come();
         let staging = self.staging as *mut c_void;
         let double = sys::ncclDataType_t::ncclFloat64;
         if rank > 0 {
@@ -237,6 +243,10 @@ impl Ranks for Nccl {
             }
         }
         Ok(all)
+    }
+
+    fn awaited(&self) -> Awaited {
+        self.attendance.awaited()
     }
 
     fn abort(&self) {

@@ -5,7 +5,6 @@ use crate::phase::GradientMemory;
 use anyhow::Result;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The processes of a run, as one of them sees it. All ranks call the collective methods in the same order; each waits for all.
 pub trait Ranks: fmt::Debug {
@@ -53,32 +52,26 @@ pub trait Ranks: fmt::Debug {
     fn abort(&self) {}
 }
 
-/// The rank that an exchange waits for, to be read from another thread.
-#[derive(Debug, Clone)]
-pub struct Awaited(Arc<AtomicUsize>);
-
-impl Default for Awaited {
-    fn default() -> Self {
-        Self(Arc::new(AtomicUsize::new(Self::NONE)))
-    }
-}
+/// The rank that an exchange waits for, to be asked from another thread.
+#[derive(Clone)]
+pub struct Awaited(Arc<dyn Fn() -> Option<usize> + Send + Sync>);
 
 impl Awaited {
-    const NONE: usize = usize::MAX;
-
-    /// An exchange waits for `rank`.
-    pub fn set(&self, rank: usize) {
-        self.0.store(rank, Ordering::Relaxed);
-    }
-
-    /// It waits no more.
-    pub fn clear(&self) {
-        self.set(Self::NONE);
+    /// What `tell` says at the moment.
+    pub fn by(tell: impl Fn() -> Option<usize> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
     }
 
     /// The rank, if it is known.
     pub fn get(&self) -> Option<usize> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|&rank| rank != Self::NONE)
+        (self.0)()
+    }
+}
+
+impl Default for Awaited {
+    /// Never known.
+    fn default() -> Self {
+        Self::by(|| None)
     }
 }
 

@@ -1,5 +1,7 @@
-//! How ranks on GPUs find each other: rank 0 hands NCCL's id, 128 bytes, to every other rank over one TCP connection each.
+//! How ranks on GPUs find each other: rank 0 hands NCCL's id, 128 bytes, to every other rank over one TCP connection each, which stays for
+//! [`Attendance`].
 
+use super::attendance::Attendance;
 use crate::data::Shard;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{ErrorKind, Read, Write};
@@ -57,7 +59,7 @@ impl Meeting {
         Ok(Self { host, port })
     }
 
-    /// What rank 0 makes with `id`, on every rank.
+    /// What rank 0 makes with `id`, on every rank, and the connections.
     ///
     /// # Errors
     /// When the ranks do not find each other within `limit`, or disagree on their number.
@@ -66,19 +68,28 @@ impl Meeting {
         shard: Shard,
         limit: Duration,
         id: impl FnOnce() -> Result<[u8; ID_BYTES]>,
-    ) -> Result<[u8; ID_BYTES]> {
+    ) -> Result<([u8; ID_BYTES], Attendance)> {
         let deadline = Instant::now() + limit;
         match shard.rank {
             0 => {
                 let id = id()?;
-                self.serve(shard.world, &id, deadline)?;
-                Ok(id)
+                let others = self.serve(shard.world, &id, deadline)?;
+                Ok((id, Attendance::of_first(others)))
             }
-            _ => self.ask(shard, deadline),
+            _ => {
+                let (id, stream) = self.ask(shard, deadline)?;
+                Ok((id, Attendance::of_other(stream)))
+            }
         }
     }
 
-    fn serve(&self, world: usize, id: &[u8; ID_BYTES], deadline: Instant) -> Result<()> {
+    /// The connections of all other ranks, rank 1 first.
+    fn serve(
+        &self,
+        world: usize,
+        id: &[u8; ID_BYTES],
+        deadline: Instant,
+    ) -> Result<Vec<TcpStream>> {
         let listener = TcpListener::bind(("0.0.0.0", self.port)).with_context(|| {
             format!(
                 "rank 0 cannot wait at port {}; set MASTER_PORT to a free one",
@@ -86,12 +97,11 @@ impl Meeting {
             )
         })?;
         listener.set_nonblocking(true)?;
-        let mut seen = vec![false; world];
-        seen[0] = true;
-        while seen.contains(&false) {
+        let mut others: Vec<Option<TcpStream>> = (1..world).map(|_| None).collect();
+        while others.iter().any(Option::is_none) {
             if Instant::now() > deadline {
-                let missing: Vec<String> = (0..world)
-                    .filter(|&rank| !seen[rank])
+                let missing: Vec<String> = (1..world)
+                    .filter(|&rank| others[rank - 1].is_none())
                     .map(|rank| rank.to_string())
                     .collect();
                 bail!(
@@ -117,22 +127,22 @@ impl Meeting {
             else {
                 continue;
             };
-            if theirs != world || rank >= world {
+            if theirs != world || !(1..world).contains(&rank) {
                 bail!(
                     "rank {rank} believes that there are {theirs} ranks, rank 0 knows of {world}; start all of them together"
                 );
             }
             if stream.write_all(id).is_ok() {
-                seen[rank] = true;
+                others[rank - 1] = Some(stream);
             }
         }
-        Ok(())
+        Ok(others.into_iter().flatten().collect())
     }
 
-    fn ask(&self, shard: Shard, deadline: Instant) -> Result<[u8; ID_BYTES]> {
+    fn ask(&self, shard: Shard, deadline: Instant) -> Result<([u8; ID_BYTES], TcpStream)> {
         loop {
             match self.try_ask(shard) {
-                Ok(id) => return Ok(id),
+                Ok(met) => return Ok(met),
                 Err(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Err(error) => {
                     return Err(anyhow!(
@@ -146,7 +156,7 @@ impl Meeting {
         }
     }
 
-    fn try_ask(&self, shard: Shard) -> std::io::Result<[u8; ID_BYTES]> {
+    fn try_ask(&self, shard: Shard) -> std::io::Result<([u8; ID_BYTES], TcpStream)> {
         let mut addresses = (self.host.as_str(), self.port).to_socket_addrs()?;
         let address = addresses.next().ok_or(ErrorKind::NotFound)?;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -156,7 +166,7 @@ impl Meeting {
         stream.write_all(&(shard.world as u32).to_le_bytes())?;
         let mut id = [0; ID_BYTES];
         stream.read_exact(&mut id)?;
-        Ok(id)
+        Ok((id, stream))
     }
 }
 
@@ -202,7 +212,8 @@ mod tests {
         world: usize,
         limit: Duration,
     ) -> Result<[u8; ID_BYTES]> {
-        meeting.share(Shard { rank, world }, limit, || Ok([7; ID_BYTES]))
+        let met = meeting.share(Shard { rank, world }, limit, || Ok([7; ID_BYTES]))?;
+        Ok(met.0)
     }
 
     #[test]
