@@ -89,7 +89,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let mut backend = device.backend(network, precision)?;
     backend.set_parameters(&run.model.parameters)?;
     let data = load_data(config, network)?;
-    let batch = loader(config, data.train, false, Shard::WHOLE)
+    let batch = loader(config, data.train, false, Shard::WHOLE)?
         .epoch(0, 0)
         .next();
     let batch = batch.context("the dataset has no training images")?;

@@ -39,7 +39,7 @@ pub fn pace(
     let images = config.batch_size.min(IMAGES * rayon::current_num_threads());
     let mut trial = config.clone();
     trial.batch_size = images;
-    let batches = loader(&trial, data.clone().truncated(images), false, Shard::WHOLE);
+    let batches = loader(&trial, data.clone().truncated(images), false, Shard::WHOLE)?;
     let batch = batches.epoch(0, 0).next().context("no training images")?;
     let step = |iterations| seconds(&trial, network, model, &batch, iterations);
     let (free, nudged) = (

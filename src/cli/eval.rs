@@ -153,7 +153,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
             rule.describe()
         ));
     }
-    let loader = loader(&config, images, false, Shard::WHOLE);
+    let loader = loader(&config, images, false, Shard::WHOLE)?;
     let evaluation = evaluate(
         &mut *rule,
         &config,

@@ -206,7 +206,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
             .into_iter()
             .for_each(say);
     }
-    let loaders = loaders(&run, data, ranks.shard());
+    let loaders = loaders(&run, data, ranks.shard())?;
     let mut observer = (tracking, Printer::new(shown, epochs_left));
     let interrupted = &interrupt::requested;
     let (rule, folder) = (&mut *rule, Some(folder));
@@ -289,7 +289,7 @@ fn follow(
     data: Splits,
     ranks: Rc<dyn Ranks>,
 ) -> Result<ExitCode> {
-    let loaders = loaders(&run, data, ranks.shard());
+    let loaders = loaders(&run, data, ranks.shard())?;
     let interrupted = &interrupt::requested;
     let mut nobody = ();
     let trainer = Trainer::on_ranks(run, rule, loaders, None, &mut nobody, interrupted, ranks)?;
@@ -300,11 +300,11 @@ fn follow(
 }
 
 /// Training and test batches, of each the rows of a rank.
-fn loaders(run: &Checkpoint, data: Splits, shard: Shard) -> (Loader, Loader) {
-    (
-        loader(&run.config, data.train, true, shard),
-        loader(&run.config, data.test, false, shard),
-    )
+fn loaders(run: &Checkpoint, data: Splits, shard: Shard) -> Result<(Loader, Loader)> {
+    Ok((
+        loader(&run.config, data.train, true, shard)?,
+        loader(&run.config, data.test, false, shard)?,
+    ))
 }
 
 /// What `--resume` and `--output` together mean: the folder or checkpoint to go on from, or nothing for a new run.

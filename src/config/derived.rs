@@ -1,12 +1,13 @@
 //! A configuration in the words of the rooms below it.
 
 use super::settings::Config;
-use crate::data::{Augmentation, Normalization, Source};
+use crate::data::{Augment, Augmentation, Normalization, Source};
 use crate::learn::{LearningRule, RuleSettings};
 use crate::network::Network;
 use crate::optim::{OptimizerConfig, OptimizerKind, RESTART_PERIOD, Schedule, ScheduleKind};
 use crate::parallel::Ranks;
 use crate::phase::Relaxation;
+use crate::usage::{UsageError, usage};
 use anyhow::Result;
 use std::path::Path;
 use std::rc::Rc;
@@ -128,17 +129,28 @@ impl Config {
             .collect()
     }
 
-    /// What is done to training images of `(height, width)` pixels: the published augmentation.
+    /// What is done to training images of `(height, width)` pixels. The published recipe leaves those alone that keep the size in
+    /// their files but for flips; who asks for crops gets them at any size.
     pub fn augmentation(&self, size: (usize, usize)) -> Augmentation {
         let learning = self.algorithm.learning();
         let recipe = learning.augmentation(&self.network, self.dataset);
-        self.dataset.fitted(recipe, size)
+        match self.augment {
+            Augment::Published => self.dataset.fitted(recipe, size),
+            augment => augment.of(recipe),
+        }
     }
 
-    /// What is done to all images: the published normalisation.
-    pub fn normalization(&self) -> Normalization {
+    /// What is done to all images, of `channels`.
+    ///
+    /// # Errors
+    /// When the constants are those of another number of channels.
+    pub fn normalization(&self, channels: usize) -> Result<Normalization, UsageError> {
         let learning = self.algorithm.learning();
-        learning.normalization(&self.network, self.dataset)
+        let published = learning.normalization(&self.network, self.dataset);
+        match self.normalize.constants(channels) {
+            Ok(given) => Ok(given.unwrap_or(published)),
+            Err(error) => usage!("--normalize {}: {error}", self.normalize),
+        }
     }
 
     /// The network as a name for folders and titles.

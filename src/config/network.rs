@@ -39,6 +39,7 @@ impl Config {
             None => self.dataset.padded_size(),
         };
         let ends = self.ends(size);
+        self.normalization(ends.input.channels)?;
         self.check_size("network", &self.network, ends.input)?;
         let widths = self.channels.as_deref();
         let learning = self.algorithm.learning();
@@ -79,6 +80,7 @@ impl Config {
             })
             .with_context(|| format!("the network {path}"))?;
         let input = network.input().shape;
+        self.normalization(self.dataset.channels())?;
         let size = (input.height, input.width);
         let (dataset, channels) = (self.dataset, self.dataset.channels());
         let has_size = size == dataset.size() || size == dataset.padded_size();

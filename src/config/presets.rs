@@ -117,6 +117,7 @@ num-iterations-training = 20
 // `papers/fast-drn/dhn.py` of the framework.
 const DHN1: &str = r#"
 dataset = "MNIST"
+normalize = "off"
 network = "dhn-1h"
 activation = "hard-sigmoid"
 weight-gains = [0.7, 0.7]
@@ -154,6 +155,7 @@ num-iterations-training = 10
 // `papers/ebl-algorithms/comparative-study.py` of the framework.
 const STUDY: &str = r#"
 dataset = "MNIST"
+augment = "flip-crop"
 network = "vgg5"
 activation = "hard-sigmoid"
 weight-gains = [0.5, 0.5, 0.5, 0.5, 0.5]
@@ -170,6 +172,7 @@ clip-norm = "off"
 // `papers/ebl-algorithms/sota-dchn.py`.
 const DCHN: &str = r#"
 dataset = "CIFAR10"
+augment = "flip-crop"
 network = "vgg5"
 activation = "hard-sigmoid"
 weight-gains = [0.4, 0.7, 0.6, 0.3, 0.4]

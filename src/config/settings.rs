@@ -6,7 +6,7 @@
 
 use super::declare::settings;
 use super::value::{Field, Form, Value};
-use crate::data::DatasetName;
+use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
 use crate::learn::{Algorithm, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
@@ -69,6 +69,13 @@ settings! {
         /// Use only the first N test images
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_test: Option<usize> = "N";
+        /// Random changes of the training images [default: published]
+        #[serde(default, skip_serializing_if = "is_default")]
+        augment: Augment = "NAME";
+        /// Mean and deviation of the images, of values from 0 to 1: a pair for all channels, or all means and then all deviations; auto:
+        /// the published ones, of a folder's images their own; off: 0 and 1 [default: auto]
+        #[serde(default, skip_serializing_if = "is_default")]
+        normalize: Normalize = "auto|off|MEAN,STD";
         /// Images per batch [default: 128]
         batch_size: usize = "N";
     }
@@ -186,6 +193,8 @@ pub const DEFAULTS: &str = r#"
 algorithm = "ep"
 dataset = "FashionMNIST"
 offline = false
+augment = "published"
+normalize = "auto"
 batch-size = 128
 network = "hopfieldresnet13"
 activation = "relu6"

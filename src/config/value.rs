@@ -1,7 +1,7 @@
 //! What a setting's value may be: how it is read from the command line, and shown in a message.
 
 use crate::choice::Choice;
-use crate::data::DatasetName;
+use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
 use crate::learn::{Algorithm, Alias, GradientFormula, VariantChoice};
 use crate::network::{ActivationKind, Mode};
@@ -371,4 +371,6 @@ values! {
     OptimizerKind: choices::<Self>();
     ScheduleKind: choices::<Self>();
     ClipNorm: Form::Number;
+    Augment: choices::<Self>();
+    Normalize: Form::List;
 }

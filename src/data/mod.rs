@@ -21,13 +21,13 @@ pub(crate) mod rng;
 mod sets;
 mod source;
 
-pub use augment::Augmentation;
+pub use augment::{Augment, Augmentation};
 pub use dataset::{Dataset, SIDE, Splits};
 pub use error::DataError;
 pub use formats::{Contents, Format, cifar};
 pub use image::Image;
 pub use loader::{Batch, Loader, LoaderOptions, Shard};
-pub use normalize::{Normalization, normalize};
+pub use normalize::{Normalization, Normalize, normalize};
 pub use sets::{DatasetName, Set};
 pub use source::{Manifest, Plan, RemoteFile, Source};
 

@@ -1,6 +1,9 @@
 //! From bytes to the numbers that the network sees.
 
-use super::Image;
+use super::{Dataset, Image};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 /// Mean and standard deviation per channel, of values scaled to 0..1.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +14,126 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
+/// Which normalisation a run applies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Normalize {
+    /// the published one of the dataset; of a folder's images their own mean and deviation
+    #[default]
+    Auto,
+    /// none: values from 0 to 1
+    Off,
+    /// a mean and a standard deviation for all channels, or the means of all channels and then their deviations
+    Given(Vec<f64>),
+}
+
+/// What was expected in the place of another text.
+const EXPECTED: &str = "expected auto, off, or MEAN,STD of values from 0 to 1 (of three channels 6 numbers, the means first)";
+
+impl Normalize {
+    /// The constants for images of `channels`, where it says any: `None` for [`Auto`](Self::Auto).
+    ///
+    /// # Errors
+    /// When there are as many numbers as for another number of channels.
+    pub fn constants(&self, channels: usize) -> Result<Option<Normalization>, String> {
+        let single = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+        match self {
+            Self::Auto => Ok(None),
+            Self::Off => Ok(Some(Normalization {
+                mean: vec![0.0; channels],
+                std: vec![1.0; channels],
+            })),
+            Self::Given(values) if values.len() == 2 => Ok(Some(Normalization {
+                mean: single(&values[..1]).repeat(channels),
+                std: single(&values[1..]).repeat(channels),
+            })),
+            Self::Given(values) if values.len() == 2 * channels => Ok(Some(Normalization {
+                mean: single(&values[..channels]),
+                std: single(&values[channels..]),
+            })),
+            Self::Given(values) => Err(format!(
+                "it has {} numbers; images of {channels} channels take 2 (MEAN,STD) or {}",
+                values.len(),
+                2 * channels
+            )),
+        }
+    }
+}
+
+impl FromStr for Normalize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "auto" => return Ok(Self::Auto),
+            "off" => return Ok(Self::Off),
+            _ => {}
+        }
+        let values: Result<Vec<f64>, _> = text.split(',').map(|v| v.trim().parse()).collect();
+        let values = values.map_err(|_| EXPECTED)?;
+        let (means, deviations) = values.split_at(values.len() / 2);
+        let fits = means.len() == deviations.len()
+            && means.iter().all(|mean| mean.is_finite())
+            && deviations.iter().all(|std| std.is_finite() && *std > 0.0);
+        match fits {
+            true => Ok(Self::Given(values)),
+            false => Err(EXPECTED.into()),
+        }
+    }
+}
+
+impl fmt::Display for Normalize {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Given(values) => {
+                let values: Vec<String> = values.iter().map(f64::to_string).collect();
+                f.write_str(&values.join(","))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for Normalize {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Normalize> for String {
+    fn from(normalize: Normalize) -> Self {
+        normalize.to_string()
+    }
+}
+
 impl Normalization {
+    /// Mean and standard deviation of each channel over all pixels of all images. A channel that is the same everywhere
+    /// keeps its contrast (deviation 1).
+    pub fn of(dataset: &Dataset) -> Self {
+        let mut counts = vec![[0u64; 256]; dataset.channels];
+        let pixels = (dataset.height * dataset.width).max(1);
+        for (plane, values) in dataset.images.chunks_exact(pixels).enumerate() {
+            let counts = &mut counts[plane % dataset.channels];
+            values.iter().for_each(|&v| counts[usize::from(v)] += 1);
+        }
+        // From the histogram: exact, whatever the number of pixels.
+        let moments = counts.iter().map(|counts| {
+            let pixels = counts.iter().sum::<u64>().max(1) as f64;
+            let mean_of = |f: &dyn Fn(f64) -> f64| {
+                let terms = counts.iter().enumerate();
+                terms.map(|(v, &n)| n as f64 * f(v as f64 / 255.0)).sum::<f64>() / pixels
+            };
+            let mean = mean_of(&|v| v);
+            let std = mean_of(&|v| (v - mean).powi(2)).sqrt();
+            (mean as f32, if std > 0.0 { std as f32 } else { 1.0 })
+        });
+        let (mean, std) = moments.unzip();
+        Self { mean, std }
+    }
+
     /// Channels for which there are constants.
     pub fn channels(&self) -> usize {
         self.mean.len().min(self.std.len())

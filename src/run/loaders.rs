@@ -35,17 +35,20 @@ const MAX_LOADER_THREADS: usize = 8;
 const PREFETCH: usize = 4;
 
 /// Batches of a dataset, or of each the rows of a rank; training batches are shuffled and augmented.
-pub fn loader(config: &Config, dataset: Dataset, training: bool, shard: Shard) -> Loader {
+///
+/// # Errors
+/// When the normalisation is that of images of another number of channels.
+pub fn loader(config: &Config, dataset: Dataset, training: bool, shard: Shard) -> Result<Loader> {
     let threads = config.threads.unwrap_or_else(rayon::current_num_threads);
     let options = LoaderOptions {
         batch_size: config.batch_size,
         shuffle: training,
         augment: training.then(|| config.augmentation(dataset.size())),
-        normalization: config.normalization(),
+        normalization: config.normalization(dataset.channels)?,
         seed: config.seed,
         threads: threads.min(MAX_LOADER_THREADS),
         prefetch: PREFETCH,
         shard,
     };
-    Loader::new(Arc::new(dataset), options)
+    Ok(Loader::new(Arc::new(dataset), options))
 }

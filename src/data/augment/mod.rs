@@ -11,4 +11,4 @@ mod recipe;
 
 pub use geometry::{PadMode, crop, crop_edge, flip, pad_zero};
 pub use rand_augment::{MAGNITUDE_BINS, RandAugmentOp, Sign, apply};
-pub use recipe::{Augmentation, Step};
+pub use recipe::{Augment, Augmentation, Step};

@@ -4,8 +4,39 @@ use serde::{Deserialize, Serialize};
 
 use super::geometry::{PadMode, crop, flip};
 use super::rand_augment::RandAugmentOp;
+use crate::choice::choices;
 use crate::data::Image;
 use crate::data::rng::Draw;
+
+choices! {
+    /// Which of a dataset's random transformations a run applies.
+    pub enum Augment {
+        /// training images as they are
+        None = "none",
+        /// the flips and crops of the published recipe, without RandAugment; of a folder's images flips and crops
+        FlipCrop = "flip-crop",
+        /// all of the published recipe; of a folder's images nothing
+        Published = "published",
+    }
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self::Published
+    }
+}
+
+impl Augment {
+    /// What is left of a published recipe.
+    pub fn of(self, mut published: Augmentation) -> Augmentation {
+        match self {
+            Self::None => published.steps.clear(),
+            Self::FlipCrop => (published.steps).retain(|s| !matches!(s, Step::RandAugment { .. })),
+            Self::Published => {}
+        }
+        published
+    }
+}
 
 /// One random transformation of a training image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
