@@ -16,6 +16,7 @@ import tempfile
 # From the lowest to the highest. A room may know those before it; those on one line know nothing of each other.
 ROOMS = [
     "shown usage",
+    "pickle",
     "choice output",
     "network data",
     "optim",

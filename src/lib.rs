@@ -69,6 +69,7 @@ pub mod output;
 pub mod parallel;
 pub mod parity;
 pub mod phase;
+mod pickle;
 pub mod plot;
 pub mod run;
 mod shown;

@@ -14,6 +14,7 @@ mod import;
 mod info;
 mod list;
 mod manual;
+mod parameters;
 mod parity;
 mod plot;
 mod progress;

@@ -1,6 +1,7 @@
 //! `eqprop-cuda train`
 
 use super::estimate;
+use super::parameters::Known;
 use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
 use super::runs;
@@ -18,7 +19,7 @@ use crate::shown::shell_word;
 use crate::track::{Tracking, series::Names, wandb};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -41,6 +42,9 @@ pub struct TrainArgs {
     /// Go on with the run in a folder, or from a checkpoint; without a value: with the run in --output, or begin it
     #[arg(long, value_name = "DIR|CHECKPOINT", num_args = 0..=1, help_heading = "Run")]
     resume: Option<Option<PathBuf>>,
+    /// Begin with the parameters of a run, a checkpoint or a file of PyTorch (model.pt), with any settings; its network where none is named
+    #[arg(long, value_name = "RUN|FILE", help_heading = "Run")]
+    init_from: Option<PathBuf>,
     /// End and save, as after Ctrl-C, at this signal too; SIGTERM and SIGHUP do so always
     #[arg(long, value_name = "SIGNAL", value_parser = ["USR1", "USR2", "XCPU"], ignore_case = true, help_heading = "Run")]
     save_signal: Option<String>,
@@ -96,6 +100,13 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     }
     let file = args.config.as_deref().map(Settings::read).transpose()?;
     let preset = args.preset.as_deref();
+    if let (Some(Some(resumed)), Some(from)) = (&args.resume, &args.init_from) {
+        bail!(UsageError(format!(
+            "--init-from {}: the run in {} has parameters already; leave out one of them",
+            from.display(),
+            resumed.display()
+        )));
+    }
     let (mut run, place) = match resumed_path(&args)? {
         Some(path) => {
             ensure!(path.exists(), runs::no_run(&path));
@@ -109,6 +120,17 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
             (run, place)
         }
         None => {
+            let known = args.init_from.as_deref().map(known).transpose()?;
+            if let Some(known) = &known {
+                let preset = preset.map(presets::find).transpose()?;
+                let said = [file.as_ref().map(|file| &file.settings), preset.as_ref()];
+                let mut said = said.into_iter().flatten();
+                let is_named = |said: &Settings| said.network.is_some();
+                match is_named(&args.settings) || said.any(is_named) {
+                    true => known.complete_algorithm(&mut args.settings),
+                    false => known.complete(&mut args.settings),
+                }
+            }
             let (config, network) = Config::resolve(preset, file, &args.settings)?;
             if let Some(output) = &args.output {
                 RunFolder::check_unused(output)?;
@@ -117,7 +139,11 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
                 true => Place::New(args.output),
                 false => Place::OfAnother,
             };
-            (Checkpoint::fresh(config, network)?, place)
+            let mut run = Checkpoint::fresh(config, network)?;
+            if let Some(known) = known {
+                known.give(&mut run, None)?;
+            }
+            (run, place)
         }
     };
     if run.position.epoch >= run.config.epochs {
@@ -242,6 +268,14 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
             ExitCode::from(interrupt::exit_code())
         }
     })
+}
+
+/// The parameters that `--init-from` means: those of a file, or of a run's best checkpoint.
+fn known(path: &Path) -> Result<Known> {
+    match path.is_file() {
+        true => Known::read(path),
+        false => Known::read(&runs::checkpoint_of(path)?),
+    }
 }
 
 /// A word where two nudged states will differ by hardly more than their rounding errors, and are subtracted.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::download::{LARGEST, fetch, md5_of};
 use super::formats::cifar::Layout;
-use super::formats::{Format, idx};
+use super::formats::{Format, idx, mat};
 use super::{DataError, DatasetName, Splits};
 
 /// What the user says about where data comes from.
@@ -162,6 +162,7 @@ impl Plan {
     fn find(&self, root: &Path) -> Result<Option<Splits>, DataError> {
         match self.format() {
             Format::Embedded(_) => Ok(None),
+            Format::Mat { folders } => self.find_mat(root, folders),
             Format::Idx { folders } => self.find_idx(root, folders),
             Format::Cifar(layouts) => {
                 for layout in *layouts {
@@ -223,6 +224,22 @@ impl Plan {
         Ok(None)
     }
 
+    fn find_mat(&self, root: &Path, folders: &[&str]) -> Result<Option<Splits>, DataError> {
+        let contents = self.manifest.dataset.contents();
+        for folder in folders.iter().map(|f| root.join(f)) {
+            let there = |name| Some(folder.join(name)).filter(|path: &PathBuf| path.is_file());
+            let found: Vec<_> = self.names().map(there).collect();
+            if let [Some(train), Some(test)] = &found[..] {
+                return Ok(Some(Splits {
+                    train: mat::read_file(&contents, train)?,
+                    test: mat::read_file(&contents, test)?,
+                }));
+            }
+            self.check_part(&folder, &found)?;
+        }
+        Ok(None)
+    }
+
     /// A part of the published files (of an interrupted download, say) can be completed; a part of someone's own cannot,
     /// and going on elsewhere would silently train on other data.
     fn check_part(&self, folder: &Path, found: &[Option<PathBuf>]) -> Result<(), DataError> {
@@ -254,7 +271,7 @@ impl Plan {
             return Err(DataError::NoFolder { dataset });
         };
         let folder = match self.format() {
-            Format::Idx { folders } => root.join(folders[0]),
+            Format::Idx { folders } | Format::Mat { folders } => root.join(folders[0]),
             Format::Cifar(_) | Format::Embedded(_) => root.clone(),
         };
         let missing: Vec<_> = self

@@ -1,11 +1,12 @@
-//! The binary CIFAR files: records of one label byte (CIFAR-100: a coarse one, then the fine one) and 3 x 32 x 32 pixels,
-//! in a tar.gz archive or unpacked.
+//! The CIFAR files, in a tar.gz archive or unpacked: binary ones, records of one label byte (CIFAR-100: a coarse one, then the fine one)
+//! and 3 x 32 x 32 pixels; or those for Python.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use super::Contents;
+use super::python;
 use super::read::{broken, open, read_up_to};
 use crate::data::{DataError, Splits};
 use crate::shown::shown;
@@ -38,6 +39,11 @@ pub enum Records {
     Binary {
         /// before the pixels: one, or two with a coarse label first
         label_bytes: usize,
+    },
+    /// A pickle, which has the labels under this key.
+    Python {
+        /// its key
+        labels: &'static str,
     },
 }
 
@@ -153,6 +159,9 @@ impl Layout {
             for (path, data) in members.iter().filter_map(|m| files.get(m)) {
                 let (more, their_labels) = match self.records {
                     Records::Binary { label_bytes } => binary(contents, label_bytes, path, data)?,
+                    Records::Python { labels } => {
+                        python::pixels_and_labels(contents, labels, path, data)?
+                    }
                 };
                 contents.check_labels(path, &their_labels)?;
                 images.extend(more);

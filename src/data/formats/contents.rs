@@ -11,8 +11,10 @@ pub struct Contents {
     pub dataset: &'static str,
     /// Values a pixel.
     pub channels: usize,
-    /// Height and width, in pixels.
-    pub side: usize,
+    /// In pixels.
+    pub height: usize,
+    /// In pixels.
+    pub width: usize,
     /// Labels are below this number.
     pub classes: usize,
 }
@@ -20,7 +22,7 @@ pub struct Contents {
 impl Contents {
     /// Bytes per image.
     pub(super) fn pixels(&self) -> usize {
-        self.channels * self.side * self.side
+        self.channels * self.height * self.width
     }
 
     /// Every label must name a class.
@@ -43,8 +45,8 @@ impl Contents {
             images,
             labels,
             channels: self.channels,
-            height: self.side,
-            width: self.side,
+            height: self.height,
+            width: self.width,
             classes: self.classes,
         }
     }

@@ -95,11 +95,11 @@ fn header(
     let count = word(source, path)?;
     if magic == IMAGES {
         let (height, width) = (word(source, path)?, word(source, path)?);
-        let side = contents.side as u32;
-        if (height, width) != (side, side) {
+        let expected = (contents.height as u32, contents.width as u32);
+        if (height, width) != expected {
             return Err(DataError::mislabelled(
                 path,
-                format!("images of {side} x {side} pixels"),
+                format!("images of {} x {} pixels", expected.0, expected.1),
                 format!("{height} x {width}"),
             ));
         }

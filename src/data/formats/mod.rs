@@ -5,6 +5,8 @@
 pub mod cifar;
 mod contents;
 pub mod idx;
+pub(crate) mod mat;
+mod python;
 pub(crate) mod read;
 
 pub use contents::Contents;
@@ -20,4 +22,6 @@ pub enum Format {
     },
     /// An archive, or its unpacked folder, in one of these layouts; the first is the one that is downloaded.
     Cifar(&'static [cifar::Layout]),
+    /// A file of MATLAB with training images and one with test images, in one of these folders; downloads go to the first.
+    Mat { folders: &'static [&'static str] },
 }

@@ -12,14 +12,27 @@ pub(super) const SET: Set = Set {
         "cifar-100-binary.tar.gz",
         "03b5dce01913d631647c71ecec9e9cb8",
     )],
-    format: Format::Cifar(&[cifar::Layout {
-        archive: "cifar-100-binary.tar.gz",
-        folder: "cifar-100-binary",
-        train: &["train.bin"],
-        test: &["test.bin"],
-        other: &["coarse_label_names.txt", "fine_label_names.txt"],
-        records: cifar::Records::Binary { label_bytes: 2 },
-    }]),
+    format: Format::Cifar(&[
+        cifar::Layout {
+            archive: "cifar-100-binary.tar.gz",
+            folder: "cifar-100-binary",
+            train: &["train.bin"],
+            test: &["test.bin"],
+            other: &["coarse_label_names.txt", "fine_label_names.txt"],
+            records: cifar::Records::Binary { label_bytes: 2 },
+        },
+        // As torchvision has it.
+        cifar::Layout {
+            archive: "cifar-100-python.tar.gz",
+            folder: "cifar-100-python",
+            train: &["train"],
+            test: &["test"],
+            other: &["meta", "file.txt~"],
+            records: cifar::Records::Python {
+                labels: "fine_labels",
+            },
+        },
+    ]),
     channels: 3,
     side: 32,
     pad: 0,

@@ -72,6 +72,8 @@ datasets! {
     Mnist = mnist;
     /// 60,000 + 10,000 cursive Japanese characters.
     Kmnist = kmnist;
+    /// 73,257 + 26,032 colour photographs of digits.
+    Svhn = svhn;
 }
 
 impl DatasetName {
@@ -144,7 +146,8 @@ impl DatasetName {
         Contents {
             dataset: set.name,
             channels: set.channels,
-            side: set.side,
+            height: set.side,
+            width: set.side,
             classes: set.classes.len(),
         }
     }
