@@ -60,7 +60,7 @@ const DEFAULT_PRESET: &str = "quickstart";
 const MOST_IMAGES: usize = 32;
 const VARIANTS: [Variant; 3] = [Variant::Centered, Variant::Positive, Variant::Negative];
 /// Settings that a checkpoint has and no option can change.
-const FIXED: [&str; 4] = ["network", "channels", "activation", "weight-gains"];
+const FIXED: [&str; 5] = ["network", "channels", "activation", "weight-gains", "gains"];
 
 pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     let (run, name) = network(&args)?;
@@ -88,8 +88,9 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
     });
     let mut backend = device.backend(network, precision)?;
     backend.set_parameters(&run.model.parameters)?;
-    let data = load_data(config, network)?;
-    let batch = loader(config, data.train, false, Shard::WHOLE)?
+    let mut with_constants = config.clone();
+    let data = load_data(&mut with_constants, network)?;
+    let batch = loader(&with_constants, data.train, false, Shard::WHOLE)?
         .epoch(0, 0)
         .next();
     let batch = batch.context("the dataset has no training images")?;

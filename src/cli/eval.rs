@@ -117,15 +117,16 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         threads: args.threads,
         ..Settings::default()
     };
-    let config = runs::evaluated(&run, &given)?;
+    let mut config = runs::evaluated(&run, &given)?;
+    let profile = config.profile()?;
     let (network, dataset) = (&run.network, config.dataset);
     let input = network.input().shape;
     ensure!(
-        (input.channels, network.classes()) == (dataset.channels(), dataset.classes()),
+        (input.channels, network.classes()) == (profile.channels, profile.classes.len()),
         UsageError(format!(
             "--dataset {dataset}: its images have {} channels and {} classes, but the network of {} has {} and {}",
-            dataset.channels(),
-            dataset.classes(),
+            profile.channels,
+            profile.classes.len(),
             path.display(),
             input.channels,
             network.classes()
@@ -134,7 +135,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
 
     threads::start(config.threads)?;
     let _watch = interrupt::watch("it stops after the batch")?;
-    let data = load_data(&config, network)?;
+    let data = load_data(&mut config, network)?;
     let images = match args.on {
         Images::Test => data.test,
         Images::Train => data.train,
@@ -165,7 +166,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let Some(evaluation) = evaluation else {
         return Ok(ExitCode::from(interrupt::exit_code()));
     };
-    let names = dataset.class_names();
+    let names = &profile.classes;
     if let Some(file) = &args.predictions {
         let text = predictions_csv(&evaluation, names);
         replace_file(file, text.as_bytes())?;

@@ -174,8 +174,8 @@ fn of_list(
     clips: Option<&[f64]>,
     name: &str,
 ) -> Result<ModelState> {
-    let is_drawn = run.config.activation == ActivationKind::ReluClip
-        && !is_network_file(&run.config.network);
+    let is_drawn =
+        run.config.activation == ActivationKind::ReluClip && !is_network_file(&run.config.network);
     ensure!(
         !is_drawn || clips.is_some(),
         UsageError(format!(
@@ -187,7 +187,7 @@ fn of_list(
     let expected = run.model.parameters.tensors();
     for (tensor, expected) in tensors.iter_mut().zip(expected) {
         let long = |shape: &[usize]| shape.iter().copied().filter(|&n| n > 1).collect::<Vec<_>>();
-        if long(tensor.shape()) == long(expected.shape()) {
+        if tensor.ndim() < expected.ndim() && long(tensor.shape()) == long(expected.shape()) {
             let values = std::mem::take(tensor).into_iter().collect();
             *tensor = ArrayD::from_shape_vec(expected.raw_dim(), values)?;
         }
@@ -229,7 +229,12 @@ fn as_list(tensors: &[(String, ArrayD<f64>)]) -> Option<Vec<ArrayD<f64>>> {
     let placed = tensors.iter().map(|(name, t)| Some((place(name)?, t)));
     let mut placed: Vec<_> = placed.collect::<Option<_>>()?;
     placed.sort_by_key(|(place, _)| *place);
-    Some(placed.into_iter().map(|(_, tensor)| tensor.clone()).collect())
+    Some(
+        placed
+            .into_iter()
+            .map(|(_, tensor)| tensor.clone())
+            .collect(),
+    )
 }
 
 /// The same network with the bounds of these layers, where it has layers of such names with the same activation.
@@ -268,7 +273,11 @@ fn with_clips(network: &Network, clips: &[f64]) -> Result<Network> {
         let activation = Activation::new(ActivationKind::ReluClip, Some(clip));
         layer.activation = activation.context("a maximum of reluclip")?;
     }
-    Ok(Network::new(network.name(), layers, network.edges().to_vec())?)
+    Ok(Network::new(
+        network.name(),
+        layers,
+        network.edges().to_vec(),
+    )?)
 }
 
 /// The published network that such tensors belong to, and its widths.

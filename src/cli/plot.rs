@@ -279,8 +279,9 @@ fn relax(
 }
 
 fn first_batch(config: &crate::config::Config, network: &crate::network::Network) -> Result<Batch> {
-    let data = load_data(config, network)?;
-    let batch = loader(config, data.test, false, Shard::WHOLE)?
+    let mut config = config.clone();
+    let data = load_data(&mut config, network)?;
+    let batch = loader(&config, data.test, false, Shard::WHOLE)?
         .epoch(0, 0)
         .next();
     batch.context("the dataset has no test images")

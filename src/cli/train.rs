@@ -175,7 +175,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
     let mut rule = run.config.rule(&run.network, joining.several())?;
-    let data = first_then_others(&*ranks, || load_data(&run.config, &run.network))?;
+    let data = first_then_others(&*ranks, || load_data(&mut run.config, &run.network))?;
     run.set_examples(data.train.len())?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",

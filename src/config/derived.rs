@@ -1,7 +1,9 @@
 //! A configuration in the words of the rooms below it.
 
 use super::settings::Config;
-use crate::data::{Augment, Augmentation, Normalization, Source};
+use crate::data::{
+    Augment, Augmentation, DataError, DatasetName, Normalization, Plan, Profile, Source,
+};
 use crate::learn::{LearningRule, RuleSettings};
 use crate::network::Network;
 use crate::optim::{OptimizerConfig, OptimizerKind, RESTART_PERIOD, Schedule, ScheduleKind};
@@ -19,6 +21,17 @@ impl Config {
             data_dir: self.data_dir.clone(),
             offline: self.offline,
             mirror: self.mirror.clone(),
+        }
+    }
+
+    /// What the images are like.
+    ///
+    /// # Errors
+    /// When they are in a folder that is not there, or do not go together.
+    pub fn profile(&self) -> Result<Profile> {
+        match Plan::published(self.dataset, &self.source()).profile() {
+            Err(DataError::NoOwn) => usage!("{}", DataError::NoOwn),
+            profile => Ok(profile?),
         }
     }
 
@@ -135,12 +148,15 @@ impl Config {
         let learning = self.algorithm.learning();
         let recipe = learning.augmentation(&self.network, self.dataset);
         match self.augment {
+            Augment::FlipCrop if self.dataset == DatasetName::Folder => {
+                Augmentation::flip_crop(size)
+            }
             Augment::Published => self.dataset.fitted(recipe, size),
             augment => augment.of(recipe),
         }
     }
 
-    /// What is done to all images, of `channels`.
+    /// What is done to all images, of `channels`. Constants of a folder's images are known once these were read: see `load_data` in `run/`.
     ///
     /// # Errors
     /// When the constants are those of another number of channels.

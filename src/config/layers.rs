@@ -15,6 +15,7 @@ impl Settings {
         }
         if changes(&self.network, &lower.network) {
             lower.weight_gains = None;
+            lower.gains = None;
             lower.learning_rates_weights = None;
             lower.learning_rates_biases = None;
         }

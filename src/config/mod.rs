@@ -2,6 +2,7 @@
 
 mod declare;
 mod derived;
+mod gains;
 mod layers;
 mod network;
 pub mod presets;

@@ -1,6 +1,7 @@
 //! The network of a configuration.
 
 use super::settings::{Config, is_network_file};
+use crate::data::Profile;
 use crate::network::{Ends, Network, NetworkDescription, Shape, presets};
 use crate::usage::{UsageError, usage};
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ impl Config {
     pub(super) fn build_network(&self) -> Result<Network> {
         // Draws the clips of `reluclip` layers only; parameters have streams of their own.
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let profile = self.profile()?;
         if is_network_file(&self.network) {
             if self.channels.is_some() {
                 usage!(
@@ -20,7 +22,7 @@ impl Config {
                     self.algorithm.description().networks.join(" or ")
                 );
             }
-            return self.read_network(&mut rng);
+            return self.read_network(&profile, &mut rng);
         }
         let known = self.algorithm.description().networks;
         if !known.contains(&self.network.as_str()) {
@@ -34,33 +36,30 @@ impl Config {
         // The paper's networks take padded images, those that take any size take them as they are.
         let any_size = |preset: &presets::Preset| preset.size.is_none();
         let size = match presets::find(&self.network) {
-            Some(preset) if any_size(preset) => self.dataset.size(),
-            Some(preset) => preset.size.unwrap_or(self.dataset.padded_size()),
-            None => self.dataset.padded_size(),
+            Some(preset) if any_size(preset) => profile.size,
+            Some(preset) => preset.size.unwrap_or(profile.padded_size()),
+            None => profile.padded_size(),
         };
-        let ends = self.ends(size);
+        let ends = ends(&profile, size);
         self.normalization(ends.input.channels)?;
-        self.check_size("network", &self.network, ends.input)?;
+        self.check_size(&profile, ends.input)?;
         let widths = self.channels.as_deref();
         let learning = self.algorithm.learning();
         Ok(learning.network(&self.network, ends, widths, self.activation, &mut rng)?)
     }
 
-    /// Images of this size, and the classes, of the dataset.
-    fn ends(&self, (height, width): (usize, usize)) -> Ends {
-        Ends {
-            input: Shape::new(self.dataset.channels(), height, width),
-            classes: self.dataset.classes(),
-        }
-    }
-
     /// Whether the dataset has images of this size.
-    fn check_size(&self, option: &str, value: &str, input: Shape) -> Result<(), UsageError> {
-        let sizes = [self.dataset.size(), self.dataset.padded_size()];
+    fn check_size(&self, profile: &Profile, input: Shape) -> Result<(), UsageError> {
+        let sizes = [profile.size, profile.padded_size()];
         if !sizes.contains(&(input.height, input.width)) {
             let [(h, w), (ph, pw)] = sizes;
+            let padded = match profile.pad {
+                0 => String::new(),
+                _ => format!(", or padded {ph}x{pw}"),
+            };
             usage!(
-                "--{option} {value}: takes images of {}x{} pixels, but those of {} have {h}x{w}, or padded {ph}x{pw}",
+                "--network {}: takes images of {}x{} pixels, but those of {} have {h}x{w}{padded}",
+                self.network,
                 input.height,
                 input.width,
                 self.dataset
@@ -69,30 +68,37 @@ impl Config {
         Ok(())
     }
 
-    fn read_network(&self, rng: &mut ChaCha8Rng) -> Result<Network> {
+    fn read_network(&self, profile: &Profile, rng: &mut ChaCha8Rng) -> Result<Network> {
         let path = &self.network;
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the network {path}"))?;
         let network = NetworkDescription::from_toml(&text)
             .and_then(|description| {
-                let ends = self.ends(self.dataset.padded_size());
+                let ends = ends(profile, profile.padded_size());
                 description.build_between(Some(ends), self.activation, rng)
             })
             .with_context(|| format!("the network {path}"))?;
         let input = network.input().shape;
-        self.normalization(self.dataset.channels())?;
+        self.normalization(profile.channels)?;
         let size = (input.height, input.width);
-        let (dataset, channels) = (self.dataset, self.dataset.channels());
-        let has_size = size == dataset.size() || size == dataset.padded_size();
-        let (height, width) = dataset.padded_size();
+        let (dataset, channels, classes) = (self.dataset, profile.channels, profile.classes.len());
+        let has_size = size == profile.size || size == profile.padded_size();
+        let (height, width) = profile.padded_size();
         ensure!(
-            has_size && (input.channels, network.classes()) == (channels, dataset.classes()),
+            has_size && (input.channels, network.classes()) == (channels, classes),
             UsageError(format!(
-                "--network {path}: its input is {input} with {} classes, but {dataset} has {channels}x{height}x{width} images of {} classes",
-                network.classes(),
-                dataset.classes()
+                "--network {path}: its input is {input} with {} classes, but {dataset} has {channels}x{height}x{width} images of {classes} classes",
+                network.classes()
             ))
         );
         Ok(network)
+    }
+}
+
+/// Images of this size, and the classes, of a dataset.
+fn ends(profile: &Profile, (height, width): (usize, usize)) -> Ends {
+    Ends {
+        input: Shape::new(profile.channels, height, width),
+        classes: profile.classes.len(),
     }
 }

@@ -4,6 +4,7 @@ use super::layers::FileSettings;
 use super::presets;
 use super::settings::{Config, DEFAULTS, MAY_CHANGE, SETTINGS, Settings};
 use super::tensors::with_gains;
+use crate::data::{DatasetName, Normalize};
 use crate::device::Device;
 use crate::learn::Algorithm;
 use crate::network::Network;
@@ -107,6 +108,9 @@ impl Config {
                 let mine = |i: usize| biases.get(i).or(biases.last());
                 (given.iter().enumerate()).all(|(i, rate)| Some(rate) == mine(i))
             }),
+            "normalize" => {
+                self.dataset == DatasetName::Folder && said.normalize == Some(Normalize::Auto)
+            }
             _ => false,
         }
     }

@@ -5,6 +5,7 @@
 //! built into the program. The layers are put on top of each other, command line over `--config` over `--preset` over [`DEFAULTS`].
 
 use super::declare::settings;
+use super::gains::NamedGains;
 use super::value::{Field, Form, Value};
 use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
@@ -94,6 +95,9 @@ settings! {
         /// Initial gain of each weight tensor (13 for hopfieldresnet13, 5 for vgg5)
         #[serde(default)]
         weight_gains: Vec<f64> = "LIST";
+        /// The same of single edges, over that list, by the names of their layers
+        #[serde(default, skip_serializing_if = "is_default")]
+        gains: NamedGains = "FROM-TO=GAIN,..";
     }
     "Learning" {
         /// Passes over the training images [default: 100; backprop: 300]

@@ -29,6 +29,7 @@ impl Config {
             "weight tensor",
             network,
         )?;
+        self.gains.put_over(network, &mut self.weight_gains)?;
         if let (Some(rate), false) = (self.learning_rate, self.learning_rates_weights.is_empty()) {
             usage!(
                 "--learning-rate {rate}: give either this or --learning-rates-weights, not both"

@@ -68,6 +68,12 @@ pub enum DataError {
         put: PathBuf,
     },
 
+    #[error("{path}: {reason}")]
+    Own { path: PathBuf, reason: String },
+
+    #[error("--dataset folder reads the images in the folder of --data-dir, which is missing")]
+    NoOwn,
+
     #[error("cannot read or write {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 
@@ -124,6 +130,14 @@ impl DataError {
 
     pub(super) fn corrupt(path: &Path, reason: impl Into<String>) -> Self {
         Self::Corrupt {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Something about a user's own images, with what to do.
+    pub(super) fn own(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Own {
             path: path.to_owned(),
             reason: reason.into(),
         }

@@ -17,6 +17,8 @@ mod error;
 mod formats;
 mod image;
 mod normalize;
+mod own;
+mod profile;
 pub(crate) mod rng;
 mod sets;
 mod source;
@@ -28,6 +30,7 @@ pub use formats::{Contents, Format, cifar};
 pub use image::Image;
 pub use loader::{Batch, Loader, LoaderOptions, Shard};
 pub use normalize::{Normalization, Normalize, normalize};
+pub use profile::Profile;
 pub use sets::{DatasetName, Set};
 pub use source::{Manifest, Plan, RemoteFile, Source};
 

@@ -31,6 +31,33 @@ pub enum Normalize {
 const EXPECTED: &str = "expected auto, off, or MEAN,STD of values from 0 to 1 (of three channels 6 numbers, the means first)";
 
 impl Normalize {
+    /// The mean and the deviation of each channel over all pixels of all images, to six digits after the point. A channel that is the same
+    /// everywhere keeps its contrast (deviation 1).
+    pub fn of(dataset: &Dataset) -> Self {
+        let mut counts = vec![[0u64; 256]; dataset.channels];
+        let pixels = (dataset.height * dataset.width).max(1);
+        for (plane, values) in dataset.images.chunks_exact(pixels).enumerate() {
+            let counts = &mut counts[plane % dataset.channels];
+            values.iter().for_each(|&v| counts[usize::from(v)] += 1);
+        }
+        // From the histogram: exact, whatever the number of pixels.
+        let moments = counts.iter().map(|counts| {
+            let pixels = counts.iter().sum::<u64>().max(1) as f64;
+            let mean_of = |f: &dyn Fn(f64) -> f64| {
+                let terms = counts.iter().enumerate();
+                terms
+                    .map(|(v, &n)| n as f64 * f(v as f64 / 255.0))
+                    .sum::<f64>()
+                    / pixels
+            };
+            let mean = mean_of(&|v| v);
+            let std = rounded(mean_of(&|v| (v - mean).powi(2)).sqrt());
+            (rounded(mean), if std > 0.0 { std } else { 1.0 })
+        });
+        let (means, deviations): (Vec<f64>, Vec<f64>) = moments.unzip();
+        Self::Given([means, deviations].concat())
+    }
+
     /// The constants for images of `channels`, where it says any: `None` for [`Auto`](Self::Auto).
     ///
     /// # Errors
@@ -58,6 +85,10 @@ impl Normalize {
             )),
         }
     }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }
 
 impl FromStr for Normalize {
@@ -110,30 +141,6 @@ impl From<Normalize> for String {
 }
 
 impl Normalization {
-    /// Mean and standard deviation of each channel over all pixels of all images. A channel that is the same everywhere
-    /// keeps its contrast (deviation 1).
-    pub fn of(dataset: &Dataset) -> Self {
-        let mut counts = vec![[0u64; 256]; dataset.channels];
-        let pixels = (dataset.height * dataset.width).max(1);
-        for (plane, values) in dataset.images.chunks_exact(pixels).enumerate() {
-            let counts = &mut counts[plane % dataset.channels];
-            values.iter().for_each(|&v| counts[usize::from(v)] += 1);
-        }
-        // From the histogram: exact, whatever the number of pixels.
-        let moments = counts.iter().map(|counts| {
-            let pixels = counts.iter().sum::<u64>().max(1) as f64;
-            let mean_of = |f: &dyn Fn(f64) -> f64| {
-                let terms = counts.iter().enumerate();
-                terms.map(|(v, &n)| n as f64 * f(v as f64 / 255.0)).sum::<f64>() / pixels
-            };
-            let mean = mean_of(&|v| v);
-            let std = mean_of(&|v| (v - mean).powi(2)).sqrt();
-            (mean as f32, if std > 0.0 { std as f32 } else { 1.0 })
-        });
-        let (mean, std) = moments.unzip();
-        Self { mean, std }
-    }
-
     /// Channels for which there are constants.
     pub fn channels(&self) -> usize {
         self.mean.len().min(self.std.len())

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use super::download::{LARGEST, fetch, md5_of};
 use super::formats::cifar::Layout;
 use super::formats::{Format, idx, mat};
-use super::{DataError, DatasetName, Splits};
+use super::own::Own;
+use super::{DataError, DatasetName, Profile, Splits};
 
 /// What the user says about where data comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,7 +107,7 @@ impl Plan {
     /// # Errors
     /// [`DataError`]: not found, not downloaded, damaged, or not the dataset.
     pub fn load(&self) -> Result<Splits, DataError> {
-        let pad = self.manifest.dataset.set().pad;
+        let pad = self.profile()?.pad;
         Ok(self.read()?.padded(pad))
     }
 
@@ -115,26 +116,40 @@ impl Plan {
     /// # Errors
     /// The same, or that the images have another size.
     pub fn load_at(&self, size: (usize, usize)) -> Result<Splits, DataError> {
-        let set = self.manifest.dataset.set();
-        let at = |side: usize| (side, side);
-        let padded = set.side + 2 * set.pad;
-        if size == at(padded) {
-            self.load()
-        } else if size == at(set.side) {
+        let profile = self.profile()?;
+        let padded = profile.padded_size();
+        if size == padded {
+            Ok(self.read()?.padded(profile.pad))
+        } else if size == profile.size {
             self.read()
         } else {
-            let mut have = format!("{0} x {0}", set.side);
-            if set.pad > 0 {
-                have += &format!(" or, padded, {padded} x {padded}");
+            let mut have = format!("{} x {}", profile.size.0, profile.size.1);
+            if profile.pad > 0 {
+                have += &format!(" or, padded, {} x {}", padded.0, padded.1);
             }
             let want = format!("{} x {}", size.0, size.1);
-            let dataset = set.name;
+            let dataset = self.manifest.dataset.as_str();
             Err(DataError::Size {
                 dataset,
                 have,
                 want,
             })
         }
+    }
+
+    /// What the images are like; of a folder of the user's, it is looked into.
+    ///
+    /// # Errors
+    /// When there is no such folder, or its images do not go together.
+    pub fn profile(&self) -> Result<Profile, DataError> {
+        match self.format() {
+            Format::Own => self.own()?.profile(),
+            _ => Ok(self.manifest.dataset.profile()),
+        }
+    }
+
+    fn own(&self) -> Result<Own, DataError> {
+        Own::find(self.data_dir.as_deref().ok_or(DataError::NoOwn)?)
     }
 
     /// The images as they are in the files.
@@ -145,6 +160,9 @@ impl Plan {
                 train: idx::read_embedded(&contents, images, labels)?,
                 test: idx::read_embedded(&contents, test_images, test_labels)?,
             });
+        }
+        if let Format::Own = self.format() {
+            return self.own()?.read();
         }
         for root in self.roots() {
             if let Some(splits) = self.find(root)? {
@@ -161,7 +179,7 @@ impl Plan {
     /// Reads the dataset if it is in `root`.
     fn find(&self, root: &Path) -> Result<Option<Splits>, DataError> {
         match self.format() {
-            Format::Embedded(_) => Ok(None),
+            Format::Embedded(_) | Format::Own => Ok(None),
             Format::Mat { folders } => self.find_mat(root, folders),
             Format::Idx { folders } => self.find_idx(root, folders),
             Format::Cifar(layouts) => {
@@ -206,7 +224,7 @@ impl Plan {
     fn find_idx(&self, root: &Path, folders: &[&str]) -> Result<Option<Splits>, DataError> {
         let contents = self.manifest.dataset.contents();
         for folder in folders.iter().map(|f| root.join(f)) {
-            let found: Vec<_> = self.names().map(|n| idx_file(&folder, n)).collect();
+            let found: Vec<_> = self.names().map(|n| idx::file(&folder, n)).collect();
             if let [
                 Some(images),
                 Some(labels),
@@ -272,7 +290,7 @@ impl Plan {
         };
         let folder = match self.format() {
             Format::Idx { folders } | Format::Mat { folders } => root.join(folders[0]),
-            Format::Cifar(_) | Format::Embedded(_) => root.clone(),
+            Format::Cifar(_) | Format::Embedded(_) | Format::Own => root.clone(),
         };
         let missing: Vec<_> = self
             .manifest
@@ -305,14 +323,6 @@ impl Plan {
             folder,
         })
     }
-}
-
-/// The idx file `name` in `folder`, compressed or not.
-fn idx_file(folder: &Path, name: &str) -> Option<PathBuf> {
-    [name, name.trim_end_matches(".gz")]
-        .map(|n| folder.join(n))
-        .into_iter()
-        .find(|p| p.is_file())
 }
 
 /// The user's cache folder, if the environment names one.

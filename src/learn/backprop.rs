@@ -56,6 +56,7 @@ impl Learning for Backpropagation {
                 "activation",
                 "clip-norm",
                 "weight-gains",
+                "gains",
                 "learning-rates-weights",
                 "learning-rates-biases",
                 "beta",

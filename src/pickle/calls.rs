@@ -1,6 +1,6 @@
 //! What is made of the few calls that files with tensors and arrays ask for, and of an object's state.
 
-use super::value::{Array, Node, Storage, Tensor, Value, text};
+use super::value::{Array, Node, Object, Storage, Tensor, Value, text};
 use crate::shown::shown;
 use anyhow::{Context, Result, bail, ensure};
 
@@ -34,9 +34,9 @@ pub(super) fn call(
         bail!("a call of what is no function");
     };
     let made = match &**name {
-        "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
-            Node::Tensor(tensor(nodes, given).context("a tensor of unknown form")?)
-        }
+        "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => Node::Tensor(
+            Box::new(tensor(nodes, given).context("a tensor of unknown form")?),
+        ),
         "torch._utils._rebuild_parameter" => {
             let data = given.first().context("a parameter without a tensor")?;
             return Ok(data.clone());
@@ -51,23 +51,20 @@ pub(super) fn call(
         // (class, its base, what the base is made of)
         "copy_reg._reconstructor" | "copyreg._reconstructor" => match given.first() {
             Some(class) => match node(nodes, class) {
-                Some(Node::Name(class)) => Node::Object {
-                    class: class.clone(),
-                    state: Value::None,
-                },
+                Some(Node::Name(class)) => Node::object(class),
                 _ => bail!("an object of what is no class"),
             },
             None => bail!("an object of what is no class"),
         },
         "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct" => {
-            Node::Array(Array::default())
+            Node::Array(Box::default())
         }
         "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer" => {
             let [Value::Bytes(data), dtype, shape, order] = given else {
                 bail!("an array of unknown form");
             };
             let fortran = text(bytes, order) != Some("C");
-            Node::Array(array(nodes, dtype, shape, fortran, data.clone())?)
+            Node::Array(Box::new(array(nodes, dtype, shape, fortran, data.clone())?))
         }
         "numpy.dtype" => {
             let name = given.first().and_then(|name| text(bytes, name));
@@ -100,16 +97,16 @@ pub(super) fn build(nodes: &mut [Node], object: &Value, given: Value) -> Result<
                 bail!("an array of unknown form");
             };
             let fortran = matches!(fortran, Value::Int(1));
-            Node::Array(array(nodes, dtype, shape, fortran, data.clone())?)
+            Node::Array(Box::new(array(nodes, dtype, shape, fortran, data.clone())?))
         }
-        Some(Node::Object { class, .. }) => {
-            let class = class.clone();
+        Some(Node::Object(object)) => {
+            let class = object.class.clone();
             // (attributes, those of slots)
             let state = match tuple(nodes, &given) {
                 Some([attributes, _]) => attributes.clone(),
                 _ => given,
             };
-            Node::Object { class, state }
+            Node::Object(Box::new(Object { class, state }))
         }
         // attributes of a tensor or of a dictionary, the byte order of a type: nothing that matters
         _ => return Ok(()),

@@ -157,7 +157,7 @@ impl Machine<'_> {
                 let id = self.pop()?;
                 let storage = calls::storage(self.bytes, &self.nodes, &id)
                     .context("a reference that is no storage")?;
-                self.push_node(Node::Storage(storage));
+                self.push_node(Node::Storage(Box::new(storage)));
             }
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
@@ -201,7 +201,7 @@ impl Machine<'_> {
         let left = self.within.and_then(|left| left.checked_sub(range.len()));
         self.within = Some(left.context("storages within it are larger than the file")?);
         let storage = storage_within(self.bytes, range).context("a storage of unknown form")?;
-        self.nodes.push(Node::Storage(storage));
+        self.nodes.push(Node::Storage(Box::new(storage)));
         Ok(Value::Node(self.nodes.len() - 1))
     }
 
@@ -223,11 +223,10 @@ impl Machine<'_> {
             bail!("an object of what is no class");
         };
         let class = class.clone();
-        let state = Value::None;
         // A dictionary that remembers its order is one.
         self.push_node(match &*class {
             "collections.OrderedDict" => Node::Dict(Vec::new()),
-            _ => Node::Object { class, state },
+            _ => Node::object(&class),
         });
         Ok(())
     }
@@ -381,7 +380,7 @@ fn storage_within(bytes: &[u8], range: Range<usize>) -> Result<Storage> {
             let Some(Node::Storage(storage)) = pickle.node(&pickle.root) else {
                 bail!("it holds none");
             };
-            described = Some(storage.clone());
+            described = Some(Storage::clone(storage));
         }
     }
     let start = at + 8;
@@ -398,13 +397,14 @@ mod tests {
     #[test]
     fn an_object_is_a_bag_of_attributes() {
         // class c: pass; o = c(); o.x = [7]
-        let bytes = b"\x80\x02cmodule\nc\nq\x00)\x81q\x01}q\x02X\x01\x00\x00\x00xq\x03]q\x04K\x07asb.";
+        let bytes =
+            b"\x80\x02cmodule\nc\nq\x00)\x81q\x01}q\x02X\x01\x00\x00\x00xq\x03]q\x04K\x07asb.";
         let pickle = read(bytes).unwrap();
-        let Some(Node::Object { class, state }) = pickle.node(&pickle.root) else {
+        let Some(Node::Object(object)) = pickle.node(&pickle.root) else {
             panic!("{pickle:?}");
         };
-        assert_eq!(class, "module.c");
-        let x = pickle.entry(state, "x").unwrap();
+        assert_eq!(object.class, "module.c");
+        let x = pickle.entry(&object.state, "x").unwrap();
         assert_eq!(pickle.list(x), Some(&[Value::Int(7)][..]));
     }
 

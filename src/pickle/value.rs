@@ -26,17 +26,32 @@ pub enum Node {
     Dict(Vec<(Value, Value)>),
     /// something that Python would import: `module.name`
     Name(String),
-    /// an object, which nothing was called for: its class, and the dictionary of its attributes
-    Object {
-        class: String,
-        state: Value,
-    },
+    /// an object, which nothing was called for
+    Object(Box<Object>),
     /// elements of tensors
-    Storage(Storage),
-    Tensor(Tensor),
+    Storage(Box<Storage>),
+    Tensor(Box<Tensor>),
     /// the type of an array's elements as numpy writes it: `u1`
     Dtype(String),
-    Array(Array),
+    Array(Box<Array>),
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    pub class: String,
+    /// the dictionary of its attributes
+    pub state: Value,
+}
+
+impl Node {
+    /// An object of `class`, whose attributes follow.
+    pub(super) fn object(class: &str) -> Self {
+        Self::Object(Box::new(Object {
+            class: class.into(),
+            state: Value::None,
+        }))
+    }
 }
 
 /// The elements of one or more tensors.

@@ -2,16 +2,17 @@
 
 use super::interrupt::{self, Interrupted};
 use crate::config::Config;
-use crate::data::{Dataset, Loader, LoaderOptions, Plan, Shard, Splits};
+use crate::data::{Dataset, DatasetName, Loader, LoaderOptions, Normalize, Plan, Shard, Splits};
 use crate::network::Network;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
-/// Loads the configured dataset at the size that the network takes, cut to the limits.
+/// Loads the configured dataset at the size that the network takes, cut to the limits. Of a folder's images the constants of `--normalize auto` are
+/// put into the configuration, which keeps them: they are those of the training images, as the network gets them.
 ///
 /// # Errors
 /// When it cannot be had, or the process was asked to end meanwhile ([`Interrupted`]).
-pub fn load_data(config: &Config, network: &Network) -> Result<Splits> {
+pub fn load_data(config: &mut Config, network: &Network) -> Result<Splits> {
     let _watch = interrupt::watch("the dataset is given up")?;
     let loaded = Plan {
         stop: interrupt::requested,
@@ -20,6 +21,9 @@ pub fn load_data(config: &Config, network: &Network) -> Result<Splits> {
     .load_at((network.input().shape.height, network.input().shape.width));
     ensure!(!interrupt::requested(), Interrupted);
     let mut splits = loaded?;
+    if config.dataset == DatasetName::Folder && config.normalize == Normalize::Auto {
+        config.normalize = Normalize::of(&splits.train);
+    }
     if let Some(limit) = config.limit_train {
         splits.train = splits.train.truncated(limit);
     }

@@ -42,7 +42,8 @@ pub(super) fn of(pickle: &Pickle, mut storages: Storages) -> Result<Saved> {
     let tensors = match pickle.node(root) {
         Some(Node::List(items)) => Tensors::List(list(pickle, &mut storages, items)?),
         Some(Node::Dict(entries)) => Tensors::Named(dictionary(pickle, &mut storages, entries)?),
-        Some(Node::Object { class, state }) => {
+        Some(Node::Object(object)) => {
+            let (class, state) = (&object.class, &object.state);
             if let Some(params) = pickle.entry(state, "_params").and_then(|p| pickle.list(p)) {
                 clips = self::clips(pickle, state);
                 Tensors::List(list(pickle, &mut storages, params)?)
@@ -70,14 +71,10 @@ pub(super) fn of(pickle: &Pickle, mut storages: Storages) -> Result<Saved> {
 }
 
 /// Tensors, or objects that hold one each.
-fn list(
-    pickle: &Pickle,
-    storages: &mut Storages,
-    items: &[Value],
-) -> Result<Vec<ArrayD<f64>>> {
+fn list(pickle: &Pickle, storages: &mut Storages, items: &[Value]) -> Result<Vec<ArrayD<f64>>> {
     let items = items.iter().enumerate().map(|(i, value)| {
         let tensor = match pickle.node(value) {
-            Some(Node::Object { state, .. }) => pickle.entry(state, "_state"),
+            Some(Node::Object(object)) => pickle.entry(&object.state, "_state"),
             _ => Some(value),
         };
         match tensor.and_then(|tensor| pickle.node(tensor)) {
@@ -93,14 +90,14 @@ fn dictionary(
     storages: &mut Storages,
     entries: &[(Value, Value)],
 ) -> Result<Vec<(String, ArrayD<f64>)>> {
-    let read = entries.iter().map(|(name, value)| {
-        match (pickle.text(name), pickle.node(value)) {
+    let read = entries.iter().map(
+        |(name, value)| match (pickle.text(name), pickle.node(value)) {
             (Some(name), Some(Node::Tensor(tensor))) if name.len() <= LONGEST => {
                 Ok((name.to_string(), storages.tensor(pickle, tensor)?))
             }
             _ => bail!("it is a dictionary, but not of named tensors"),
-        }
-    });
+        },
+    );
     let mut tensors = read.collect::<Result<Vec<_>>>()?;
     // As `DataParallel` names them.
     const PREFIX: &str = "module.";
@@ -151,8 +148,13 @@ impl<'a> Walk<'a> {
             }
         }
         for (name, value) in entries("_modules") {
-            if let Some(Node::Object { state, .. }) = pickle.node(value) {
-                self.module(pickle, state, &format!("{prefix}{name}."), depth + 1)?;
+            if let Some(Node::Object(object)) = pickle.node(value) {
+                self.module(
+                    pickle,
+                    &object.state,
+                    &format!("{prefix}{name}."),
+                    depth + 1,
+                )?;
             }
         }
         Ok(())
@@ -162,12 +164,15 @@ impl<'a> Walk<'a> {
 /// Upper bounds of the states of an energy's hidden layers, each of a class called after clipping: the one number that it has as an
 /// attribute. `None` unless all have one.
 fn clips(pickle: &Pickle, state: &Value) -> Option<Vec<f64>> {
-    let layers = pickle.entry(state, "_layers").and_then(|l| pickle.list(l))?;
+    let layers = pickle
+        .entry(state, "_layers")
+        .and_then(|l| pickle.list(l))?;
     let hidden = layers.get(1..layers.len().checked_sub(1)?)?;
     let clip = |layer: &Value| {
-        let Some(Node::Object { class, state }) = pickle.node(layer) else {
+        let Some(Node::Object(object)) = pickle.node(layer) else {
             return None;
         };
+        let (class, state) = (&object.class, &object.state);
         (class.to_lowercase().contains("clip")).then_some(())?;
         let attributes = pickle.dict(state)?.iter();
         let mut numbers = attributes.filter_map(|(_, value)| match value {

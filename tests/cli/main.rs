@@ -6,6 +6,8 @@ mod support;
 mod backprop;
 mod bad_input;
 mod check_gradients;
+mod images;
+mod init_from;
 mod manual;
 mod networks;
 mod output;

@@ -2,6 +2,7 @@
 
 use crate::support::program;
 use assert_cmd::Command;
+use eqprop_cuda::run::Checkpoint;
 use eqprop_cuda::torch::{self, Tensors};
 use ndarray::{ArrayD, IxDyn};
 use safetensors::SafeTensors;
@@ -66,13 +67,13 @@ fn every_layout_and_format_reads_as_the_same_numbers() {
         "protocol4",
     ] {
         let read = torch::read(&fixture(name)).unwrap();
-        assert_eq!(read, Tensors::List(expected()), "{name}");
+        assert_eq!(read.tensors, Tensors::List(expected()), "{name}");
     }
 }
 
 #[test]
 fn a_state_dict_reads_by_name() {
-    let Tensors::Named(tensors) = torch::read(&fixture("state_dict")).unwrap() else {
+    let Tensors::Named(tensors) = torch::read(&fixture("state_dict")).unwrap().tensors else {
         panic!("it is a dictionary");
     };
     let shapes: Vec<_> = tensors
@@ -82,6 +83,60 @@ fn a_state_dict_reads_by_name() {
     assert_eq!(shapes, [("weight", &[2, 3][..]), ("bias", &[2][..])]);
 }
 
+/// Objects are bags of attributes: tensors are found in them, and no class is asked for anything.
+#[test]
+fn whole_networks_are_read_without_their_classes() {
+    let Tensors::Named(tensors) = torch::read(&fixture("module")).unwrap().tensors else {
+        panic!("it is a module");
+    };
+    let names: Vec<_> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["weight", "bias"]);
+
+    let state_dict = torch::read(&fixture("baseline")).unwrap().tensors;
+    assert_eq!(
+        torch::read(&fixture("module_baseline")).unwrap().tensors,
+        state_dict
+    );
+    assert_eq!(
+        torch::read(&fixture("wrapped_baseline")).unwrap().tensors,
+        state_dict
+    );
+
+    let wrapped = torch::read(&fixture("wrapped")).unwrap();
+    assert_eq!(wrapped.tensors, Tensors::List(expected()));
+    assert_eq!(wrapped.clips, None);
+    let pickled = fixture("energy").with_extension("pkl");
+    for energy in [fixture("energy"), pickled] {
+        let energy = torch::read(&energy).unwrap();
+        assert_eq!(energy.tensors, Tensors::List(expected()));
+        assert_eq!(energy.clips, Some(vec![1.5, 2.5, 3.25, 4.75]));
+    }
+}
+
+/// The maxima come from a whole network, or from the user.
+#[test]
+fn reluclip_networks_keep_their_maxima() {
+    for (name, arguments) in [
+        ("energy", ""),
+        ("float32", "--activation reluclip --clips 1.5,2.5,3.25,4.75"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        import(folder.path(), &fixture(name), arguments).success();
+        let run = Checkpoint::load(&folder.path().join("run/last.safetensors")).unwrap();
+        let bounds: Vec<_> = run.network.layers()[1..5]
+            .iter()
+            .map(|layer| layer.activation.bounds())
+            .collect();
+        let expected = [1.5, 2.5, 3.25, 4.75].map(|clip| Some((0.0, clip)));
+        assert_eq!(bounds, expected, "{name}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let short = "--activation reluclip --clips 1.5,2.5";
+    let failed = import(folder.path(), &fixture("float32"), short).failure();
+    let error = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+    assert!(error.contains("2 maxima, but vgg5 has 4 layers"), "{error}");
+}
+
 #[test]
 fn what_is_no_list_of_float_tensors_is_refused() {
     for (name, reason) in [
@@ -89,7 +144,6 @@ fn what_is_no_list_of_float_tensors_is_refused() {
             "legacy",
             "since PyTorch 1.6; load an older file with PyTorch",
         ),
-        ("module", "object of class torch.nn.modules.linear.Linear"),
         (
             "complex",
             "torch.ComplexFloatStorage; float tensors were expected",
@@ -279,8 +333,8 @@ fn a_changed_byte_never_panics_nor_changes_a_number() {
         bytes[at] ^= 0x41;
         fs::write(&path, bytes).unwrap();
         // Some bytes are padding, times, or names of files that are not needed.
-        if let Ok(tensors) = torch::read(&path) {
-            assert_eq!(tensors, Tensors::List(expected()), "byte {at}");
+        if let Ok(read) = torch::read(&path) {
+            assert_eq!(read.tensors, Tensors::List(expected()), "byte {at}");
         }
     }
 }
@@ -326,7 +380,10 @@ fn a_changed_pickle_never_panics() {
             .find(|(n, _)| n.ends_with("/data.pkl"))
             .unwrap();
         with_pickle(&parts, pickle, &path);
-        assert_eq!(torch::read(&path).unwrap(), Tensors::List(expected()));
+        assert_eq!(
+            torch::read(&path).unwrap().tensors,
+            Tensors::List(expected())
+        );
         for at in 0..pickle.len() {
             for flip in [0x01, 0x80, 0xff] {
                 let mut bytes = pickle.clone();
@@ -424,7 +481,10 @@ fn parts_that_share_a_block_are_an_error() {
         .unwrap();
     first.1.resize(100_000, 0);
     with_pickle(&parts, &pickle, &path);
-    assert_eq!(torch::read(&path).unwrap(), Tensors::List(expected()));
+    assert_eq!(
+        torch::read(&path).unwrap().tensors,
+        Tensors::List(expected())
+    );
 
     let mut bytes = fs::read(&path).unwrap();
     let starts: Vec<usize> = (0..bytes.len() - 46)

@@ -457,6 +457,8 @@ fn dataset_names_round_trip() {
         assert_eq!(name.to_string().parse::<DatasetName>().unwrap(), name);
         assert_eq!(name.class_names().len(), name.classes());
         assert_eq!(name.normalization().channels(), name.channels());
+        // Of a folder nothing is known before it is looked into.
+        assert_eq!(name.channels() > 0, name != DatasetName::Folder);
     }
     let error = "ImageNet".parse::<DatasetName>().unwrap_err().to_string();
     assert!(error.contains("ImageNet") && error.contains("FashionMNIST-mini"));

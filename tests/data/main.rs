@@ -7,3 +7,5 @@ mod augment_golden;
 mod download;
 mod files;
 mod loader;
+mod own;
+mod torchvision;

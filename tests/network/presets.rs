@@ -170,6 +170,52 @@ fn initial_parameters_fill_their_bounds_and_depend_on_the_seed() {
     assert_ne!(parameters, parameters::initialise(&network, 2));
 }
 
+/// Means and deviations of the six distributions, for an edge from 400 to 300 units with gain 0.7.
+#[test]
+fn initial_weights_have_the_distribution_that_an_edge_names() {
+    let (into, both) = (400f64, 700f64);
+    let uniform = |bound: f64| (bound / 3f64.sqrt(), Some(bound));
+    for (initial, (deviation, bound)) in [
+        ("kaiming-uniform", uniform(0.7 / into.sqrt())),
+        ("kaiming-normal", (0.35 / into.sqrt(), None)),
+        ("xavier-uniform", uniform(0.35 * (6.0 / both).sqrt())),
+        ("xavier-normal", (0.35 * (2.0 / both).sqrt(), None)),
+        ("uniform", uniform(0.7)),
+        ("normal", (0.7, None)),
+    ] {
+        let text = format!(
+            r#"
+            name = "one"
+            layer = [{{name = "in", shape = [400]}}, {{name = "out", shape = [300]}}]
+            edge = [{{from = "in", to = "out", kind = "dense", gain = 0.7, initial = "{initial}"}}]
+            "#
+        );
+        let description = NetworkDescription::from_toml(&text).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let network = description.build(ActivationKind::Relu6, &mut rng).unwrap();
+        let parameters = parameters::initialise(&network, 3);
+        let weight = parameters.weight(0);
+        let n = weight.len() as f64;
+        let mean = weight.mean().unwrap();
+        let found = (weight.iter().map(|v| v * v).sum::<f64>() / n).sqrt();
+        assert!(
+            mean.abs() < 5.0 * deviation / n.sqrt(),
+            "{initial}: mean {mean}"
+        );
+        // The deviation of a deviation of n numbers is at most itself / sqrt(2 n).
+        let error = (found / deviation - 1.0).abs();
+        assert!(
+            error < 5.0 / (2.0 * n).sqrt(),
+            "{initial}: {found} for {deviation}"
+        );
+        let largest = weight.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+        match bound {
+            Some(bound) => assert!(largest <= bound * (1.0 + 1e-6), "{initial}: {largest}"),
+            None => assert!(largest > 3.0 * deviation, "{initial}: {largest}"),
+        }
+    }
+}
+
 #[test]
 fn the_example_takes_fashion_mnist() {
     let path = concat!(

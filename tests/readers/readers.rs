@@ -7,6 +7,7 @@ use eqprop_cuda::network::{ActivationKind, NetworkDescription};
 use eqprop_cuda::parity::Golden;
 use eqprop_cuda::run::{Checkpoint, RunFolder};
 use eqprop_cuda::torch;
+use image::{ImageFormat, RgbImage};
 use md5::{Digest, Md5};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -49,6 +50,31 @@ pub const READERS: &[Reader] = &[
         corpus: || vec![archive()],
     },
     Reader {
+        name: "mat",
+        read: |folder, bytes| mat(folder, bytes),
+        corpus: || vec![mat_file(false), mat_file(true)],
+    },
+    Reader {
+        name: "python_batch",
+        read: python_batch,
+        corpus: || vec![batch(2)],
+    },
+    Reader {
+        name: "npy_images",
+        read: |folder, bytes| arrays(folder, "train_images.npy", bytes),
+        corpus: || vec![npy("|u1", "(2, 4, 5)", &[7; 40])],
+    },
+    Reader {
+        name: "npy_labels",
+        read: |folder, bytes| arrays(folder, "train_labels.npy", bytes),
+        corpus: || vec![npy("|u1", "(2,)", &[0, 1]), npy("<i8", "(2,)", &LABELS)],
+    },
+    Reader {
+        name: "image",
+        read: image,
+        corpus: || vec![encoded(ImageFormat::Png), encoded(ImageFormat::Jpeg)],
+    },
+    Reader {
         name: "safetensors",
         read: checkpoint,
         corpus: || vec![older_run("last.safetensors")],
@@ -72,6 +98,11 @@ pub const READERS: &[Reader] = &[
         name: "pickle",
         read: |folder, bytes| pytorch(folder, &zipped(bytes)),
         corpus: || torch_files().iter().map(|file| pickle_of(file)).collect(),
+    },
+    Reader {
+        name: "bare_pickle",
+        read: pytorch,
+        corpus: || vec![repository("tests/torch/energy.pkl")],
     },
     Reader {
         name: "settings",
@@ -132,8 +163,9 @@ fn older_run(name: &str) -> Vec<u8> {
     repository(&format!("tests/track/older_run/{name}"))
 }
 
-fn torch_files() -> [Vec<u8>; 3] {
-    ["float32", "state_dict", "strides"].map(|name| repository(&format!("tests/torch/{name}.pt")))
+fn torch_files() -> [Vec<u8>; 5] {
+    ["float32", "state_dict", "strides", "energy", "module"]
+        .map(|name| repository(&format!("tests/torch/{name}.pt")))
 }
 
 fn said<T, E: Display>(result: Result<T, E>) -> Result<(), String> {
@@ -215,6 +247,110 @@ fn archive() -> Vec<u8> {
 fn cifar(folder: &Path, bytes: &[u8]) -> Result<(), String> {
     file(folder, "cifar-100-binary.tar.gz", &gzip(bytes));
     said(plan(DatasetName::Cifar100, folder).load())
+}
+
+/// SVHN of two training images, of which MATLAB wrote the file, compressed or not.
+fn mat_file(compressed: bool) -> Vec<u8> {
+    let element = |kind: u32, data: &[u8]| {
+        let mut out = [kind, data.len() as u32].map(u32::to_le_bytes).concat();
+        out.extend(data);
+        out
+    };
+    let matrix = |class: u32, dimensions: &[u32], name: u8, numbers: Vec<u8>| {
+        let dimensions: Vec<u8> = dimensions.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let flags = [class, 0].map(u32::to_le_bytes).concat();
+        let parts = [
+            element(6, &flags),
+            element(5, &dimensions),
+            vec![1, 0, 1, 0, name, 0, 0, 0],
+            numbers,
+        ];
+        element(14, &parts.concat())
+    };
+    let mut out = vec![b' '; 124];
+    out.extend([0x00, 0x01, b'I', b'M']);
+    for variable in [
+        matrix(9, &[32, 32, 3, 2], b'X', element(2, &[9; 2 * 3072])),
+        matrix(9, &[2, 1], b'y', vec![2, 0, 2, 0, 10, 1, 0, 0]),
+    ] {
+        match compressed {
+            false => out.extend(variable),
+            true => {
+                let level = flate2::Compression::fast();
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+                encoder.write_all(&variable).expect("memory takes it");
+                out.extend(element(15, &encoder.finish().expect("memory takes it")));
+            }
+        }
+    }
+    out
+}
+
+fn mat(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    file(folder, "train_32x32.mat", bytes);
+    file(folder, "test_32x32.mat", &mat_file(false));
+    said(plan(DatasetName::Svhn, folder).load())
+}
+
+/// CIFAR-100 for Python of `count` images.
+fn batch(count: u8) -> Vec<u8> {
+    let mut out = b"\x80\x02}q\x01(U\x0bfine_labels]q\x05(".to_vec();
+    out.extend((0..count).flat_map(|label| [b'K', label]));
+    out.extend(b"eU\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01");
+    out.extend([b'K', count, b'M', 0, 12]);
+    out.extend(b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
+    out.extend((u32::from(count) * 3072).to_le_bytes());
+    out.extend([5; 3072].repeat(count.into()));
+    out.extend(b"tbu.");
+    out
+}
+
+fn python_batch(place: &Path, bytes: &[u8]) -> Result<(), String> {
+    let folder = place.join("cifar-100-python");
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    file(&folder, "train", bytes);
+    file(&folder, "test", &batch(1));
+    said(plan(DatasetName::Cifar100, place).load())
+}
+
+const LABELS: [u8; 16] = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}
+
+fn arrays(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), String> {
+    for split in ["train", "test"] {
+        let images = npy("|u1", "(2, 4, 5)", &[7; 40]);
+        file(folder, &format!("{split}_images.npy"), &images);
+        let labels = npy("|u1", "(2,)", &[0, 1]);
+        file(folder, &format!("{split}_labels.npy"), &labels);
+    }
+    file(folder, name, bytes);
+    said(plan(DatasetName::Folder, folder).load())
+}
+
+fn encoded(format: ImageFormat) -> Vec<u8> {
+    let image = RgbImage::from_fn(9, 7, |x, y| [20 * x as u8, 30 * y as u8, 9].into());
+    let mut out = Cursor::new(Vec::new());
+    image.write_to(&mut out, format).expect("memory takes it");
+    out.into_inner()
+}
+
+/// The only image of its class.
+fn image(place: &Path, bytes: &[u8]) -> Result<(), String> {
+    for class in ["train/a", "train/b", "test/a"] {
+        let folder = place.join(class);
+        fs::create_dir_all(&folder).expect("a folder can be made");
+        file(&folder, "1.png", &encoded(ImageFormat::Png));
+    }
+    file(&place.join("train/a"), "1.png", bytes);
+    said(plan(DatasetName::Folder, place).load())
 }
 
 fn checkpoint(folder: &Path, bytes: &[u8]) -> Result<(), String> {

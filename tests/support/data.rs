@@ -131,3 +131,103 @@ pub fn message(result: Result<Splits, DataError>, parts: &[&str]) -> String {
     }
     message
 }
+
+/// A pickle of Python 2 as the CIFAR files for Python are: `key` has labels, `data` an array of bytes.
+pub fn python_batch(key: &str, labels: &[u8], images: &[u8]) -> Vec<u8> {
+    let text = |text: &str| [&[b'U', text.len() as u8], text.as_bytes()].concat();
+    let word = |n: usize| (n as u32).to_le_bytes();
+    let mut out = b"\x80\x02}q\x01(".to_vec();
+    out.extend(text("batch_label"));
+    out.extend(text("training batch 1 of 5"));
+    out.extend(text(key));
+    out.extend(b"]q\x05(");
+    out.extend(labels.iter().flat_map(|&label| [b'K', label]));
+    out.push(b'e');
+    out.extend(text("data"));
+    out.extend(b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\x09(K\x01");
+    out.push(b'J');
+    out.extend(word(labels.len()));
+    out.push(b'J');
+    out.extend(word(images.len() / labels.len()));
+    out.extend(b"\x86cnumpy\ndtype\nq\x0aU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
+    out.extend(word(images.len()));
+    out.extend(images);
+    out.extend(b"tb");
+    out.extend(text("filenames"));
+    out.extend(b"](U\x05a.pngeu.");
+    out
+}
+
+/// An element of a MATLAB file: a tag, data, padding.
+fn element(kind: u32, data: &[u8]) -> Vec<u8> {
+    let mut out = [kind, data.len() as u32].map(u32::to_le_bytes).concat();
+    out.extend(data);
+    if kind != 15 {
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+    out
+}
+
+fn matrix(class: u32, dimensions: &[u32], name: &str, numbers: Vec<u8>) -> Vec<u8> {
+    let words = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|w| w.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let mut small = [1 | (name.len() as u32) << 16]
+        .map(u32::to_le_bytes)
+        .concat();
+    small.extend(name.as_bytes());
+    small.resize(8, 0);
+    let parts = [
+        element(6, &words(&[class, 0])),
+        element(5, &words(dimensions)),
+        small,
+        numbers,
+    ];
+    element(14, &parts.concat())
+}
+
+/// A file of SVHN, compressed as MATLAB does it or not: `images` are (3, 32, 32) bytes each, and the digit 0 is written as 10.
+pub fn svhn(images: &[Vec<u8>], labels: &[u8], compressed: bool) -> Vec<u8> {
+    // Rows are the fastest axis of the file, then columns.
+    let transposed = |image: &Vec<u8>| -> Vec<u8> {
+        let pixel = |p: usize| image[p / 1024 * 1024 + p % 32 * 32 + p / 32 % 32];
+        (0..3072).map(pixel).collect()
+    };
+    let pixels: Vec<u8> = images.iter().flat_map(transposed).collect();
+    let digits = labels.iter().map(|&l| if l == 0 { 10 } else { l });
+    let digits: Vec<u8> = digits.flat_map(|l| f64::from(l).to_le_bytes()).collect();
+    let count = images.len() as u32;
+    let mut out = vec![b' '; 124];
+    out.extend([0x00, 0x01, b'I', b'M']);
+    for variable in [
+        matrix(9, &[32, 32, 3, count], "X", element(2, &pixels)),
+        matrix(6, &[labels.len() as u32, 1], "y", element(9, &digits)),
+    ] {
+        match compressed {
+            false => out.extend(variable),
+            true => {
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&variable).unwrap();
+                out.extend(element(15, &encoder.finish().unwrap()));
+            }
+        }
+    }
+    out
+}
+
+/// An array as `numpy.save` writes it.
+pub fn npy(dtype: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(data);
+    out
+}

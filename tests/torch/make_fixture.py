@@ -6,6 +6,7 @@ five biases, then four convolutions (C_post, C_pre, 3, 3) and a dense weight (C,
 (k * 37 % 101 - 50) / 64, in every format exactly.
 """
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -64,6 +65,42 @@ def baseline():
     return module
 
 
+class Layer:
+    """As the field's framework has it, here with the maximum at which a `reluclip` layer is clipped."""
+
+    def __init__(self, shape, maximum=None):
+        self._shape = shape
+        self._state = None
+        if maximum is not None:
+            self._max = maximum
+
+
+class ReLUClipLayer(Layer):
+    pass
+
+
+class Parameter:
+    def __init__(self, tensor):
+        self._shape = tuple(tensor.shape)
+        self._state = tensor
+        self.name = "Parameter"
+
+
+class Energy:
+    """The object that the framework trains, and that some of its users save as a whole."""
+
+    def __init__(self):
+        maxima = [1.5, 2.5, 3.25, 4.75]
+        self._layers = [Layer((1, 32, 32)), *(ReLUClipLayer(None, m) for m in maxima), Layer((10,))]
+        self._params = [Parameter(t) for t in tensors()]
+
+
+save("energy", Energy())
+with open(folder / "energy.pkl", "wb") as file:
+    pickle.dump(Energy(), file)
+save("wrapped", {"epoch": 3, "model": tensors(), "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}})
+save("wrapped_baseline", {"state_dict": {f"module.{k}": v for k, v in baseline().state_dict().items()}, "best": 0.5})
+save("module_baseline", baseline())
 save("float32", tensors())
 save("parameters", [torch.nn.Parameter(t) for t in tensors()])
 save("float64", [t.double() for t in tensors()])

@@ -69,6 +69,18 @@ pub struct Augmentation {
 }
 
 impl Augmentation {
+    /// Flips, and crops by up to an eighth of the side, with the border repeated: for images of `(height, width)` pixels that no recipe is
+    /// published for.
+    pub fn flip_crop((height, width): (usize, usize)) -> Self {
+        let crop = Step::Crop {
+            pad: (height.min(width) / 8).max(1),
+            mode: PadMode::Edge,
+        };
+        Self {
+            steps: vec![Step::Flip, crop],
+        }
+    }
+
     /// Applies all steps, with random numbers from `draw`.
     pub(in crate::data) fn apply(&self, image: Image, draw: &mut Draw) -> Image {
         self.steps.iter().fold(image, |image, step| match *step {

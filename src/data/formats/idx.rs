@@ -1,7 +1,7 @@
 //! The idx format of the MNIST family: a magic number, the extents of each dimension (big-endian), then the bytes.
 
 use std::io::{Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Contents;
 use super::read::{broken, decompress, open, read_up_to};
@@ -12,6 +12,42 @@ const LABELS: u32 = 0x0801;
 /// More examples than any dataset of the family has (EMNIST: 814,255): a header that claims more is damaged, and nothing is
 /// read after it.
 const MOST_EXAMPLES: u32 = 1_000_000;
+/// More pixels a side than a network here takes.
+const LARGEST_SIDE: u32 = 1024;
+
+/// The idx file `name` in `folder`, compressed or not.
+pub(crate) fn file(folder: &Path, name: &str) -> Option<PathBuf> {
+    [name, name.trim_end_matches(".gz")]
+        .map(|n| folder.join(n))
+        .into_iter()
+        .find(|p| p.is_file())
+}
+
+/// Height and width of the images in a file, from its header.
+pub(crate) fn images_size(path: &Path) -> Result<(usize, usize), DataError> {
+    let source = &mut *open(path)?;
+    expect(word(source, path)?, IMAGES, path)?;
+    word(source, path)?;
+    let (height, width) = (word(source, path)?, word(source, path)?);
+    let fits = |side| (1..=LARGEST_SIDE).contains(&side);
+    match fits(height) && fits(width) {
+        true => Ok((height as usize, width as usize)),
+        false => Err(DataError::corrupt(
+            path,
+            format!(
+                "its header claims images of {height} x {width} pixels, more than {LARGEST_SIDE} a side or none"
+            ),
+        )),
+    }
+}
+
+/// The labels in a file.
+pub(crate) fn read_labels(path: &Path) -> Result<Vec<u8>, DataError> {
+    let source = &mut *open(path)?;
+    expect(word(source, path)?, LABELS, path)?;
+    let count = checked_count(word(source, path)?, path)?;
+    body(source, count.into(), path)
+}
 
 /// Reads an images file and the labels file that belongs to it.
 pub(crate) fn read_pair(
@@ -84,14 +120,7 @@ fn header(
     contents: &Contents,
     path: &Path,
 ) -> Result<u32, DataError> {
-    let found = word(source, path)?;
-    if found != magic {
-        return Err(DataError::mislabelled(
-            path,
-            describe(magic),
-            describe(found),
-        ));
-    }
+    expect(word(source, path)?, magic, path)?;
     let count = word(source, path)?;
     if magic == IMAGES {
         let (height, width) = (word(source, path)?, word(source, path)?);
@@ -104,6 +133,22 @@ fn header(
             ));
         }
     }
+    checked_count(count, path)
+}
+
+/// The number of a file's kind must be `magic`.
+fn expect(found: u32, magic: u32, path: &Path) -> Result<(), DataError> {
+    match found == magic {
+        true => Ok(()),
+        false => Err(DataError::mislabelled(
+            path,
+            describe(magic),
+            describe(found),
+        )),
+    }
+}
+
+fn checked_count(count: u32, path: &Path) -> Result<u32, DataError> {
     match count {
         0 => Err(DataError::corrupt(path, "it holds no examples")),
         1..=MOST_EXAMPLES => Ok(count),

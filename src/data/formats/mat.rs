@@ -127,7 +127,11 @@ impl<R: Read> Source<'_, R> {
                 u32::from_le_bytes([a, b, c, d]),
                 u32::from_le_bytes([e, f, g, h]),
             ))),
-            _ => Err(DataError::truncated(path, "a tag of 8 bytes", tag.len().to_string())),
+            _ => Err(DataError::truncated(
+                path,
+                "a tag of 8 bytes",
+                tag.len().to_string(),
+            )),
         }
     }
 
@@ -148,7 +152,9 @@ impl<R: Read> Source<'_, R> {
             return Ok((kind, data.to_vec()));
         }
         if u64::from(size) > LONGEST {
-            return Err(self.corrupt(format!("{size} bytes where a name or dimensions were expected")));
+            return Err(self.corrupt(format!(
+                "{size} bytes where a name or dimensions were expected"
+            )));
         }
         let mut data = vec![0; size as usize];
         self.fill(&mut data)?;
@@ -246,7 +252,9 @@ impl<R: Read> Source<'_, R> {
         let (kind, size, _) = self.numbers()?;
         let expected = (count * contents.pixels()) as u64;
         if kind != UINT8 || size != expected {
-            return Err(self.corrupt(format!("X has {size} bytes of type {kind}; expected {expected} of type {UINT8}")));
+            return Err(self.corrupt(format!(
+                "X has {size} bytes of type {kind}; expected {expected} of type {UINT8}"
+            )));
         }
         let mut images = Vec::new();
         let mut columns = vec![0; contents.pixels()];
@@ -282,7 +290,9 @@ impl<R: Read> Source<'_, R> {
         for index in 0..count {
             match small.len() {
                 0 => self.fill(&mut number)?,
-                _ => number.iter_mut().for_each(|byte| *byte = small.next().unwrap_or(0)),
+                _ => number
+                    .iter_mut()
+                    .for_each(|byte| *byte = small.next().unwrap_or(0)),
             }
             let value = match (kind, &number[..]) {
                 (7, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]).into(),

@@ -3,9 +3,11 @@
 //! Whatever a header claims, no more is allocated than a dataset can hold.
 
 pub mod cifar;
+pub(crate) mod classes;
 mod contents;
 pub mod idx;
 pub(crate) mod mat;
+pub(crate) mod npy;
 mod python;
 pub(crate) mod read;
 
@@ -13,6 +15,8 @@ pub use contents::Contents;
 
 /// How the files of a dataset are read, and where they usually lie.
 pub enum Format {
+    /// Whatever layout is found in the folder that the user names.
+    Own,
     /// Four idx files inside the program: training images, training labels, test images, test labels.
     Embedded(&'static [(&'static str, &'static [u8]); 4]),
     /// Four idx files, with or without `.gz`, in one of these folders; downloads go to the first.

@@ -46,11 +46,17 @@ pub(super) fn pixels_and_labels(
             labels: labels.len(),
         });
     }
-    let label = |(index, value): (usize, &Value)| match *value {
-        Value::Int(label) => u8::try_from(label).ok(),
-        _ => None,
-    }
-    .ok_or_else(|| corrupt(format!("label {index} is no number of a class")));
-    let labels = labels.iter().enumerate().map(label).collect::<Result<_, _>>()?;
+    let label = |(index, value): (usize, &Value)| {
+        match *value {
+            Value::Int(label) => u8::try_from(label).ok(),
+            _ => None,
+        }
+        .ok_or_else(|| corrupt(format!("label {index} is no number of a class")))
+    };
+    let labels = labels
+        .iter()
+        .enumerate()
+        .map(label)
+        .collect::<Result<_, _>>()?;
     Ok((pixels.to_vec(), labels))
 }

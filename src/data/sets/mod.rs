@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::augment::{Augmentation, Step};
 use super::formats::{Contents, Format};
-use super::{DataError, Normalization};
+use super::{DataError, Normalization, Profile};
 use crate::shown::shown;
 
 /// What is known of a dataset.
@@ -74,12 +74,25 @@ datasets! {
     Kmnist = kmnist;
     /// 73,257 + 26,032 colour photographs of digits.
     Svhn = svhn;
+    /// Whatever lies in a folder of the user's.
+    Folder = folder;
 }
 
 impl DatasetName {
     /// The name as users write it.
     pub fn as_str(self) -> &'static str {
         self.set().name
+    }
+
+    /// What its images are like, as far as that is known without looking at them: of [`Folder`](Self::Folder) nothing.
+    pub(super) fn profile(self) -> Profile {
+        let set = self.set();
+        Profile {
+            channels: set.channels,
+            size: (set.side, set.side),
+            pad: set.pad,
+            classes: set.classes.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// Image planes: 1 (grey) or 3 (red, green, blue).
