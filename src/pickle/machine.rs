@@ -67,7 +67,9 @@ impl Machine<'_> {
                 );
             }
             // frames only help to read ahead
-            0x95 => drop(self.take(8)?),
+            0x95 => {
+                self.take(8)?;
+            }
             b'.' => return self.pop().map(Some),
 
             b'N' => self.push(Value::None),
@@ -120,7 +122,9 @@ impl Machine<'_> {
             }
             // sets: of no interest
             0x8f => self.push(Value::Other),
-            0x90 => drop(self.pop_to_mark()?),
+            0x90 => {
+                self.pop_to_mark()?;
+            }
             0x91 => {
                 self.pop_to_mark()?;
                 self.push(Value::Other);

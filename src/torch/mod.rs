@@ -29,6 +29,7 @@ pub enum Tensors {
 /// What a file holds of a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Saved {
+    /// its parameters
     pub tensors: Tensors,
     /// upper bounds of the hidden layers' states, where a whole network says them
     pub clips: Option<Vec<f64>>,

@@ -280,7 +280,7 @@ fn a_baseline_comes_out_as_it_went_in() {
     run("export run weights.safetensors");
     let bytes = fs::read(folder.path().join("weights.safetensors")).unwrap();
     let exported = SafeTensors::deserialize(&bytes).unwrap();
-    let Tensors::Named(tensors) = torch::read(&fixture("baseline")).unwrap() else {
+    let Tensors::Named(tensors) = torch::read(&fixture("baseline")).unwrap().tensors else {
         panic!("it is a dictionary");
     };
     assert_eq!(exported.len(), tensors.len());

@@ -20,6 +20,10 @@ choices! {
     }
 }
 
+#[expect(
+    clippy::derivable_impls,
+    reason = "`choices!` takes no attributes of values"
+)]
 impl Default for Augment {
     fn default() -> Self {
         Self::Published

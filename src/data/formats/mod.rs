@@ -27,5 +27,8 @@ pub enum Format {
     /// An archive, or its unpacked folder, in one of these layouts; the first is the one that is downloaded.
     Cifar(&'static [cifar::Layout]),
     /// A file of MATLAB with training images and one with test images, in one of these folders; downloads go to the first.
-    Mat { folders: &'static [&'static str] },
+    Mat {
+        /// below the folder that is searched
+        folders: &'static [&'static str],
+    },
 }

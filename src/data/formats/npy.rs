@@ -24,6 +24,14 @@ enum Channels {
     Last,
 }
 
+/// What a file of images holds.
+struct Images {
+    count: usize,
+    /// channels, height, width
+    shape: (usize, usize, usize),
+    channels: Channels,
+}
+
 struct Header {
     /// as numpy writes it: `|u1`
     dtype: String,
@@ -32,8 +40,7 @@ struct Header {
 
 /// Channels, height and width of the images in a file.
 pub(crate) fn images_shape(path: &Path) -> Result<(usize, usize, usize), DataError> {
-    let (_, shape, _) = images_header(&mut *open(path)?, path)?;
-    Ok(shape)
+    Ok(images_header(&mut *open(path)?, path)?.shape)
 }
 
 /// Labels, each below 256.
@@ -83,7 +90,11 @@ pub(crate) fn read_pair(
     let labels = read_labels(labels_path)?;
     contents.check_labels(labels_path, &labels)?;
     let mut file = open(images_path)?;
-    let (count, shape, order) = images_header(&mut *file, images_path)?;
+    let Images {
+        count,
+        shape,
+        channels: order,
+    } = images_header(&mut *file, images_path)?;
     let expected = (contents.channels, contents.height, contents.width);
     if shape != expected {
         let of = |(c, h, w): (usize, usize, usize)| format!("{c}x{h}x{w}");
@@ -118,12 +129,9 @@ pub(crate) fn read_pair(
 
 /// Number of images, their channels, height and width, and which axis the channels are: the last one if that has one or three, else the
 /// one after the first.
-fn images_header(
-    file: &mut dyn Read,
-    path: &Path,
-) -> Result<(usize, (usize, usize, usize), Channels), DataError> {
+fn images_header(file: &mut dyn Read, path: &Path) -> Result<Images, DataError> {
     let header = header(file, path)?;
-    let (count, shape, order) = match header.shape[..] {
+    let (count, shape, channels) = match header.shape[..] {
         [n, h, w] => (n, (1, h, w), Channels::Last),
         [n, h, w, c @ (1 | 3)] => (n, (c, h, w), Channels::Last),
         [n, c @ (1 | 3), h, w] => (n, (c, h, w), Channels::First),
@@ -132,7 +140,11 @@ fn images_header(
     let fits = |side| (1..=LARGEST_SIDE).contains(&side);
     let is_bytes = matches!(&*header.dtype, "|u1" | "u1" | "<u1" | ">u1");
     match is_bytes && (1..=MOST_EXAMPLES).contains(&count) && fits(shape.1) && fits(shape.2) {
-        true => Ok((count, shape, order)),
+        true => Ok(Images {
+            count,
+            shape,
+            channels,
+        }),
         false => Err(wrong(
             path,
             &header,
