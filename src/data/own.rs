@@ -27,8 +27,8 @@ const IDX: [&str; 4] = [
     "t10k-labels-idx1-ubyte.gz",
 ];
 /// What a folder may hold, for a message.
-const EXPECTED: &str = "train/CLASS/*.png (or .jpg) with test/ or val/ beside train/; train_images.npy, train_labels.npy, test_images.npy and \
-     test_labels.npy; or the four idx files of the MNIST family";
+const EXPECTED: &str = "train/CLASS/*.png (or .jpg) with test/ or val/ beside train/; train_images.npy, train_labels.npy, \
+     test_images.npy and test_labels.npy; or the four idx files of the MNIST family";
 
 /// Labels have a byte.
 const MOST_CLASSES: usize = 256;

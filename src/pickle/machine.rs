@@ -393,28 +393,3 @@ fn storage_within(bytes: &[u8], range: Range<usize>) -> Result<Storage> {
     storage.inline = Some(start..range.end);
     Ok(storage)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_object_is_a_bag_of_attributes() {
-        // class c: pass; o = c(); o.x = [7]
-        let bytes =
-            b"\x80\x02cmodule\nc\nq\x00)\x81q\x01}q\x02X\x01\x00\x00\x00xq\x03]q\x04K\x07asb.";
-        let pickle = read(bytes).unwrap();
-        let Some(Node::Object(object)) = pickle.node(&pickle.root) else {
-            panic!("{pickle:?}");
-        };
-        assert_eq!(object.class, "module.c");
-        let x = pickle.entry(&object.state, "x").unwrap();
-        assert_eq!(pickle.list(x), Some(&[Value::Int(7)][..]));
-    }
-
-    #[test]
-    fn a_call_is_refused() {
-        let error = read(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.").unwrap_err();
-        assert!(error.to_string().contains("a call of os.system"), "{error}");
-    }
-}

@@ -7,8 +7,8 @@ use crate::network::Network;
 use anyhow::{Result, ensure};
 use std::sync::Arc;
 
-/// Loads the configured dataset at the size that the network takes, cut to the limits. Of a folder's images the constants of `--normalize auto` are
-/// put into the configuration, which keeps them: they are those of the training images, as the network gets them.
+/// Loads the configured dataset at the size that the network takes, cut to the limits. Of a folder's images the constants of
+/// `--normalize auto` are put into the configuration, which keeps them: they are those of the training images, as the network gets them.
 ///
 /// # Errors
 /// When it cannot be had, or the process was asked to end meanwhile ([`Interrupted`]).

@@ -8,32 +8,15 @@ mod format;
 mod model;
 mod storages;
 
+pub use model::{Saved, Tensors};
+
 use crate::pickle;
 use anyhow::{Context, Result, anyhow, ensure};
-use ndarray::ArrayD;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 use storages::Storages;
 use zip::ZipArchive;
-
-/// The tensors of a file, in its order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Tensors {
-    /// a list, without names
-    List(Vec<ArrayD<f64>>),
-    /// a `state_dict`, by name
-    Named(Vec<(String, ArrayD<f64>)>),
-}
-
-/// What a file holds of a network.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
-    /// its parameters
-    pub tensors: Tensors,
-    /// upper bounds of the hidden layers' states, where a whole network says them
-    pub clips: Option<Vec<f64>>,
-}
 
 /// How a zip archive starts.
 const ZIP: &[u8] = b"PK\x03\x04";

@@ -1,12 +1,29 @@
 //! Which of the values in a file are a network's parameters.
 
 use super::storages::Storages;
-use super::{Saved, Tensors};
 use crate::pickle::{Node, Pickle, Value};
 use crate::shown::shown;
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayD;
 use std::collections::HashSet;
+
+/// The tensors of a file, in its order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Tensors {
+    /// a list, without names
+    List(Vec<ArrayD<f64>>),
+    /// a `state_dict`, by name
+    Named(Vec<(String, ArrayD<f64>)>),
+}
+
+/// What a file holds of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// its parameters
+    pub tensors: Tensors,
+    /// upper bounds of the hidden layers' states, where a whole network says them
+    pub clips: Option<Vec<f64>>,
+}
 
 /// Under which of its keys a dictionary of more than tensors holds the network.
 const KEYS: [&str; 6] = [
