@@ -64,10 +64,10 @@ settings! {
         /// Download from URL/FILE instead of the published addresses
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mirror: Option<String> = "URL";
-        /// Use only the first N training images
+        /// Use only the first N training images; of a folder's N that are evenly spread over all
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_train: Option<usize> = "N";
-        /// Use only the first N test images
+        /// Use only the first N test images; of a folder's N that are evenly spread over all
         #[serde(default, skip_serializing_if = "Option::is_none")]
         limit_test: Option<usize> = "N";
         /// Random changes of the training images [default: published]

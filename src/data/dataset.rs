@@ -92,6 +92,21 @@ impl Dataset {
         self
     }
 
+    /// `n` examples, evenly spread over all of them (all of them if there are fewer): of images in the order of their classes as many of
+    /// each.
+    pub fn spread(self, n: usize) -> Self {
+        if n >= self.len() {
+            return self;
+        }
+        let chosen: Vec<usize> = (0..n).map(|i| i * self.len() / n).collect();
+        let images = chosen.iter().flat_map(|&i| self.bytes(i)).copied();
+        Self {
+            images: images.collect(),
+            labels: chosen.iter().map(|&i| self.labels[i]).collect(),
+            ..self
+        }
+    }
+
     fn padded(self, pad: usize) -> Self {
         if pad == 0 {
             return self;

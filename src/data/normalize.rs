@@ -78,11 +78,16 @@ impl Normalize {
                 mean: single(&values[..channels]),
                 std: single(&values[channels..]),
             })),
-            Self::Given(values) => Err(format!(
-                "it has {} numbers; images of {channels} channels take 2 (MEAN,STD) or {}",
-                values.len(),
-                2 * channels
-            )),
+            Self::Given(values) => {
+                let all = match channels {
+                    1 => String::new(),
+                    _ => format!(" or {} (all means, then all deviations)", 2 * channels),
+                };
+                Err(format!(
+                    "it has {} numbers; images of {channels} channels take 2 (MEAN,STD){all}",
+                    values.len()
+                ))
+            }
         }
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn call(
             Node::Dtype(name.context("an array's type that is no text")?.into())
         }
         _ => bail!(
-            "it asks for a call of {}, which no file of tensors or arrays needs; nothing of it was run",
+            "it asks for a call of {}, which nothing here makes tensors or arrays of; nothing of it was run",
             shown(name)
         ),
     };

@@ -24,11 +24,16 @@ pub fn load_data(config: &mut Config, network: &Network) -> Result<Splits> {
     if config.dataset == DatasetName::Folder && config.normalize == Normalize::Auto {
         config.normalize = Normalize::of(&splits.train);
     }
+    // A folder's images may be in the order of their classes.
+    let cut = match config.dataset {
+        DatasetName::Folder => Dataset::spread,
+        _ => Dataset::truncated,
+    };
     if let Some(limit) = config.limit_train {
-        splits.train = splits.train.truncated(limit);
+        splits.train = cut(splits.train, limit);
     }
     if let Some(limit) = config.limit_test {
-        splits.test = splits.test.truncated(limit);
+        splits.test = cut(splits.test, limit);
     }
     Ok(splits)
 }

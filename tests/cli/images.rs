@@ -1,7 +1,7 @@
 //! Which images a run learns from, and what is done to them.
 
 use crate::support::data::{npy, write_files};
-use crate::support::program::{TINY, config, fail, succeed};
+use crate::support::program::{TINY, config, eqprop, fail, succeed};
 use std::fs;
 use std::path::Path;
 
@@ -55,7 +55,13 @@ fn ones_own_images_are_trained_on_evaluated_and_resumed() {
             .replacen("", "train ", 1),
         &words,
     );
-    fail(folder, "eval run", &words);
+    // Where images come from is not for a checkpoint to say.
+    let eval = eqprop(folder, "eval run").output().unwrap();
+    let said = String::from_utf8(eval.stderr).unwrap();
+    assert!(
+        !eval.status.success() && said.contains("error: --dataset folder"),
+        "{said}"
+    );
 }
 
 /// The README's command, on photographs of another size.
@@ -100,7 +106,8 @@ fn augmentation_and_normalisation_are_choices_of_a_run() {
     let weights = |run: &str| {
         let bytes = fs::read(folder.join(run).join("last.safetensors")).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        file.tensor("weight.0").unwrap().data().to_vec()
+        // The signal of so few iterations does not reach the first one.
+        file.tensor("weight.12").unwrap().data().to_vec()
     };
     let one = TINY.replace("--epochs 2", "--epochs 1");
     let mut seen = Vec::new();

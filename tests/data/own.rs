@@ -65,6 +65,20 @@ fn a_folder_per_class_is_read_as_image_folder_does() {
     assert_eq!((test.labels, test.images[0]), (vec![1], 50));
 }
 
+/// A limit takes some of each class.
+#[test]
+fn a_part_of_a_folder_is_spread_over_its_classes() {
+    let train = plan(pets().path()).load().unwrap().train;
+    let mut more = train.clone();
+    more.labels = vec![0, 0, 1, 1];
+    let two = more.clone().spread(2);
+    assert_eq!(
+        (two.labels.clone(), two.bytes(1)),
+        (vec![0, 1], train.bytes(2))
+    );
+    assert_eq!(more.clone().spread(9), more);
+}
+
 #[test]
 fn val_is_another_word_for_test_and_jpegs_are_images() {
     let folder = tempdir().unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::{ColorType, DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use rayon::prelude::*;
 
 use super::Contents;
@@ -148,9 +148,11 @@ fn collect(
 
 /// Reads all images of a listing, which must be of one size; grey ones are taken into a dataset of colour images as they are.
 pub(crate) fn read(contents: &Contents, listing: &Listing) -> Result<Dataset, DataError> {
-    let images: Vec<Vec<u8>> = (listing.files.par_iter())
+    let images: Vec<Result<Vec<u8>, DataError>> = (listing.files.par_iter())
         .map(|(path, _)| read_image(contents, path))
-        .collect::<Result<_, _>>()?;
+        .collect();
+    // The first error of several, whichever thread was faster.
+    let images: Vec<Vec<u8>> = images.into_iter().collect::<Result<_, _>>()?;
     let labels = listing.files.iter().map(|(_, label)| *label).collect();
     Ok(contents.dataset(images.concat(), labels))
 }
@@ -194,7 +196,7 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder, DataError> {
     let decoder = reader.into_decoder().map_err(|e| refused(path, e))?;
     let (width, height) = decoder.dimensions();
     let fits = |side| (1..=LARGEST_SIDE as u32).contains(&side);
-    match fits(width) && fits(height) && decoder.color_type() != ColorType::Rgb32F {
+    match fits(width) && fits(height) {
         true => Ok(decoder),
         false => Err(DataError::own(
             path,
@@ -203,7 +205,11 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder, DataError> {
     }
 }
 
-fn refused(path: &Path, error: image::ImageError) -> DataError {
+fn refused(path: &Path, error: ImageError) -> DataError {
+    if let ImageError::Limits(_) = error {
+        let large = format!("it has more than {LARGEST_SIDE} pixels a side; resize it");
+        return DataError::own(path, large);
+    }
     let reason = shown(one_line(&error.to_string()));
     DataError::own(
         path,
