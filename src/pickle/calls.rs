@@ -47,7 +47,16 @@ pub(super) fn call(
             [items] => return Ok(items.clone()),
             _ => Node::List(Vec::new()),
         },
-        "torch.Size" | "torch.device" => return Ok(Value::Other),
+        // Attributes of objects that no tensor is made of; none of these is looked up or called.
+        "torch.Size"
+        | "torch.device"
+        | "_codecs.encode"
+        | "__builtin__.getattr"
+        | "builtins.getattr"
+        | "numpy.core.multiarray.scalar"
+        | "numpy._core.multiarray.scalar" => {
+            return Ok(Value::Other);
+        }
         // (class, its base, what the base is made of)
         "copy_reg._reconstructor" | "copyreg._reconstructor" => match given.first() {
             Some(class) => match node(nodes, class) {

@@ -137,6 +137,20 @@ fn reluclip_networks_keep_their_maxima() {
     assert!(error.contains("2 maxima, but vgg5 has 4 layers"), "{error}");
 }
 
+/// The framework's weights between flat layers are matrices.
+#[test]
+fn a_dense_network_of_the_framework_is_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    import(folder.path(), &fixture("dhn"), "").success();
+    let run = Checkpoint::load(&folder.path().join("run/last.safetensors")).unwrap();
+    assert_eq!(run.network.name(), "dhn-1h");
+    assert_eq!(run.config.channels, Some(vec![3]));
+    let weight = run.model.parameters.weight(1);
+    assert_eq!(weight.shape(), [3, 1, 1, 10]);
+    let expected = (0..30).map(|k| f64::from(k % 7) / 8.0);
+    assert!(weight.iter().copied().eq(expected), "{weight}");
+}
+
 #[test]
 fn what_is_no_list_of_float_tensors_is_refused() {
     for (name, reason) in [

@@ -10,6 +10,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy
 import torch
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
@@ -93,6 +94,13 @@ class Energy:
         maxima = [1.5, 2.5, 3.25, 4.75]
         self._layers = [Layer((1, 32, 32)), *(ReLUClipLayer(None, m) for m in maxima), Layer((10,))]
         self._params = [Parameter(t) for t in tensors()]
+        # What such objects hold besides: numbers of numpy, methods of their own, sets.
+        self._weight_gains = [numpy.float64(0.5)]
+        self._minimizer = self.relax
+        self._names = {"energy"}
+
+    def relax(self):
+        pass
 
 
 save("energy", Energy())
@@ -101,6 +109,9 @@ with open(folder / "energy.pkl", "wb") as file:
 save("wrapped", {"epoch": 3, "model": tensors(), "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}})
 save("wrapped_baseline", {"state_dict": {f"module.{k}": v for k, v in baseline().state_dict().items()}, "best": 0.5})
 save("module_baseline", baseline())
+# A dense network of the framework, whose weights have the shape of the lower layer, then that of the higher one.
+dense = [(3,), (10,), (1, 28, 28, 3), (3, 10)]
+save("dhn", [torch.arange(torch.Size(s).numel()).reshape(s) % 7 / 8 for s in dense])
 save("float32", tensors())
 save("parameters", [torch.nn.Parameter(t) for t in tensors()])
 save("float64", [t.double() for t in tensors()])
