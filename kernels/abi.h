@@ -195,7 +195,7 @@ typedef struct EqAdvanceArgs {
     uint32_t count;
 } EqAdvanceArgs;
 
-/* 2x2 max pooling of one edge; unused pointers are null. Of a response the maxima are given, not looked for. Shapes without images: full is
+/* 2x2 pooling of one edge; unused pointers are null. Of a response the maxima are given, not looked for. Shapes without images: full is
  * [height][width][channels]. */
 typedef struct EqPoolArgs {
     const float *full;       /* conv(s_pre), [component] */
@@ -213,7 +213,7 @@ typedef struct EqPoolArgs {
     uint32_t accumulate;   /* pooled: add instead of write */
     uint32_t updated;      /* of post: as in EqSource */
     uint32_t within_phase;
-    uint32_t padding;
+    uint32_t average; /* 1: pools the mean of a window, and has no maxima */
 } EqPoolArgs;
 
 /* Elementwise passes over a layer's state, `count` units per component. */
@@ -359,7 +359,7 @@ typedef struct EqBatchNormArgs {
     const float *gradient; /* dL/dstate */
     uint32_t edge_count;
     uint32_t images, height, width, channels; /* of the convolutions; channels are padded */
-    uint32_t splits, rows_per_split;
+    uint32_t splits, rows_per_split; /* no splits: nothing is normalised, and mean and inverse are given */
     uint32_t evaluate; /* 1: by the running statistics, which stay as they are */
     float epsilon, momentum;
 } EqBatchNormArgs;

@@ -33,6 +33,7 @@ enum Defect : int {
     RESPONSE_FORGETS_MASK,
     RESPONSE_LOOKS_FOR_MAXIMA,
     LAST_TERM_REPLACES_OTHERS,
+    MEAN_GOES_DOWN_WHOLE,
     // Of relax_hopper.cu, which only the interpreter runs.
     RING_PARITY_WRONG = 100,
     RING_ANNOUNCES_TOO_FEW_BYTES,

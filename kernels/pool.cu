@@ -1,4 +1,4 @@
-// 2x2 max pooling with stride 2, of single states and of pairs, and its transpose.
+// 2x2 max or average pooling with stride 2, of single states and of pairs, and its transpose.
 //
 //   up:    pooled = full[argmax]           argmax of each window of full = conv(s_pre), the first of equals
 //   down:  unpooled[argmax] = s_post       all other positions zero
@@ -73,11 +73,24 @@ __device__ __forceinline__ void put(const EqPoolArgs& args, size_t at, float val
     args.pooled[at] = value;
 }
 
+// The mean of a window is linear: a pair is pooled as two states are.
+constexpr float SHARE = 1.0f / WINDOW;
+
+__device__ __forceinline__ void up_average(const EqPoolArgs& args, const Unit& unit) {
+    for (uint32_t k = 0; k < args.components; ++k) {
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < WINDOW; ++i) sum += args.full[k * full_units(args) + unit.full[i]];
+        put(args, k * pooled_units(args) + unit.pooled, SHARE * sum);
+    }
+}
+
 __device__ __forceinline__ void up(const EqPoolArgs& args) {
     if (phase_is_over(args.phase, args.within_phase)) return;
     const Unit unit = unit_of_thread(args);
     if (!unit.present) return;
     const size_t per_component = full_units(args), per_pooled = pooled_units(args);
+    if (args.average) return up_average(args, unit);
     if (args.form != EQ_FORM_PAIR) {
         for (uint32_t k = 0; k < args.components; ++k) {
             float window[WINDOW];
@@ -133,6 +146,14 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     const uint32_t iterations = args.phase ? args.phase->iterations : 0;
     const S* post = static_cast<const S*>(args.post[(iterations + args.updated) & 1]);
     S* unpooled = static_cast<S*>(args.unpooled);
+    if (args.average) {
+        for (uint32_t k = 0; k < args.components; ++k) {
+            const float value = (broken(MEAN_GOES_DOWN_WHOLE) ? 1.0f : SHARE) * value_of(post[k * per_pooled + unit.pooled]);
+#pragma unroll
+            for (int i = 0; i < WINDOW; ++i) unpooled[k * per_component + unit.full[i]] = as_state<S>(value);
+        }
+        return;
+    }
     if (args.form != EQ_FORM_PAIR) {
         for (uint32_t k = 0; k < args.components; ++k) {
             const int best = args.argmax[k * per_pooled + unit.pooled];

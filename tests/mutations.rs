@@ -10,7 +10,7 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{Precision, emulated, emulated_backend, emulated_feed_forward};
 use eqprop_cuda::device::{self, Device};
 use eqprop_cuda::feedforward::FeedForward;
-use eqprop_cuda::network::{ActivationKind, Network};
+use eqprop_cuda::network::{ActivationKind, Network, Pooling};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase};
 use support::kernels::*;
@@ -24,10 +24,12 @@ enum Steps {
     /// recurrent and truncated backpropagation
     Linear,
     LinearFp16,
+    /// equilibrium propagation with average pooling
+    Averages,
 }
 use Steps::*;
 
-const MUTATIONS: [(i32, &str, Steps); 30] = [
+const MUTATIONS: [(i32, &str, Steps); 31] = [
     (1, "every tap reads one row too low", Fp32),
     (2, "the mask of the left border is off by one", Fp32),
     (3, "a clipped pair is taken for one that is not", Fp32),
@@ -58,12 +60,13 @@ const MUTATIONS: [(i32, &str, Steps); 30] = [
     (27, "a clipped unit responds", LinearFp16),
     (28, "a response looks for maxima of its own", Linear),
     (29, "the last part of a sum over iterations is all", Linear),
+    (30, "the mean of a window goes down whole", Averages),
 ];
 
 /// What a defect may not reach, and correct kernels stay below.
 fn tolerance(steps: Steps) -> f64 {
     match steps {
-        Fp32 | Linear | Backprop => 1e-3,
+        Fp32 | Linear | Backprop | Averages => 1e-3,
         Fp16 | LinearFp16 => 2e-2,
     }
 }
@@ -140,6 +143,11 @@ fn every_deliberate_defect_is_noticed() {
         ActivationKind::HardSigmoid,
     );
     let vgg5 = preset("vgg5", channels, 1, 10, ActivationKind::HardSigmoid);
+    let mut edges = vgg5.edges().to_vec();
+    for edge in edges.iter_mut().filter(|e| e.pooling != Pooling::None) {
+        edge.pooling = Pooling::Average2x2;
+    }
+    let averages = Network::new("averages", vgg5.layers().to_vec(), edges).unwrap();
     let models = [("resnet13", 3), ("vgg5", 1)]
         .map(|(name, inputs)| FeedForward::preset(name, inputs, 10, channels).unwrap());
     let worst_of = |steps| -> Result<f64, String> {
@@ -153,13 +161,14 @@ fn every_deliberate_defect_is_noticed() {
                 let error = linear_error(&resnet13, Precision::Fp32)?;
                 Ok(error.max(linear_error(&vgg5, Precision::Fp32)?))
             }
+            Averages => ep_error(&averages, CostFunction::Mse, Precision::Fp32),
             LinearFp16 => linear_error(&resnet13, Precision::Fp16),
             Backprop => {
                 (models.iter()).try_fold(0.0, |worst, m| Ok(feed_forward_error(m)?.max(worst)))
             }
         }
     };
-    for steps in [Fp32, Fp16, Backprop, Linear, LinearFp16] {
+    for steps in [Fp32, Fp16, Backprop, Linear, LinearFp16, Averages] {
         let error = worst_of(steps).unwrap();
         assert!(
             error < tolerance(steps),

@@ -119,22 +119,73 @@ fn batches_of_many_sizes_follow_one_another() {
     assert!(error.contains("evaluation mode"), "{error}");
 }
 
+/// Two hidden layers, of which the lower one may be a convolution; if it is not, the input reaches both.
+fn perceptron(middle: &str) -> FeedForward {
+    let layer = |name: &str, size: &str| format!("[[layer]]\nname = \"{name}\"\n{size}\n");
+    let edge = |from: &str, to: &str, kind: &str| {
+        let kernel = if kind == "dense" { "" } else { "kernel = 3\n" };
+        format!("[[edge]]\nfrom = \"{from}\"\nto = \"{to}\"\nkind = \"{kind}\"\n{kernel}")
+    };
+    let toml = [
+        "name = \"mlp\"\n".to_string(),
+        layer("in", "shape = [2, 6, 6]"),
+        layer("low", "channels = 21"),
+        layer("high", "channels = 37"),
+        layer("out", "shape = [10]"),
+        edge("in", "low", middle),
+        edge("low", "high", "dense"),
+        match middle {
+            "dense" => edge("in", "high", "dense"),
+            _ => String::new(),
+        },
+        edge("high", "out", "dense"),
+    ];
+    let description = NetworkDescription::from_toml(&toml.concat()).unwrap();
+    let network = description.build(ActivationKind::Relu6, &mut networks::rng(0));
+    FeedForward::of(&network.unwrap())
+}
+
+/// Layers of dense edges are not normalised; beside them, others may be.
+#[test]
+fn perceptrons_are_trained_by_the_kernels() {
+    for middle in ["dense", "conv-max-pool"] {
+        let model = perceptron(middle);
+        let batches = [0, 1].map(|b| random_images(model.network(), 7, 20 + b));
+        for optimizer in [SGD, ADAM] {
+            let [mut kernels, mut cpu] = pair(&model, Precision::Fp32, 4);
+            let got = train_feed_forward(&mut *kernels, &model, &batches, optimizer).unwrap();
+            let want = train_feed_forward(&mut *cpu, &model, &batches, optimizer).unwrap();
+            let (error, place) = worst(&got, &want, |_| 0.1);
+            assert!(error < 1e-3, "{middle}: {error:e}: {place}");
+        }
+        let [mut kernels, mut cpu] = pair(&model, Precision::Fp16, 4);
+        let gradient = |backend: &mut dyn Backend| {
+            (backend.forward(&batches[0].images, &batches[0].labels, Mode::Train)).unwrap();
+            backend.backward().unwrap();
+            backend.gradient().unwrap()
+        };
+        let cosine = cosine(&gradient(&mut *kernels), &gradient(&mut *cpu));
+        assert!(cosine > 0.998, "{middle}: cosine {cosine}");
+    }
+}
+
 #[test]
 fn what_has_no_kernels_is_named() {
-    let toml = "name = \"mlp\"
+    let toml = "name = \"averages\"
 [[layer]]
 name = \"in\"
-shape = [1, 2, 2]
+shape = [1, 8, 8]
 [[layer]]
 name = \"mid\"
-channels = 3
+channels = 2
 [[layer]]
 name = \"out\"
 shape = [3]
 [[edge]]
 from = \"in\"
 to = \"mid\"
-kind = \"dense\"
+kind = \"conv-avg-pool\"
+kernel = 3
 [[edge]]
 from = \"mid\"
 to = \"out\"
@@ -146,7 +197,7 @@ kind = \"dense\"
     let error = device().feed_forward(&model, Precision::Fp32).err();
     let message = error.expect("there are no such kernels").to_string();
     assert!(
-        message.contains("in -> mid") && message.contains("--device cpu"),
+        message.contains("(in -> mid) pools averages") && message.contains("--device cpu"),
         "{message}"
     );
 }

@@ -149,13 +149,16 @@ fn narrow_tiles_match_the_reference_for_random_networks() {
     }
 }
 
-/// Rectangular kernels, dilation, a stride for each axis, edges side by side.
+/// Rectangular kernels, dilation, a stride for each axis, edges side by side, average pooling.
 #[test]
 fn edges_of_every_kind_match_the_reference() {
     let network = |seed| varied_network_of(seed, &[1, 3, 8, 17, 33, 40], &[Pooling::None]);
     check_all(100..116, network, recipe, 2);
     let wide = |seed| varied_network_of(seed, &[72, 130, 136, 8], &[Pooling::None]);
     check_all(220..224, wide, recipe, 1);
+    let pooled =
+        |seed| varied_network_of(seed, &[1, 8, 17, 40], &[Pooling::None, Pooling::Average2x2]);
+    check_all(230..236, pooled, recipe, 1);
 }
 
 /// Contrastive and coupled learning, and the alternative formula of each.

@@ -9,7 +9,7 @@ use crate::support::kernels::*;
 use crate::support::networks;
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
-use eqprop_cuda::network::{ActivationKind, Mode, Network, NetworkDescription};
+use eqprop_cuda::network::{ActivationKind, Mode, Network, Pooling};
 use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, OutputCondition, Variant};
 
@@ -174,38 +174,30 @@ fn recurrent_and_truncated_backpropagation_of_vgg5_match_the_reference() {
     }
 }
 
+/// Alone and beside maxima, through every rule.
 #[test]
-fn an_edge_without_kernels_is_named_and_said_what_to_do_about() {
-    let toml = "name = \"averages\"
-[[layer]]
-name = \"in\"
-shape = [1, 8, 8]
-[[layer]]
-name = \"mid\"
-channels = 2
-[[layer]]
-name = \"out\"
-shape = [3]
-[[edge]]
-from = \"in\"
-to = \"mid\"
-kind = \"conv-avg-pool\"
-kernel = 3
-[[edge]]
-from = \"mid\"
-to = \"out\"
-kind = \"dense\"
-";
-    let description = NetworkDescription::from_toml(toml).unwrap();
-    let network = description
-        .build(ActivationKind::Relu6, &mut networks::rng(0))
-        .unwrap();
-    let error = kernels(&network, Precision::Fp32)
-        .err()
-        .expect("there are no such kernels");
-    let message = error.to_string();
-    assert!(
-        message.contains("in -> mid") && message.contains("--device cpu"),
-        "{message}"
-    );
+fn average_pooling_matches_the_reference() {
+    let pooling = [
+        Pooling::None,
+        Pooling::Average2x2,
+        Pooling::Average2x2,
+        Pooling::Max2x2,
+    ];
+    for seed in 600..616 {
+        let network = varied_network_of(seed, &[1, 3, 5, 8, 9, 17, 33, 40], &pooling);
+        let recipe = match seed % 4 {
+            0 => Recipe {
+                form: NudgedPhase::Direct,
+                ..Recipe::default()
+            },
+            1 => Recipe {
+                form: NudgedPhase::SumDifference,
+                mode: Mode::Synchronous,
+                at_free_state: seed % 8 == 1,
+                ..Recipe::default()
+            },
+            _ => linear_recipe(seed),
+        };
+        check(&network, seed, 1 + seed as usize % 4, &recipe);
+    }
 }

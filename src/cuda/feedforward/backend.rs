@@ -10,7 +10,7 @@ use crate::cuda::machine::kernels::Relax;
 use crate::cuda::parameters::Parameters;
 use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
-use crate::cuda::tables::geometry::{self, Geometry};
+use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
 use crate::feedforward::{Backend, FeedForward, Mode, Part};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet, Pooling};
@@ -25,7 +25,7 @@ pub struct CudaFeedForward {
     pub(in crate::cuda) setup: Setup,
     precision: Precision,
     pub(in crate::cuda) parameters: Parameters,
-    /// by edge; the head has none
+    /// by edge; dense ones have none
     running: Vec<Option<Running>>,
     plans: Recent<Plan>,
     /// the pass that the present plan holds
@@ -108,17 +108,21 @@ impl CudaFeedForward {
 /// Whether there are kernels for every edge and every layer.
 fn check(model: &FeedForward) -> Result<(), NetworkError> {
     let network = model.network();
-    geometry::check(network)?;
     let output = network.output_index();
     for (e, edge) in network.edges().iter().enumerate() {
         let is_only = network.edges_into(edge.post).count() == 1;
+        let mut beside = network.edges_into(edge.post);
+        let is_mixed = beside
+            .any(|(_, other)| (other.map == LinearMap::Dense) != (edge.map == LinearMap::Dense));
         let is_pooled = edge.pooling != Pooling::None;
         let fault = match edge.map {
-            LinearMap::Dense if edge.post != output => "is dense and not into the output",
+            _ if edge.pooling == Pooling::Average2x2 => "pools averages",
             LinearMap::Conv(_) if edge.post == output => "is a convolution into the output",
-            map if !is_only && (map == LinearMap::Dense || is_pooled) => {
-                "is dense or pools, and not the only edge into its layer"
+            LinearMap::Dense if edge.post == output && !is_only => {
+                "is not the only edge into the output"
             }
+            _ if is_mixed => "meets an edge of another kind in its layer",
+            _ if !is_only && is_pooled => "pools, and is not the only edge into its layer",
             _ if edge.post != output && !model.is_rectified(edge.post) => {
                 "leads to a layer that is not rectified"
             }

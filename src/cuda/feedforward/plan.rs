@@ -5,6 +5,8 @@
 //! backward   layer by layer:   gradient = sum W_e^T * difference_e      difference_e = dL/dconvolved_e
 //! ```
 //!
+//! A layer of dense edges is not normalised: to the kernels it is one whose mean is zero and whose variance is one, whatever its batch.
+//!
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
@@ -31,7 +33,7 @@ const ROWS_PER_SPLIT: usize = 512;
 /// and seldom below 6e-5 / 1024 of the logits', where fp16 begins to lose digits.
 const LOSS_SCALE: f32 = 1024.0;
 
-/// A convolution and what its normalisation needs.
+/// An edge to a hidden layer and what its normalisation needs; of a dense one, zeros and ones.
 struct Convolution {
     convolved: Buffer<f32>,
     mean: Buffer<f32>,
@@ -100,11 +102,19 @@ impl Plan {
             );
         }
         let convolution = |e: usize| -> Result<Option<Convolution>> {
-            let Part::Convolution { .. } = setup.model.part(e) else {
+            if network.edges()[e].post == network.output_index() {
                 return Ok(None);
-            };
+            }
             let full = Geometry::of(network, e).full;
             let channels = padded(full.channels);
+            if let Part::Dense { .. } = setup.model.part(e) {
+                return Ok(Some(Convolution {
+                    convolved: Buffer::new(device, images * padded_units(full))?,
+                    mean: Buffer::zeros(device, channels)?,
+                    inverse: Buffer::from_slice(device, &vec![1.0; channels])?,
+                    partials: Buffer::new(device, 0)?,
+                }));
+            }
             let splits = (images * full.pixels()).div_ceil(ROWS_PER_SPLIT);
             Ok(Some(Convolution {
                 convolved: Buffer::new(device, images * padded_units(full))?,
@@ -316,14 +326,14 @@ impl Plan {
                 sweep.add(&target, &class, &taps);
             }
             let table = network.edges_into(l).map(|(e, _)| {
-                let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
-                    unreachable!("hidden layers have convolutions alone")
-                };
+                let mut edge = batch_norm(setup, parameters, running, &self.convolutions, e);
+                if let Part::Convolution { gamma, beta, .. } = setup.model.part(e) {
+                    edge.scale_gradient = plan.gradient.slot(gamma);
+                    edge.shift_gradient = plan.gradient.slot(beta);
+                }
                 EqBatchNorm {
-                    scale_gradient: plan.gradient.slot(gamma),
-                    shift_gradient: plan.gradient.slot(beta),
                     difference: plan.difference[e].ptr(),
-                    ..batch_norm(setup, parameters, running, &self.convolutions, e)
+                    ..edge
                 }
             });
             let table = Buffer::from_slice(device, &table.collect::<Vec<_>>())?;
@@ -352,7 +362,7 @@ impl Plan {
                 Part::Dense { weight, bias } => {
                     parts[bias] = gradient::Origin::Rows {
                         rows: error,
-                        count: self.images,
+                        count: self.images * Geometry::of(network, e).full.pixels(),
                     };
                     weight
                 }
@@ -396,10 +406,13 @@ impl Layer {
         let mut table = Vec::new();
         let mut full = network.layers()[l].shape;
         let mut pooled = false;
+        let mut is_normalised = false;
         for (e, edge) in network.edges_into(l) {
-            let Part::Convolution { bias, .. } = setup.model.part(e) else {
-                unreachable!("hidden layers have convolutions alone")
+            let bias = match setup.model.part(e) {
+                Part::Convolution { bias, .. } => bias,
+                Part::Dense { bias, .. } => Some(bias),
             };
+            is_normalised |= matches!(setup.model.part(e), Part::Convolution { .. });
             let g = Geometry::of(network, e);
             (full, pooled) = (g.full, g.pooled);
             let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
@@ -431,7 +444,10 @@ impl Layer {
                 height: full.height as u32,
                 width: full.width as u32,
                 channels: padded(full.channels) as u32,
-                splits: rows.div_ceil(ROWS_PER_SPLIT) as u32,
+                splits: match is_normalised {
+                    true => rows.div_ceil(ROWS_PER_SPLIT) as u32,
+                    false => 0,
+                },
                 rows_per_split: ROWS_PER_SPLIT as u32,
                 evaluate: 0,
                 epsilon: NORM_EPSILON as f32,
@@ -446,7 +462,9 @@ impl Layer {
 }
 
 fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
-    convolutions[e].as_ref().expect("the edge is a convolution")
+    convolutions[e]
+        .as_ref()
+        .expect("the edge is to a hidden layer")
 }
 
 /// The normalisation of edge `e` as its forward pass needs it.
@@ -457,10 +475,20 @@ fn batch_norm(
     convolutions: &[Option<Convolution>],
     e: usize,
 ) -> EqBatchNorm {
-    let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
-        unreachable!("only convolutions are normalised")
-    };
     let convolution = convolution(convolutions, e);
+    let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
+        let (zeros, ones) = (convolution.mean.ptr(), convolution.inverse.ptr());
+        return EqBatchNorm {
+            convolved: convolution.convolved.ptr(),
+            scale: ones,
+            shift: zeros,
+            mean: zeros,
+            inverse: ones,
+            scale_gradient: zeros,
+            shift_gradient: zeros,
+            ..EqBatchNorm::default()
+        };
+    };
     let running = running[e].as_ref().expect("a convolution has statistics");
     let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
     EqBatchNorm {

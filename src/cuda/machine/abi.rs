@@ -368,7 +368,7 @@ pub struct EqPoolArgs {
     pub accumulate: u32,
     pub updated: u32,
     pub within_phase: u32,
-    pub padding: u32,
+    pub average: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -401,8 +401,8 @@ const _: () = {
         [::std::mem::offset_of!(EqPoolArgs, updated) - 108usize];
     ["Offset of field: EqPoolArgs::within_phase"]
         [::std::mem::offset_of!(EqPoolArgs, within_phase) - 112usize];
-    ["Offset of field: EqPoolArgs::padding"]
-        [::std::mem::offset_of!(EqPoolArgs, padding) - 116usize];
+    ["Offset of field: EqPoolArgs::average"]
+        [::std::mem::offset_of!(EqPoolArgs, average) - 116usize];
 };
 impl Default for EqPoolArgs {
     fn default() -> Self {

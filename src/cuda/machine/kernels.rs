@@ -421,7 +421,9 @@ pub fn batch_norm_forward(
         let moments = spec("batch_norm_moments", THREADS as u32, REDUCTION_BYTES / 2);
         launch(device, moments, batch_norm_parts(args, args.splits), args)?;
     }
-    launch(device, STATISTICS, batch_norm_parts(args, 1), args)?;
+    if args.splits > 0 {
+        launch(device, STATISTICS, batch_norm_parts(args, 1), args)?;
+    }
     let apply = format.pick(
         spec("batch_norm_apply_f32", THREADS as u32, 0),
         spec("batch_norm_apply_f16", THREADS as u32, 0),
@@ -443,7 +445,9 @@ pub fn batch_norm_backward(
         spec("batch_norm_sums_f16", THREADS as u32, REDUCTION_BYTES / 2),
     );
     launch(device, sums, batch_norm_parts(args, args.splits), args)?;
-    launch(device, GATHER, batch_norm_parts(args, 1), args)?;
+    if args.splits > 0 {
+        launch(device, GATHER, batch_norm_parts(args, 1), args)?;
+    }
     let difference = format.pick(
         spec("batch_norm_difference_f32", THREADS as u32, 0),
         spec("batch_norm_difference_f16", THREADS as u32, 0),

@@ -13,7 +13,6 @@ use crate::cuda::machine::kernels::{self, Format, Relax};
 use crate::cuda::parameters::Parameters;
 use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
-use crate::cuda::tables::geometry;
 use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
 use crate::network::{Layer, Network, ParameterSet, Shape};
@@ -79,9 +78,8 @@ impl CudaBackend {
     /// All parameters are zero.
     ///
     /// # Errors
-    /// When there are no kernels for an edge, or the device has no room.
+    /// When the device has no room.
     pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
-        geometry::check(network)?;
         let layout = Arc::new(Layout::new(network));
         let format = precision.format();
         let widest = network

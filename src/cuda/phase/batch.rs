@@ -58,9 +58,9 @@ pub struct Batch {
     pub gradient: Option<GradientPlan>,
 }
 
-/// A max-pool edge's part in the gradient.
+/// A pooled edge's part in the gradient.
 struct GradientPool {
-    /// finds the maxima, unless the image below is the same in both states
+    /// finds the maxima, unless there are none or the image below is the same in both states
     up: Option<PoolUp>,
     down: Vec<EqPoolArgs>,
 }
@@ -428,6 +428,7 @@ impl Batch {
             height: g.full.height as u32,
             width: g.full.width as u32,
             channels: padded(g.full.channels) as u32,
+            average: u32::from(g.average),
             ..EqPoolArgs::default()
         }
     }
@@ -793,14 +794,15 @@ impl Batch {
                 argmax: pool.argmax.ptr(),
                 ..self.pool_shape(&g)
             };
+            let up = PoolUp {
+                convolution: convolution.build(&setup.device)?,
+                args: EqPoolArgs {
+                    full: pool.full.ptr(),
+                    ..of_pair
+                },
+            };
             pools.push(GradientPool {
-                up: Some(PoolUp {
-                    convolution: convolution.build(&setup.device)?,
-                    args: EqPoolArgs {
-                        full: pool.full.ptr(),
-                        ..of_pair
-                    },
-                }),
+                up: (!g.average).then_some(up),
                 down: vec![EqPoolArgs {
                     unpooled: pool.unpooled.ptr(),
                     post: [post.sides[1].ptr(); 2].map(|p: *mut c_void| p.cast_const()),

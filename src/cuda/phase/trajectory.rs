@@ -17,7 +17,7 @@ pub struct Trajectory {
     pub states: Vec<Buffer<u8>>,
     /// by edge the maxima of its max pooling at each moment; nothing for other edges
     pub maxima: Vec<Option<Buffer<u8>>>,
-    /// by edge what finds them; nothing for edges from the input, whose maxima do not move
+    /// by edge what finds them; nothing for edges from the input, whose maxima do not move, and where means are pooled
     pub find_maxima: Vec<(usize, PoolUp)>,
     /// by layer what a gradient is a product of: three components, the states before and after an iteration, then `k` of `truncated.rs`
     pub operands: Vec<Buffer<u8>>,

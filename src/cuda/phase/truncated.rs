@@ -213,11 +213,14 @@ fn unpool(
             kernels::pool_down(&*setup.device, setup.format, &args)
         };
         if edge.pre == 0 {
-            // The image does not move.
+            // The image does not move, nor do its maxima.
             down(ADJOINT, pool.argmax_free.ptr(), 1)?;
             continue;
         }
         let maxima = |moment: usize| {
+            if g.average {
+                return std::ptr::null_mut();
+            }
             let (maxima, at) = trajectory.maxima_at(e, moment);
             maxima.at(at)
         };
@@ -243,7 +246,8 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
     let operands = layers.map(|l| Buffer::new(device, 3 * bytes(l)));
     let (mut maxima, mut find_maxima) = (Vec::new(), Vec::new());
     for (e, edge) in network.edges().iter().enumerate() {
-        if edge.pre == 0 || !Geometry::of(network, e).pooled {
+        let g = Geometry::of(network, e);
+        if edge.pre == 0 || !g.pooled || g.average {
             maxima.push(None);
             continue;
         }

@@ -9,7 +9,7 @@
 //! classes* `y = origin + i * step`, where all pixels of a class have the same taps, and no product is ever with a
 //! structural zero.
 
-use crate::network::{Edge, LinearMap, Network, NetworkError, Pooling, Shape};
+use crate::network::{LinearMap, Network, Pooling, Shape};
 
 /// Rows, then columns.
 pub type Pair = [usize; 2];
@@ -21,25 +21,12 @@ pub struct Geometry {
     /// the convolution's output: the post layer, or what is pooled into it
     pub full: Shape,
     pub pooled: bool,
+    /// pooling takes the mean of a window, not its maximum
+    pub average: bool,
     pub kernel: Pair,
     pub stride: Pair,
     pub padding: Pair,
     pub dilation: Pair,
-}
-
-/// Whether there are kernels for every edge.
-///
-/// # Errors
-/// Names an edge that only the CPU computes.
-pub fn check(network: &Network) -> Result<(), NetworkError> {
-    let averages = |edge: &Edge| edge.pooling == Pooling::Average2x2;
-    match network.edges().iter().position(averages) {
-        None => Ok(()),
-        Some(e) => Err(NetworkError(format!(
-            "{} pools averages, for which there are no kernels; use --device cpu, or a convolution with twice the stride",
-            network.edge_name(e)
-        ))),
-    }
 }
 
 impl Geometry {
@@ -52,6 +39,7 @@ impl Geometry {
                 pre,
                 full: post,
                 pooled: false,
+                average: false,
                 kernel: [pre.height, pre.width],
                 stride: [pre.height, pre.width],
                 padding: [0, 0],
@@ -63,7 +51,8 @@ impl Geometry {
                 Self {
                     pre,
                     full: Shape::new(post.channels, height, width),
-                    pooled: edge.pooling == Pooling::Max2x2,
+                    pooled: edge.pooling != Pooling::None,
+                    average: edge.pooling == Pooling::Average2x2,
                     kernel: c.kernel,
                     stride: c.stride,
                     padding: c.padding,
