@@ -295,5 +295,5 @@ fn rules_are_trained_by_the_kernels() {
             .unwrap();
         assert!((cost / truth - 1.0).abs() < 0.01, "{name}: {cost} {truth}");
     }
-    succeed(path, "eval tbp-cpu --device emulated");
+    succeed(path, "eval tbp-cpu --device emulated --precision fp32");
 }
