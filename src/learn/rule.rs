@@ -7,7 +7,7 @@ use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};
 use crate::network::parameters::initialise;
 use crate::network::presets;
-use crate::network::{ActivationKind, Edge, Ends, ModelState, Network, NetworkError, ParameterSet};
+use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::parallel::Ranks;
 use crate::phase::{
@@ -271,17 +271,14 @@ pub(super) fn check_over_relaxation(
     if *omega <= 1.0 {
         return Ok(());
     }
-    for group in network.update_groups(*mode) {
-        let joined = |e: &&Edge| group.contains(&e.pre) && group.contains(&e.post);
-        if let Some(edge) = network.edges().iter().find(joined) {
-            usage!(
-                "--omega {omega}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
-                 use --mode coloured, or --omega 1",
-                mode.name(),
-                network.layers()[edge.pre].name,
-                network.layers()[edge.post].name,
-            );
-        }
+    if let Some(edge) = network.joined_in(*mode) {
+        usage!(
+            "--omega {omega}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
+             use --mode coloured, or --omega 1",
+            mode.name(),
+            network.layers()[edge.pre].name,
+            network.layers()[edge.post].name,
+        );
     }
     Ok(())
 }

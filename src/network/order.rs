@@ -1,5 +1,6 @@
 //! In which order the free layers are updated.
 
+use super::edge::Edge;
 use super::graph::Network;
 use crate::choice::choices;
 
@@ -39,6 +40,17 @@ impl Network {
     /// The same, to be asked who comes before whom.
     pub fn order(&self, mode: Mode) -> Order {
         Order::new(self.update_groups(mode), self.layers().len())
+    }
+
+    /// An edge whose two layers are updated together, if there is one: such an iteration may raise the energy, and diverges when it is
+    /// over-relaxed.
+    pub fn joined_in(&self, mode: Mode) -> Option<&Edge> {
+        let groups = self.update_groups(mode);
+        let joined = |edge: &&Edge| {
+            let mut groups = groups.iter();
+            groups.any(|group| group.contains(&edge.pre) && group.contains(&edge.post))
+        };
+        self.edges().iter().find(joined)
     }
 
     /// Greedy colouring from the input upwards: each layer takes the first colour that none of its lower

@@ -23,4 +23,6 @@ pub use backend::{
 };
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
-pub use vocabulary::{NudgedPhase, Nudging, OutputCondition, PhaseError, Relaxation, Variant};
+pub use vocabulary::{
+    NudgedPhase, Nudging, OutputCondition, PhaseError, Relaxation, SETTLING_ITERATIONS, Variant,
+};

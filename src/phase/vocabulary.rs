@@ -1,7 +1,7 @@
 //! What a phase is asked to be: how long and in which order it relaxes, and what nudges its output.
 
 use crate::choice::choices;
-use crate::network::Mode;
+use crate::network::{Mode, Network};
 
 choices! {
 /// Which two phases the gradient estimate is taken between.
@@ -67,6 +67,30 @@ pub struct Relaxation {
     pub tolerance: Option<f64>,
 }
 
+/// Iterations that the safeguard against growth leaves alone at the beginning of a phase, while the signal is still on its way
+/// through the layers, and after each of its steps, until its effect shows.
+pub const SETTLING_ITERATIONS: u32 = 3;
+
+impl Relaxation {
+    /// Iterations before the safeguard against growth looks for the first time, with a nudging of this
+    /// [stiffness](Nudging::stiffness): all of them where it could only do harm.
+    ///
+    /// Fixed points are minima of `F = E + |s|^2 / 2` within the clips. Where no two layers of a group share an edge, `F` is
+    /// `s^2 / 2 - p s` in each unit of the group (through max pooling a bound from above that touches it at the present state, as long as
+    /// what is pooled for is not negative), and moving `s` towards `p` by at most `omega (p - s)` lowers it by at least
+    /// `1 / omega - 1 / 2` times the square of the move. A change that grows is then no divergence, but a state on its way past a
+    /// saddle to a lower place, and a smaller omega would only keep it there. Nudging by `beta` makes the curvature of the output
+    /// `1 + beta`, at most.
+    pub fn patience(&self, network: &Network, stiffness: f64) -> u32 {
+        let descends =
+            self.omega * (1.0 + stiffness) < 2.0 && network.joined_in(self.mode).is_none();
+        match descends {
+            true => u32::MAX,
+            false => SETTLING_ITERATIONS,
+        }
+    }
+}
+
 /// What the nudged phases are.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nudging {
@@ -91,6 +115,15 @@ impl Nudging {
             return Err(PhaseError::NoNudging);
         }
         Ok((first, second))
+    }
+
+    /// What it adds to the curvature of the energy in the output, at most, in either phase.
+    pub fn stiffness(&self) -> f64 {
+        let (first, second) = self.strengths();
+        match self.output {
+            OutputCondition::Nudged => first.max(second).max(0.0),
+            OutputCondition::Clamped => 0.0,
+        }
     }
 
     /// Nudging of the first and of the second phase.

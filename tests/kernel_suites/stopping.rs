@@ -111,6 +111,13 @@ fn the_safeguard_lowers_omega_as_the_reference_does() {
     };
     let reports = compare(relaxation, relaxation, NudgedPhase::SumDifference);
     assert!(reports[0].omega < 1.9, "{reports:?}");
+    // In colours the energy cannot rise, but for strong nudging.
+    let coloured = Relaxation {
+        mode: Mode::Coloured,
+        ..relaxation
+    };
+    let reports = compare(coloured, coloured, NudgedPhase::SumDifference);
+    assert_eq!(reports[0].omega, 1.9, "{reports:?}");
 }
 
 /// The change of a response, and a trajectory whose iterations differ in omega.

@@ -231,6 +231,49 @@ fn the_safeguard_lowers_omega_where_over_relaxation_diverges() {
     assert!(coloured.change < 1e-3, "{coloured:?}");
 }
 
+/// Where no two layers of a group are joined, no over-relaxation below 2 raises `E + |s|^2 / 2`, whose minima are the fixed points,
+/// though the states may speed up on their way past a saddle: nothing to be safeguarded against.
+#[test]
+fn over_relaxation_of_unjoined_layers_always_descends_and_is_never_eased() {
+    let mut faster = 0;
+    for seed in 0..60 {
+        let mut rng = rng(seed);
+        let network = small_network(&mut rng);
+        let mut weights = parameters::initialise(&network, seed);
+        let scale = 1.0 + (seed % 4) as f64;
+        weights.tensors_mut().iter_mut().for_each(|t| *t *= scale);
+        let mut backend = backend(&network, Precision::Fp64);
+        backend.set_parameters(&weights).unwrap();
+        let (images, labels) = random_batch(&network, 2, &mut rng);
+        let mode = [Mode::Coloured, Mode::Forward][seed as usize / 4 % 2];
+        let mut least: Option<(f64, f64)> = None;
+        for iterations in 1..16 {
+            backend.load_batch(&images, &labels, Start::Zero).unwrap();
+            let relaxation = Relaxation {
+                omega: 1.9,
+                ..relaxation(mode, iterations)
+            };
+            let report = backend.free_phase(&relaxation).unwrap();
+            assert_eq!(report.omega, 1.9, "seed {seed}, {report:?}");
+            let outcome = backend.outcome(CostFunction::Mse).unwrap();
+            let states = backend.states(PhaseState::Free).unwrap();
+            let squares: f64 = states.iter().flatten().map(|s| s * s).sum();
+            let height = outcome.energy.iter().sum::<f64>() + squares / 2.0;
+            if let Some((change, before)) = least {
+                let rounding = 1e-12 * before.abs();
+                assert!(
+                    height <= before + rounding,
+                    "seed {seed}, iteration {iterations}: from {before} to {height}"
+                );
+                faster += usize::from(iterations > 4 && report.change > 1.5 * change);
+            }
+            let change = least.map_or(report.change, |(change, _)| change.min(report.change));
+            least = Some((change, height));
+        }
+    }
+    assert!(faster > 0, "no phase put it to the test");
+}
+
 /// The reason for the sum-and-difference form: at a small beta, f32 loses the direct gradient but not this one.
 #[test]
 fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {

@@ -251,7 +251,8 @@ impl<T: Real> Backend for CpuBackend<T> {
         let iterate = |(clamped, trajectory): &mut (&Clamped<T>, Trajectory<T>), omega: f64| {
             trajectory.iterate(packed, clamped, &order, T::of(omega))
         };
-        let report = phase(&mut pairs, relaxation, iterate, |_, _| {});
+        let patience = relaxation.patience(&packed.network, 0.0);
+        let report = phase(&mut pairs, relaxation, patience, iterate, |_, _| {});
 
         let zeros = || packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
@@ -395,9 +396,10 @@ impl<T: Real> CpuBackend<T> {
             let (clamped, omega) = (&chunk.clamped, T::of(omega));
             chunk.free.iterate(packed, clamped, &groups, omega, None)
         };
-        phase(&mut self.chunks, relaxation, iterate, |chunks, report| {
-            observe(packed, chunks, report)
-        })
+        let observe =
+            |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
+        let patience = relaxation.patience(&packed.network, 0.0);
+        phase(&mut self.chunks, relaxation, patience, iterate, observe)
     }
 
     /// [`Backend::nudged_phases`], with a look at the chunks after each iteration.
@@ -450,7 +452,8 @@ impl<T: Real> CpuBackend<T> {
         };
         let observe =
             |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
-        let report = phase(&mut self.chunks, relaxation, iterate, observe);
+        let patience = relaxation.patience(&packed.network, nudging.stiffness());
+        let report = phase(&mut self.chunks, relaxation, patience, iterate, observe);
         for chunk in &mut self.chunks {
             if let After::Pair(stack) = &mut chunk.after {
                 stack.make_sum_difference();
@@ -482,7 +485,14 @@ impl<T: Real> CpuBackend<T> {
             };
             response.iterate(packed, &chunk.clamped, &groups, T::of(omega))
         };
-        Ok(phase(&mut self.chunks, relaxation, iterate, |_, _| {}))
+        let patience = relaxation.patience(&packed.network, 0.0);
+        Ok(phase(
+            &mut self.chunks,
+            relaxation,
+            patience,
+            iterate,
+            |_, _| {},
+        ))
     }
 
     /// The state that the present batch leaves to the next, if its nudged phases have run.

@@ -5,15 +5,12 @@
 //! number of threads, and sums are taken in the chunks' order: results are the same on any number of threads.
 
 use super::update::Change;
-use crate::phase::{PhaseReport, Relaxation};
+use crate::phase::{PhaseReport, Relaxation, SETTLING_ITERATIONS};
 use rayon::prelude::*;
 
 /// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many
 /// times the smallest one so far, and is not falling.
 const GROWTH: f64 = 1.5;
-/// Iterations that are left alone at the beginning, while the signal is still on its way through the layers, and after
-/// each step of the safeguard, until its effect shows.
-const SETTLING_ITERATIONS: usize = 3;
 /// An omega this close to 1 is 1.
 const NEGLIGIBLE: f64 = 0.05;
 
@@ -22,16 +19,16 @@ struct Safeguard {
     omega: f64,
     smallest: f64,
     previous: f64,
-    patience: usize,
+    patience: u32,
 }
 
 impl Safeguard {
-    fn new(omega: f64) -> Self {
+    fn new(omega: f64, patience: u32) -> Self {
         Self {
             omega,
             smallest: f64::INFINITY,
             previous: f64::INFINITY,
-            patience: SETTLING_ITERATIONS,
+            patience,
         }
     }
 
@@ -53,14 +50,15 @@ impl Safeguard {
     }
 }
 
-/// Runs a phase. `iterate` does one iteration of one chunk with the given omega; `observe` sees the chunks after each.
+/// Runs a phase. The safeguard waits for `patience` iterations ([`Relaxation::patience`]). `iterate` does one iteration of one chunk with the given omega; `observe` sees the chunks after each.
 pub fn phase<C: Send>(
     chunks: &mut [C],
     relaxation: &Relaxation,
+    patience: u32,
     iterate: impl Fn(&mut C, f64) -> Change + Sync,
     mut observe: impl FnMut(&mut [C], &PhaseReport),
 ) -> PhaseReport {
-    let mut safeguard = Safeguard::new(relaxation.omega);
+    let mut safeguard = Safeguard::new(relaxation.omega, patience);
     let mut report = PhaseReport::default();
     for iteration in 1..=relaxation.iterations {
         let omega = safeguard.omega;

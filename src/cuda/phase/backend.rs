@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::gradient::ep_parts;
-use super::iteration::{Phase, PhaseNudging, SAFEGUARD_SETTLING};
+use super::iteration::{Phase, PhaseNudging};
 use super::setup::Setup;
 use super::states::Kind;
 use super::trajectory::Trajectory;
@@ -327,7 +327,9 @@ impl CudaBackend {
             batch.pre_activation[l].ptr::<c_void>()
         })?;
         batch.freeze_maxima()?;
-        let end = batch.run_phase(setup, &phase(relaxation, Kind::Response, weights, None))?;
+        let patience = relaxation.patience(&setup.network, 0.0);
+        let phase = phase(relaxation, patience, Kind::Response, weights, None);
+        let end = batch.run_phase(setup, &phase)?;
         self.progress.nudged = Some(Kind::Response);
         self.progress.nudging_difference = 2.0;
         self.progress.gradient = None;
@@ -402,6 +404,7 @@ fn cost_code(cost: CostFunction) -> u32 {
 
 fn phase(
     relaxation: &Relaxation,
+    patience: u32,
     kind: Kind,
     weights: *const c_void,
     nudging: Option<PhaseNudging>,
@@ -417,7 +420,7 @@ fn phase(
             tolerance: relaxation.tolerance.unwrap_or(-1.0),
             smallest: f64::INFINITY,
             previous: f64::INFINITY,
-            patience: SAFEGUARD_SETTLING,
+            patience,
             ..EqPhase::default()
         },
         weights,
@@ -504,7 +507,8 @@ impl Backend for CudaBackend {
             ..Progress::default()
         };
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let phase = phase(relaxation, Kind::Free, weights, None);
+        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let phase = phase(relaxation, patience, Kind::Free, weights, None);
         let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
     }
@@ -619,7 +623,8 @@ impl Backend for CudaBackend {
             cost: cost_code(cost),
             strengths: strengths.map(|s| s as f32),
         });
-        let phase = phase(relaxation, kind, weights, nudging_of_phase);
+        let patience = relaxation.patience(&self.setup.network, nudging.stiffness());
+        let phase = phase(relaxation, patience, kind, weights, nudging_of_phase);
         let batch = self.batches.present_mut().expect("a batch is loaded");
         let end = batch.run_phase(&self.setup, &phase)?;
         self.progress.nudged = Some(kind);
@@ -644,7 +649,8 @@ impl Backend for CudaBackend {
         self.ensure_measured()?;
         let weights = self.weights();
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let onward = phase(relaxation, Kind::Onward, weights, None);
+        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let onward = phase(relaxation, patience, Kind::Onward, weights, None);
         let end = truncated::forwards(batch, &self.setup, &onward)?;
         let output = self.setup.network.output_index();
         let state = Buffer::new(&self.setup.device, self.trajectory()?.state_bytes(output))?;

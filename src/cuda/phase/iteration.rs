@@ -8,16 +8,15 @@ use crate::cuda::machine::device::{Buffer, Recording, bytes_of};
 use crate::cuda::machine::kernels;
 use crate::cuda::tables::sweep::Sweep;
 use crate::network::Mode;
+use crate::phase::SETTLING_ITERATIONS;
 use anyhow::Result;
 use std::ffi::c_void;
 
 /// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
 /// change exceeds this many times the smallest one, ...
 const SAFEGUARD_GROWTH: f64 = 1.5;
-/// ... to 1 itself when it is as close as this, ...
+/// ... to 1 itself when it is as close as this.
 const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
-/// ... and is left alone for so many iterations at the start of a phase and after each step.
-pub const SAFEGUARD_SETTLING: u32 = 3;
 
 /// Iterations in one recording of a phase.
 const RECORDED: usize = 8;
@@ -155,7 +154,7 @@ impl Iteration {
             phase: args.phase.cast_mut(),
             growth: SAFEGUARD_GROWTH,
             negligible: SAFEGUARD_NEGLIGIBLE,
-            settling: SAFEGUARD_SETTLING,
+            settling: SETTLING_ITERATIONS,
             count: self.changes.len() as u32,
         };
         kernels::advance_phase(device, &advance)
