@@ -8,6 +8,7 @@ use crate::config::{Settings, UsageError};
 use crate::cpu;
 use crate::data::{Batch, Shard};
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
+use crate::output::complain;
 use crate::phase::Relaxation;
 use crate::plot::{self, Curve, MOST_CURVES};
 use crate::run::{Checkpoint, RunFolder, replace_file};
@@ -220,6 +221,14 @@ fn learning_curves(named: &[Named], bands: bool) -> Result<Vec<Curve>> {
             }
         ))
     );
+    let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
+    let unshown = runs::unshown(&firsts);
+    if !unshown.is_empty() {
+        complain(format_args!(
+            "note: the legend has no room for all that differs: the runs have other values of {}, too",
+            unshown.join(", ")
+        ));
+    }
     Ok(runs::curves(groups))
 }
 

@@ -202,6 +202,36 @@ impl FeedForward {
         &self.names
     }
 
+    /// What they are called in pictures: `input → h1a: weight`, `bias`, and `γ` and `β` of its batch normalisation.
+    pub fn parameter_titles(&self) -> Vec<String> {
+        let mut titles = self.names.clone();
+        let layer = |l: usize| self.network.layers()[l].name.as_str();
+        for (edge, part) in self.network.edges().iter().zip(&self.parts) {
+            let mut call = |index: usize, what: &str| {
+                titles[index] = format!("{} → {}: {what}", layer(edge.pre), layer(edge.post));
+            };
+            match *part {
+                Part::Convolution {
+                    weight,
+                    bias,
+                    gamma,
+                    beta,
+                    ..
+                } => {
+                    call(weight, "weight");
+                    bias.into_iter().for_each(|bias| call(bias, "bias"));
+                    call(gamma, "norm γ");
+                    call(beta, "norm β");
+                }
+                Part::Dense { weight, bias } => {
+                    call(weight, "weight");
+                    call(bias, "bias");
+                }
+            }
+        }
+        titles
+    }
+
     /// Shapes of the trained tensors, PyTorch's: convolutions `(C_post, C_pre, k_y, k_x)`, dense edges `(units, C H W)`.
     pub fn parameter_shapes(&self) -> &[Vec<usize>] {
         &self.shapes

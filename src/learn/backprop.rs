@@ -127,10 +127,9 @@ impl Learning for Backpropagation {
 
     fn names(&self, network: &Network) -> Result<TensorNames, NetworkError> {
         let model = FeedForward::of(network);
-        let parameters = model.parameter_names().to_vec();
         Ok(TensorNames {
-            titles: parameters.clone(),
-            parameters,
+            titles: model.parameter_titles(),
+            parameters: model.parameter_names().to_vec(),
             statistics: model.statistic_names().to_vec(),
         })
     }

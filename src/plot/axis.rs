@@ -38,6 +38,10 @@ const MOST_TICKS: f64 = 6.0;
 const LEAST_STEP: f64 = 1e-4;
 /// Up to so many decades have labels between the powers of ten too.
 const FEW_DECADES: f64 = 2.0;
+/// Up to so many have more of them.
+const ONE_DECADE: f64 = 1.0 + 1e-9;
+/// A logarithmic axis between these has its numbers written out.
+const WRITTEN_OUT: Range<f64> = 0.999e-3..1.001e3;
 
 impl Axis {
     /// From 0 upwards, to a round number.
@@ -123,23 +127,35 @@ impl Axis {
         let (first, last) = (decade(start), decade(end));
         let decades = (end / start).log10();
         let every = (decades / MOST_TICKS).ceil().max(1.0) as i32;
-        let factors: &[f64] = match decades <= FEW_DECADES {
-            true => &[1.0, 2.0, 5.0],
-            false => &[1.0],
+        // Multiples of a power of ten that have a label, and those that have a line.
+        let (labelled, lines): (&[i32], &[i32]) = match decades {
+            d if d <= ONE_DECADE => (&[1, 2, 3, 5, 7], &[4, 6, 8, 9]),
+            d if d <= FEW_DECADES => (&[1, 2, 5], &[]),
+            _ => (&[1], &[]),
         };
-        let places =
-            (first..=last).flat_map(|k| factors.iter().map(move |f| (k, f * 10f64.powi(k))));
         let inside = start * (1.0 - 1e-9)..=end * (1.0 + 1e-9);
-        let places = places.filter(|(_, v)| inside.contains(v));
         let (mut ticks, mut minor) = (Vec::new(), Vec::new());
-        for (k, value) in places {
-            match k % every == 0 {
-                true => ticks.push(value),
-                false => minor.push(value),
+        for k in first..=last {
+            for factor in 1..10 {
+                let value = f64::from(factor) * 10f64.powi(k);
+                if !inside.contains(&value) {
+                    continue;
+                }
+                match (labelled.contains(&factor), lines.contains(&factor)) {
+                    (true, _) if k % every == 0 => ticks.push(value),
+                    (false, false) => {}
+                    _ => minor.push(value),
+                }
             }
         }
         if bottom.is_some() && ticks.first() != Some(&start) {
             minor.retain(|&v| v != start);
+            // What would touch the label of the lowest end.
+            let near = |v: f64| (v / start).ln() < 0.7 * f64::from(every) * 10f64.ln();
+            if let Some(first) = ticks.first().copied().filter(|&v| near(v)) {
+                minor.push(first);
+                ticks.remove(0);
+            }
             ticks.insert(0, start);
         }
         Self {
@@ -253,6 +269,12 @@ impl ValueFormatter<f64> for Axis {
         }
         match self.scale {
             Scale::Linear => fixed(value / 10f64.powi(self.exponent), self.decimals),
+            Scale::Log
+                if WRITTEN_OUT.contains(&self.range.start)
+                    && WRITTEN_OUT.contains(&self.range.end) =>
+            {
+                short(*value)
+            }
             Scale::Log if self.range.end / self.range.start <= 100.0 => short(*value),
             Scale::Log => power_of_ten(decade(*value)),
         }
@@ -371,6 +393,10 @@ mod tests {
             short.labels(),
             ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
         );
+        // And less than one has still more.
+        let narrow = Axis::log("", [66.0, 93.0].into_iter(), 1e-9);
+        assert_eq!(narrow.labels(), ["50", "70", "100"]);
+        assert_eq!(narrow.minor.len(), 3);
         // Equal values still have an axis.
         let equal = Axis::log("", [0.1].into_iter(), 1e-9);
         assert!(equal.range.start < 0.1 && equal.range.end > 0.1);
@@ -389,6 +415,9 @@ mod tests {
         let small = Axis::log("", [0.0, 1e-20, 1e-3, 1.0].into_iter(), 1e-14);
         assert_eq!(small.labels()[0], "<10⁻¹⁴");
         assert_eq!(small.place(1e-20), 0.0);
+        // No label touches that of the lowest end.
+        let long = Axis::log("", [0.0, 2e-16, 1.0].into_iter(), 1e-16);
+        assert_eq!(long.labels(), ["0", "10⁻¹²", "10⁻⁹", "10⁻⁶", "10⁻³", "1"]);
     }
 
     #[test]

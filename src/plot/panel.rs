@@ -15,8 +15,9 @@ const TITLE: i32 = 14;
 const SUBTITLE: i32 = 11;
 const LABEL: i32 = 12;
 const TICK: i32 = 11;
-/// Lines with at most this many points show each of them.
+/// Lines with at most this many points, and so many pixels between two, show each of them.
 const MOST_DOTS: usize = 30;
+const DOT_ROOM: i32 = 8;
 const BAND_OPACITY: f64 = 0.2;
 
 /// What is drawn into a panel.
@@ -125,11 +126,14 @@ impl Panel {
                 .draw()
                 .map_err(drawing_error)?;
         }
+        let (inner, _) = chart.plotting_area().dim_in_pixel();
         for series in &self.series {
             match series {
                 Series::Line(pen, points) => {
                     for part in self.visible(points) {
-                        let dots = points.len() <= MOST_DOTS || part.len() == 1;
+                        let spread = points.len().saturating_sub(1) as i32 * px(DOT_ROOM);
+                        let room = points.len() <= MOST_DOTS && spread <= inner as i32;
+                        let dots = room || part.len() == 1;
                         match pen.pattern() {
                             None => chart
                                 .draw_series([PathElement::new(part.clone(), pen.stroke())])
