@@ -33,8 +33,39 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) -> Result<ExitC
     clap_complete::generate(args.shell, &mut command, "eqprop-cuda", &mut script);
     // clap_complete 4.6.11 writes the program's hyphen in two ways into its bash script, whose options are then never found.
     let script = String::from_utf8(script)?.replace("eqprop__subcmd__cuda", "eqprop__cuda");
+    let script = match args.shell {
+        Shell::Bash => with_runs(&script),
+        _ => script,
+    };
     Stdout.write_all(script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Completes the runs in `runs/` by their names, too; of others bash completes the paths. (So do zsh and fish of all.)
+fn with_runs(script: &str) -> String {
+    const WITH_RUNS: &str = r#"
+_eqprop_cuda_with_runs() {
+    _eqprop-cuda "$@"
+    case "${COMP_WORDS[1]} $3" in
+        "train --resume") ;;
+        *" -"*) return ;;
+        "check-gradients "* | "compare "* | "eval "* | "export "* | "plot "* | "report "*) ;;
+        *) return ;;
+    esac
+    [[ $2 == -* ]] && return
+    COMPREPLY=()
+    local config run
+    for config in runs/*/config.toml; do
+        run=${config%/config.toml}
+        if [[ -e $config && ($run == "$2"* || ${run#runs/} == "$2"*) ]]; then COMPREPLY+=("$run"); fi
+    done
+}
+"#;
+    let registered = script.replace(
+        "complete -F _eqprop-cuda ",
+        "complete -F _eqprop_cuda_with_runs ",
+    );
+    format!("{WITH_RUNS}{registered}")
 }
 
 const PRESET: &str = "preset";

@@ -20,11 +20,12 @@ pub struct Run {
 }
 
 /// What has no influence on the numbers of a run, or hardly.
-const MACHINE: [&str; 8] = [
+const MACHINE: [&str; 9] = [
     "data-dir",
     "device",
     "mirror",
     "offline",
+    "published-series",
     "save-every",
     "tensorboard",
     "threads",

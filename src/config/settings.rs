@@ -186,6 +186,9 @@ settings! {
         /// Write TensorBoard event files into the run's folder
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         tensorboard: bool = "BOOL";
+        /// Record the statistics of the published program too, under its names; a look at all states and gradients of every batch
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        published_series: bool = "BOOL";
         /// Send the measures to Weights & Biases; needs Python 3 with its package wandb
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         wandb: bool = "BOOL";
@@ -221,12 +224,13 @@ mode = "asynchronous"
 omega = 1.0
 device = "auto"
 tensorboard = false
+published-series = false
 wandb = false
 "#;
 
 /// Settings that do not decide what is computed, and may change when a run is resumed. `epochs` is among them because a
 /// finished run may be given more; that stretches its cosine schedule.
-pub const MAY_CHANGE: [&str; 9] = [
+pub const MAY_CHANGE: [&str; 10] = [
     "epochs",
     "data-dir",
     "offline",
@@ -235,6 +239,7 @@ pub const MAY_CHANGE: [&str; 9] = [
     "threads",
     "save-every",
     "tensorboard",
+    "published-series",
     "wandb",
 ];
 

@@ -70,6 +70,7 @@ impl Learning for Backpropagation {
                 "nudged-phase",
                 "tolerance",
                 "tolerance-nudged",
+                "published-series",
             ],
             networks: &FeedForward::PRESETS,
             rates: LearningRates {

@@ -8,11 +8,13 @@
 mod formula;
 mod pair;
 mod probe;
+mod published;
 mod relaxing;
 mod rule;
 
 pub use formula::{GradientFormula, VariantChoice};
 pub use probe::Probe;
+pub use published::{Magnitudes, Published};
 pub use rule::{
     Alias, BatchReport, Description, Diverged, Learning, LearningRates, LearningRule, RuleSettings,
     SavedAs, TensorNames,

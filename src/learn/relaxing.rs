@@ -1,14 +1,15 @@
 //! What all rules share that let a Hopfield network relax: a free phase, its outcome, then an estimate of the gradient, then a step.
 
 use super::probe::Probe;
+use super::published::Magnitudes;
 use super::rule::{BatchReport, LearningRule, RuleSettings, check_norm, check_outcome};
 use crate::data::Batch;
 use crate::network::{ModelState, Network};
-use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::optim::{OptimizerConfig, OptimizerState, clip_scale};
 use crate::parallel::DataParallel;
-use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation, Start};
+use crate::phase::{Backend, CostFunction, PhaseReport, PhaseState, Relaxation, Start};
 use anyhow::Result;
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 
 /// What a rule does after the free phase.
 pub(super) trait Estimate {
@@ -131,5 +132,25 @@ impl<E: Estimate> LearningRule for Relaxing<E> {
         Ok(self
             .probe_states()?
             .with_gradient(&self.backend.gradient()?))
+    }
+
+    fn magnitudes(&self, batch: &Batch, trained: bool) -> Result<Magnitudes> {
+        // A machine without rows of this batch relaxed a blank image.
+        let mut states = self.backend.states(PhaseState::Free)?;
+        if batch.labels.is_empty() {
+            states
+                .iter_mut()
+                .for_each(|state| *state = ArrayD::zeros(IxDyn(&[0])));
+        }
+        let images = batch.images.mapv(f64::from).into_dyn();
+        let magnitudes = Magnitudes::of_states(&images, &states);
+        if !trained {
+            return Ok(magnitudes);
+        }
+        let gradient = self.backend.gradient()?;
+        let scale = self
+            .clip_norm
+            .map_or(1.0, |most| clip_scale(gradient.norm(), most));
+        Ok(magnitudes.with_gradient(gradient.tensors(), scale))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::formula::{GradientFormula, VariantChoice};
 use super::probe::Probe;
+use super::published::Magnitudes;
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};
@@ -322,6 +323,15 @@ pub trait LearningRule {
 
     /// The same, and at the gradient of the training step.
     fn probe(&self) -> Result<Probe>;
+
+    /// What the field's framework sums up of every batch: of the free states of `batch`, which is the present one, and, when `trained`,
+    /// of the gradient of its training step. Nothing where the rule relaxes no states.
+    ///
+    /// # Errors
+    /// When no batch was relaxed, or the device fails.
+    fn magnitudes(&self, _batch: &Batch, _trained: bool) -> Result<Magnitudes> {
+        Ok(Magnitudes::default())
+    }
 }
 
 /// An error when the means over a batch say that numbers ran away.

@@ -22,9 +22,9 @@ pub enum NudgedPhase {
     Direct = "direct",
     /// their mean (from the free state) and half their difference, which loses nothing to cancellation
     SumDifference = "sum-difference",
-    /// no pair, but the one linear response of the free state to an infinitesimal nudging: `d <- mask (sum Op(d) - dC/ds_L)`,
-    /// where the mask keeps the units whose pre-activation lies strictly inside their bounds at the free state. Half the cost of a
-    /// pair, and neither `beta` nor a variant matters. Recurrent backpropagation (Almeida 1987, Pineda 1987)
+    /// their limit for a vanishing beta, at half the cost: recurrent backpropagation
+    // Almeida 1987, Pineda 1987: `d <- mask (sum Op(d) - dC/ds_L)`, where the mask keeps the units whose pre-activation lies strictly
+    // inside their bounds at the free state. Neither `beta` nor a variant matters.
     Linear = "linear",
 }
 }

@@ -57,6 +57,9 @@ pub fn evaluate(
         if batch.index == loader.last_full_batch() {
             evaluation.tally.probe = Some(rule.probe_states()?);
         }
+        if config.published_series {
+            (evaluation.tally.magnitudes).add(&rule.magnitudes(&batch, false)?);
+        }
         observer.batch_is_over(
             loader.batch_examples(batch.index),
             evaluation.tally.top1_error(),

@@ -8,7 +8,7 @@
 //! | `metrics.jsonl` | one object per epoch ([`Record`]) |
 //! | `last.safetensors` | the run as it was last saved ([`Checkpoint`]) |
 //! | `best.safetensors` | the same after the epoch with the smallest test error |
-//! | `tensorboard/`, `wandb/`, `wandb-id` | what the observers for TensorBoard and W&B keep, when it was asked for |
+//! | `events.out.tfevents.*`, `wandb/`, `wandb-id` | what the observers for TensorBoard and W&B keep, when it was asked for |
 //!
 //! Each is replaced as a whole. At the end of an epoch the last checkpoint comes last, so that whatever it says has been
 //! recorded; what a killed run recorded beyond it is dropped on resuming, and computed again to the same bits.

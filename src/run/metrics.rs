@@ -1,6 +1,6 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
-use crate::learn::{BatchReport, Probe};
+use crate::learn::{BatchReport, Magnitudes, Probe, Published};
 use crate::parallel::Ranks;
 use crate::phase::PhaseReport;
 use anyhow::Result;
@@ -28,6 +28,9 @@ pub struct Tally {
     /// left out while there is none: the checkpoints of older versions keep their checksum
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
+    /// with `--published-series`
+    #[serde(default, skip_serializing_if = "Magnitudes::is_empty")]
+    pub magnitudes: Magnitudes,
 }
 
 impl Tally {
@@ -76,6 +79,12 @@ impl Tally {
             self.seconds,
         ];
         ranks.max(&mut most)?;
+        let mut magnitudes = self.magnitudes.clone();
+        let mut absolute = magnitudes.sums();
+        if !absolute.is_empty() {
+            ranks.sum(&mut absolute)?;
+            magnitudes.set_sums(&absolute);
+        }
         let [examples, energy, cost, top1_wrong, top5_wrong, eased] = sums;
         let [batches, free_iterations, nudged_iterations, omega, seconds] = most;
         Ok(Self {
@@ -91,6 +100,7 @@ impl Tally {
             eased: eased as usize,
             seconds,
             probe: self.probe.clone(),
+            magnitudes,
         })
     }
 
@@ -124,6 +134,7 @@ impl Tally {
             smallest_omega: self.omega,
             eased_phases: self.eased,
             probe: self.probe.clone().unwrap_or_default(),
+            published: self.magnitudes.means(),
         }
     }
 }
@@ -160,6 +171,9 @@ pub struct Measures {
     /// empty in what older versions recorded
     #[serde(flatten)]
     pub probe: Probe,
+    /// empty unless it was asked for
+    #[serde(flatten)]
+    pub published: Published,
 }
 
 impl Measures {

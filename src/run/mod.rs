@@ -10,7 +10,7 @@ mod evaluate;
 mod folder;
 pub mod interrupt;
 mod loaders;
-mod memory;
+pub mod memory;
 mod metrics;
 mod observer;
 pub mod threads;

@@ -1,6 +1,7 @@
 //! Who listens to a run: the printer of the command line, TensorBoard, Weights & Biases.
 
 use super::Record;
+use crate::network::ParameterSet;
 
 /// What a run tells while it goes on, in this order; a listener takes what it wants. Nothing that a listener does changes the run.
 pub trait Observer {
@@ -15,6 +16,9 @@ pub trait Observer {
 
     /// An epoch is over and recorded in the run's folder.
     fn epoch_is_recorded(&mut self, _record: &Record) {}
+
+    /// The parameters after that epoch.
+    fn epoch_ends_with(&mut self, _epoch: usize, _parameters: &ParameterSet<f64>) {}
 
     /// The same epoch is in the checkpoint too, of a run of `epochs`; whether its test error is the smallest so far.
     fn epoch_is_saved(&mut self, _record: &Record, _epochs: usize, _is_best: bool) {}
@@ -45,6 +49,11 @@ impl<A: Observer, B: Observer> Observer for (A, B) {
     fn epoch_is_recorded(&mut self, record: &Record) {
         self.0.epoch_is_recorded(record);
         self.1.epoch_is_recorded(record);
+    }
+
+    fn epoch_ends_with(&mut self, epoch: usize, parameters: &ParameterSet<f64>) {
+        self.0.epoch_ends_with(epoch, parameters);
+        self.1.epoch_ends_with(epoch, parameters);
     }
 
     fn epoch_is_saved(&mut self, record: &Record, epochs: usize, is_best: bool) {

@@ -163,6 +163,9 @@ impl<'a> Trainer<'a> {
             if batch.index == self.train.last_full_batch() {
                 tally.probe = Some(self.rule.probe()?);
             }
+            if self.run.config.published_series {
+                (tally.magnitudes).add(&self.rule.magnitudes(&batch, true)?);
+            }
             self.run.position.batch = batch.index + 1;
             let examples = self.train.batch_examples(batch.index);
             (self.observer).batch_is_over(examples, tally.top1_error());
@@ -229,6 +232,7 @@ impl<'a> Trainer<'a> {
         }
         self.observer.epoch_is_recorded(&record);
         self.collect()?;
+        (self.observer).epoch_ends_with(epoch, &self.run.model.parameters);
         if let (true, Some(folder)) = (improved, &self.folder) {
             let saved = folder.save_best(&self.run);
             saved.with_context(|| no_room(folder))?;

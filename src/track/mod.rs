@@ -1,11 +1,12 @@
 //! A run's series for TensorBoard and for Weights & Biases, besides `metrics.jsonl`.
 //!
-//! After each epoch [`Tracking`] turns the epoch's [`Record`] into named values ([`series`]) and hands them to the
-//! trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the user's own `wandb` package.
+//! After each epoch [`Tracking`] turns the epoch's [`Record`] into named values ([`series`]), and its parameters into distributions
+//! ([`histogram`]), and hands them to the trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the user's own `wandb` package.
 //! A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a warning,
 //! for training is worth more than its log. `docs/tracking.md` defines every series.
 
 pub mod event;
+pub mod histogram;
 pub mod series;
 pub mod tensorboard;
 mod tracker;
@@ -14,8 +15,10 @@ pub mod wandb;
 pub use tracker::Tracker;
 
 use crate::config::Config;
+use crate::network::ParameterSet;
 use crate::run::{Observer, Record, RunFolder};
 use anyhow::Result;
+use histogram::Histogram;
 use series::Names;
 use std::path::Path;
 
@@ -51,7 +54,7 @@ impl Tracking {
             tracking.add("--wandb", run, is_new, folder)?;
         }
         if config.tensorboard {
-            let (file, is_new) = tensorboard::EventFile::create(folder, epochs)?;
+            let (file, is_new) = tensorboard::EventFile::create(folder, epochs, config)?;
             tracking.add("--tensorboard", file, is_new, folder)?;
         }
         Ok(tracking)
@@ -75,6 +78,17 @@ impl Tracking {
         self.trackers.push((option, Box::new(tracker)));
         Ok(())
     }
+
+    /// Hands something to every tracker; one that fails is given up.
+    fn hand(&mut self, mut what: impl FnMut(&mut dyn Tracker) -> Result<()>) {
+        self.trackers.retain_mut(|(option, tracker)| {
+            let handed = what(&mut **tracker);
+            if let Err(error) = &handed {
+                warn(option, error);
+            }
+            handed.is_ok()
+        });
+    }
 }
 
 impl Observer for Tracking {
@@ -84,13 +98,21 @@ impl Observer for Tracking {
             return;
         }
         let values = series::values(record, &self.names);
-        self.trackers.retain_mut(|(option, tracker)| {
-            let logged = tracker.log(record.epoch, &values);
-            if let Err(error) = &logged {
-                warn(option, error);
-            }
-            logged.is_ok()
-        });
+        self.hand(|tracker| tracker.log(record.epoch, &values));
+    }
+
+    /// Hands the distributions of the parameters to those that take them.
+    fn epoch_ends_with(&mut self, epoch: usize, parameters: &ParameterSet<f64>) {
+        if !self.trackers.iter().any(|(_, t)| t.takes_histograms()) {
+            return;
+        }
+        let tensors = self.names.parameters().iter().zip(parameters.tensors());
+        let histograms: Vec<_> = tensors
+            .filter_map(|(name, tensor)| {
+                Some((format!("parameter/{name}"), Histogram::of(tensor)?))
+            })
+            .collect();
+        self.hand(|tracker| tracker.log_histograms(epoch, &histograms));
     }
 
     fn run_ends(&mut self, exit_code: u8) {

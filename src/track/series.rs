@@ -1,6 +1,6 @@
 //! Names and values of the series: what `docs/tracking.md` defines.
 
-use crate::network::Network;
+use crate::network::{LinearMap, Network};
 use crate::run::{Measures, Record};
 
 /// What the series of single layers and tensors are called.
@@ -10,6 +10,36 @@ pub struct Names {
     layers: Vec<String>,
     /// all parameter tensors, biases first
     parameters: Vec<String>,
+    published: PublishedNames,
+}
+
+/// What the published program calls them.
+#[derive(Debug, Clone, Default)]
+struct PublishedNames {
+    /// `Layer_0`, the input, and so on
+    layers: Vec<String>,
+    /// `Bias_0` .., `ConvWeight_0` .. and `DenseWeight_0` .., each kind counted by itself
+    parameters: Vec<String>,
+}
+
+impl PublishedNames {
+    fn of(network: &Network) -> Self {
+        let biases = network.free_layers().enumerate();
+        let mut parameters: Vec<String> = biases.map(|(i, _)| format!("Bias_{i}")).collect();
+        let (mut convolutions, mut dense) = (0.., 0..);
+        parameters.extend(network.edges().iter().filter_map(|edge| {
+            Some(match edge.map {
+                LinearMap::Conv(_) => format!("ConvWeight_{}", convolutions.next()?),
+                LinearMap::Dense => format!("DenseWeight_{}", dense.next()?),
+            })
+        }));
+        Self {
+            layers: (0..network.layers().len())
+                .map(|l| format!("Layer_{l}"))
+                .collect(),
+            parameters,
+        }
+    }
 }
 
 impl Names {
@@ -19,7 +49,13 @@ impl Names {
         Self {
             layers: network.free_layers().map(layer).collect(),
             parameters,
+            published: PublishedNames::of(network),
         }
+    }
+
+    /// All parameter tensors, biases first.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
     }
 }
 
@@ -68,6 +104,37 @@ fn of_pass(pass: &str, measures: &Measures, names: &Names) -> Vec<(String, f64)>
         parameters,
         &probe.gradient_norms,
         named("gradient_norm"),
+    ));
+    values.extend(as_published(pass, measures, &names.published));
+    values
+}
+
+/// The series of the published program under its names, with its definitions: percentages of errors and zeros.
+fn as_published(pass: &str, measures: &Measures, names: &PublishedNames) -> Vec<(String, f64)> {
+    let published = &measures.published;
+    if published.mean_abs_states.is_empty() {
+        return Vec::new();
+    }
+    let percent = |fraction: f64| 100.0 * fraction;
+    let single = [
+        ("Energy", measures.energy),
+        ("Cost", Some(measures.cost)),
+        ("Error", Some(percent(measures.top1_error))),
+        ("Top5Error", Some(percent(measures.top5_error))),
+    ];
+    let mut values: Vec<_> = single
+        .into_iter()
+        .filter_map(|(name, value)| Some((format!("{name}/{pass}"), value?)))
+        .collect();
+    let (layers, parameters) = (&names.layers, &names.parameters);
+    let named = |series: &'static str| move |name: &str| format!("{series}/{pass}_{name}");
+    let zeros: Vec<f64> = published.zero_states.iter().copied().map(percent).collect();
+    values.extend(each(layers, &published.mean_abs_states, named("Norm")));
+    values.extend(each(layers, &zeros, named("Saturation")));
+    values.extend(each(
+        parameters,
+        &published.mean_abs_gradients,
+        named("Gradient"),
     ));
     values
 }

@@ -1,38 +1,47 @@
-//! Event files in the folder `tensorboard` of a run: `tensorboard --logdir RUN_DIR` shows them.
+//! Event files in the folder of a run: `tensorboard --logdir RUN_DIR` shows them, and `--logdir runs` calls each run by its folder's
+//! name. Runs of older versions have them in a folder `tensorboard` of their own, which is kept where it is.
 //!
 //! Each session (a start or a resumption) writes a file of its own. TensorBoard reads the files of a folder in the order
 //! of their names, so a new one gets a later time than all others, whatever the clock says. When a session trains epochs
 //! again that an earlier one had recorded, its first event tells TensorBoard to forget those.
 
 use super::Tracker;
-use super::event::{What, frame};
+use super::event::{Setting, What, frame};
+use super::histogram::Histogram;
+use crate::config::Config;
 use anyhow::{Context, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The folder within a run's.
-pub const FOLDER: &str = "tensorboard";
+/// The folder within a run's that older versions made.
+const FOLDER: &str = "tensorboard";
 const PREFIX: &str = "events.out.tfevents.";
 
 /// The event file of a session.
 pub struct EventFile {
     path: PathBuf,
     file: File,
+    /// the last that was written for
+    epoch: usize,
 }
 
 impl EventFile {
     /// Makes the next event file of the run in `run`, which has come to the end of epoch `epochs`; whether it is the
-    /// first one. An error when the folder cannot be made, read or written to.
+    /// first one, which then has the settings too.
     ///
     /// # Errors
-    /// When the folder cannot be made, read or written to.
-    pub fn create(run: &Path, epochs: usize) -> Result<(Self, bool)> {
-        let folder = run.join(FOLDER);
+    /// When the folder cannot be read or written to.
+    pub fn create(run: &Path, epochs: usize, config: &Config) -> Result<(Self, bool)> {
+        let older = run.join(FOLDER);
+        let folder = if older.is_dir() {
+            older
+        } else {
+            run.to_path_buf()
+        };
         let remedy = "repair it or move it away, or train with --tensorboard=false";
         let unusable = || format!("--tensorboard: cannot use {}; {remedy}", folder.display());
-        fs::create_dir_all(&folder).with_context(unusable)?;
         let latest = latest_time(&folder).with_context(unusable)?;
         let now = wall_time() as u64;
         let time = latest.map_or(now, |latest| now.max(latest.saturating_add(1)));
@@ -45,10 +54,12 @@ impl EventFile {
         let mut events = Self {
             file: file.with_context(unusable)?,
             path,
+            epoch: epochs,
         };
         events.write(0, &What::FileVersion)?;
-        if latest.is_some() {
-            events.write(epochs + 1, &What::Start)?;
+        match latest {
+            Some(_) => events.write(epochs + 1, &What::Start)?,
+            None => events.write(0, &What::Settings(&settings(config)?))?,
         }
         Ok((events, latest.is_none()))
     }
@@ -64,12 +75,41 @@ impl EventFile {
 impl Tracker for EventFile {
     /// The step of an event is the epoch.
     fn log(&mut self, epoch: usize, values: &[(String, f64)]) -> Result<()> {
+        self.epoch = epoch;
         self.write(epoch, &What::Scalars(values))
     }
 
-    fn finish(&mut self, _exit_code: u8) -> Result<()> {
-        Ok(())
+    fn takes_histograms(&self) -> bool {
+        true
     }
+
+    fn log_histograms(&mut self, epoch: usize, histograms: &[(String, Histogram)]) -> Result<()> {
+        self.write(epoch, &What::Histograms(histograms))
+    }
+
+    /// TensorBoard keeps the first end that it is told, and an interrupted run may go on.
+    fn finish(&mut self, exit_code: u8) -> Result<()> {
+        match exit_code {
+            0 => self.write(self.epoch, &What::Success),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A configuration as hyperparameters: lists as a text.
+fn settings(config: &Config) -> Result<Vec<(String, Setting)>> {
+    let table: toml::Table = config.to_toml()?.parse()?;
+    let setting = |(name, value): (String, toml::Value)| {
+        let setting = match value {
+            toml::Value::Integer(number) => Setting::Number(number as f64),
+            toml::Value::Float(number) => Setting::Number(number),
+            toml::Value::Boolean(on) => Setting::Switch(on),
+            toml::Value::String(text) => Setting::Text(text),
+            other => Setting::Text(other.to_string()),
+        };
+        (name, setting)
+    };
+    Ok(table.into_iter().map(setting).collect())
 }
 
 /// Seconds since 1970.

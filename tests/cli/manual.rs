@@ -49,12 +49,16 @@ fn every_command_has_a_page() {
 #[test]
 fn bash_completes_commands_and_values() {
     let script = stdout(&["completions", "bash"]);
+    let folder = tempfile::tempdir().unwrap();
     let complete = |words: &str, at: usize, word: &str, previous: &str| {
         let ask = format!(
             "{script}\nF=$(complete -p eqprop-cuda | sed 's/.*-F \\([^ ]*\\).*/\\1/')\nCOMP_WORDS=({words}); COMP_CWORD={at}\n\
              $F eqprop-cuda '{word}' '{previous}'; echo \"${{COMPREPLY[@]}}\""
         );
-        let output = Process::new("bash").args(["-c", &ask]).output();
+        let output = Process::new("bash")
+            .current_dir(folder.path())
+            .args(["-c", &ask])
+            .output();
         let Ok(output) = output else {
             panic!("there is no bash to ask");
         };
@@ -70,6 +74,27 @@ fn bash_completes_commands_and_values() {
     );
     let presets = complete("eqprop-cuda train --preset fast-", 3, "fast-", "--preset");
     assert_eq!(presets, "fast-cifar10 fast-cifar100 fast-fashionmnist");
+    // Runs by name; where there are none of that name bash is left to complete paths.
+    for run in ["runs/one", "runs/only", "runs/two", "runs/no-run"] {
+        fs::create_dir_all(folder.path().join(run)).unwrap();
+        if run != "runs/no-run" {
+            fs::write(folder.path().join(run).join("config.toml"), "").unwrap();
+        }
+    }
+    let runs = "runs/one runs/only";
+    assert_eq!(complete("eqprop-cuda eval on", 2, "on", "eval"), runs);
+    assert_eq!(
+        complete("eqprop-cuda plot runs/o", 2, "runs/o", "plot"),
+        runs
+    );
+    let second = complete("eqprop-cuda compare runs/one t", 3, "t", "runs/one");
+    assert_eq!(second, "runs/two");
+    let resumed = complete("eqprop-cuda train --resume tw", 3, "tw", "--resume");
+    assert_eq!(resumed, "runs/two");
+    assert_eq!(
+        complete("eqprop-cuda eval elsewhere", 2, "elsewhere", "eval"),
+        ""
+    );
 }
 
 #[test]

@@ -128,13 +128,11 @@ fn a_long_run_is_announced() {
         until("test ");
         child.kill().unwrap();
         child.wait().unwrap();
-        let taken: f64 = {
-            let first = &records(&folder.path().join("run"))[0];
-            ["train", "test"]
-                .map(|pass| first[pass]["seconds"].as_f64().unwrap())
-                .iter()
-                .sum()
-        };
+        let first = &records(&folder.path().join("run"))[0];
+        let taken: f64 = ["train", "test"]
+            .map(|pass| first[pass]["seconds"].as_f64().unwrap())
+            .iter()
+            .sum();
         let words: Vec<&str> = announced.split_whitespace().collect();
         let at = words.iter().position(|word| *word == "about").unwrap() + 1;
         assert_eq!(words[at + 1], "s", "{announced}");
@@ -144,7 +142,19 @@ fn a_long_run_is_announced() {
             (0.1..10.0).contains(&(estimate / taken)),
             "{announced}, and an epoch took {taken} s"
         );
-        println!("{announced}; an epoch took {taken:.2} s");
+        let peak = first["peak_memory_mib"].as_f64();
+        if let Some(peak) = peak {
+            assert!(words.ends_with(&[
+                "of", "memory,", "as", "far", "as", "a", "first", "try", "tells"
+            ]));
+            let at = words.iter().position(|word| *word == "MiB").unwrap();
+            let estimate: f64 = words[at - 1].parse().unwrap();
+            assert!(
+                (0.5..2.0).contains(&(estimate / peak)),
+                "{announced}, and it took {peak} MiB"
+            );
+        }
+        println!("{announced}; an epoch took {taken:.2} s, and the run {peak:?} MiB");
     }
 }
 

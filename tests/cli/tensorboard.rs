@@ -4,7 +4,8 @@
 
 use crate::support::program::{self, TINIEST as TINY, eqprop};
 use assert_cmd::Command;
-use eqprop_cuda::track::event::{What, frame};
+use eqprop_cuda::track::event::{Setting, What, frame};
+use eqprop_cuda::track::histogram::Histogram;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,34 @@ fn events_are_those_of_the_tensorboard_package() {
         hex(&frame(1_700_000_000.25, 3, &What::Scalars(&values))),
         scalars
     );
+}
+
+/// What the messages of the package (`Summary`, `HParamsPluginData`) are read as is checked by `tests/track/read_events.py`; here the
+/// bytes that `SerializeToString` of the package gives for the same events.
+#[test]
+fn settings_and_histograms_are_those_of_the_tensorboard_package() {
+    let body = |what: &What| {
+        let bytes = frame(1.5, 2, what);
+        hex(&bytes[12..bytes.len() - 4])
+    };
+    let settings = [
+        ("beta".to_string(), Setting::Number(0.5)),
+        ("mode".to_string(), Setting::Text("forward".into())),
+        ("wandb".to_string(), Setting::Switch(true)),
+    ];
+    assert_eq!(body(&What::Settings(&settings)), SETTINGS);
+    assert_eq!(body(&What::Success), SUCCESS);
+    let histogram = Histogram {
+        min: -1.0,
+        max: 2.0,
+        count: 3.0,
+        sum: 1.5,
+        sum_of_squares: 5.25,
+        limits: vec![0.5, 2.0],
+        counts: vec![1.0, 2.0],
+    };
+    let histograms = [("parameter/weight.0".to_string(), histogram)];
+    assert_eq!(body(&What::Histograms(&histograms)), HISTOGRAMS);
 }
 
 /// The values that RFC 3720, appendix B.4, gives for the checksum within the frame's mask.
@@ -111,20 +140,51 @@ fn event(message: &[u8]) -> Event {
 
 /// The event files of a run in the order in which TensorBoard reads them.
 fn files(run: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(run.join("tensorboard")).unwrap();
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(run).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = paths.filter(|path| is_event_file(path)).collect();
     files.sort();
     files
 }
 
-/// `(step, field)` of every event of a file.
-fn steps(path: &Path) -> Vec<(u64, u64)> {
-    events(path).iter().map(|e| (e.step, e.field)).collect()
+fn is_event_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_string_lossy();
+    name.starts_with("events.out.tfevents.")
 }
 
-const VERSION: u64 = 3;
-const SUMMARY: u64 = 5;
-const START: u64 = 7;
+/// What an event of a file is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Version,
+    Start,
+    Settings,
+    Scalars,
+    Histograms,
+    End,
+}
+use Kind::{End, Histograms, Scalars, Settings, Start, Version};
+
+fn has(event: &Event, name: &str) -> bool {
+    let name = name.as_bytes();
+    event.content.windows(name.len()).any(|part| part == name)
+}
+
+fn kind(event: &Event) -> Kind {
+    match event.field {
+        3 => Version,
+        7 => Start,
+        5 if has(event, "_hparams_/session_start_info") => Settings,
+        5 if has(event, "_hparams_/session_end_info") => End,
+        5 if has(event, "parameter/bias.1") => Histograms,
+        5 => Scalars,
+        other => panic!("field {other}"),
+    }
+}
+
+/// Step and kind of every event of a file.
+fn steps(path: &Path) -> Vec<(u64, Kind)> {
+    events(path).iter().map(|e| (e.step, kind(e))).collect()
+}
 
 #[test]
 fn a_resumed_run_goes_on_in_a_new_file() {
@@ -135,8 +195,14 @@ fn a_resumed_run_goes_on_in_a_new_file() {
         .success();
     let first = files(&run);
     assert_eq!(first.len(), 1);
-    assert_eq!(steps(&first[0]), [(0, VERSION), (1, SUMMARY), (2, SUMMARY)]);
-    assert_eq!(events(&first[0])[0].content, b"brain.Event:2");
+    let both = [(1, Scalars), (1, Histograms), (2, Scalars), (2, Histograms)];
+    let whole = [&[(0, Version), (0, Settings)], &both[..], &[(2, End)]].concat();
+    assert_eq!(steps(&first[0]), whole);
+    let written = events(&first[0]);
+    assert_eq!(written[0].content, b"brain.Event:2");
+    for setting in ["beta", "network", "hopfieldresnet13", "channels"] {
+        assert!(has(&written[1], setting), "{setting}");
+    }
     // The choice stays with the run.
     train(folder.path(), "--resume run --epochs 3")
         .assert()
@@ -155,10 +221,15 @@ fn a_resumed_run_goes_on_in_a_new_file() {
         all[0], first[0],
         "later files come later, within a second too"
     );
-    assert_eq!(steps(&all[1]), [(0, VERSION), (3, START), (3, SUMMARY)]);
-    let twice = [(0, VERSION), (4, START), (4, SUMMARY), (5, SUMMARY)];
+    let one = |epoch| {
+        let ends = [(epoch, Scalars), (epoch, Histograms), (epoch, End)];
+        [&[(0, Version), (epoch, Start)], &ends[..]].concat()
+    };
+    assert_eq!(steps(&all[1]), one(3));
+    let both = [(4, Scalars), (4, Histograms), (5, Scalars), (5, Histograms)];
+    let twice = [&[(0, Version), (4, Start)], &both[..], &[(5, End)]].concat();
     assert_eq!(steps(&all[2]), twice);
-    assert_eq!(steps(&all[3]), [(0, VERSION), (4, START), (4, SUMMARY)]);
+    assert_eq!(steps(&all[3]), one(4));
     train(folder.path(), "--resume run --epochs 5 --tensorboard=false")
         .assert()
         .success();
@@ -182,19 +253,18 @@ fn an_older_run_is_tracked_from_its_beginning() {
     .assert()
     .success();
     let files = files(&run);
-    assert_eq!(steps(&files[0]), [(0, VERSION), (1, SUMMARY), (2, SUMMARY)]);
-    let has = |event: &Event, name: &str| {
-        let name = name.as_bytes();
-        event.content.windows(name.len()).any(|part| part == name)
-    };
+    // Nobody knows the parameters after the first epoch any more.
+    let epochs = [(1, Scalars), (2, Scalars), (2, Histograms), (2, End)];
+    let whole = [&[(0, Version), (0, Settings)], &epochs[..]].concat();
+    assert_eq!(steps(&files[0]), whole);
     let events = events(&files[0]);
-    assert!(has(&events[1], "cost/test") && has(&events[2], "cost/test"));
-    assert!(!has(&events[1], "saturation/h1a/test"), "not measured then");
-    assert!(has(&events[2], "saturation/h1a/test"));
+    assert!(has(&events[2], "cost/test") && has(&events[3], "cost/test"));
+    assert!(!has(&events[2], "saturation/h1a/test"), "not measured then");
+    assert!(has(&events[3], "saturation/h1a/test"));
 }
 
 #[test]
-fn a_damaged_folder_is_an_error_before_training_or_is_left_alone() {
+fn a_damaged_file_is_left_alone_and_the_folder_of_an_older_version_kept() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     train(folder.path(), &format!("{TINY} --tensorboard --output run"))
@@ -204,29 +274,30 @@ fn a_damaged_folder_is_an_error_before_training_or_is_left_alone() {
     let first = files(&run).remove(0);
     let bytes = fs::read(&first).unwrap();
     fs::write(&first, &bytes[..bytes.len() - 5]).unwrap();
-    fs::write(run.join("tensorboard/events.out.tfevents.x"), "").unwrap();
+    fs::write(run.join("events.out.tfevents.x"), "").unwrap();
     train(folder.path(), "--resume run --epochs 3")
         .assert()
         .success();
     let second = &files(&run)[1];
-    assert_eq!(steps(second), [(0, VERSION), (3, START), (3, SUMMARY)]);
+    let epoch = [(3, Scalars), (3, Histograms), (3, End)];
+    assert_eq!(
+        steps(second),
+        [&[(0, Version), (3, Start)], &epoch[..]].concat()
+    );
     assert_eq!(fs::read(&first).unwrap().len(), bytes.len() - 5);
 
-    fs::remove_dir_all(run.join("tensorboard")).unwrap();
-    fs::write(run.join("tensorboard"), "").unwrap();
-    let before = fs::read(run.join("last.safetensors")).unwrap();
-    let output = train(folder.path(), "--resume run --epochs 4")
+    // Versions before had a folder for them, and the series is to stay in one.
+    let older = run.join("tensorboard");
+    fs::create_dir(&older).unwrap();
+    for file in files(&run) {
+        fs::rename(&file, older.join(file.file_name().unwrap())).unwrap();
+    }
+    train(folder.path(), "--resume run --epochs 4")
         .assert()
-        .code(1)
-        .get_output()
-        .clone();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        error.starts_with("error: --tensorboard: cannot use run/tensorboard"),
-        "{error}"
-    );
-    assert_eq!(error.lines().count(), 1, "{error}");
-    assert!(before == fs::read(run.join("last.safetensors")).unwrap());
+        .success();
+    assert_eq!(files(&run), Vec::<PathBuf>::new());
+    let third = &files(&older)[2];
+    assert_eq!(steps(third)[..2], [(0, Version), (4, Start)]);
 }
 
 #[cfg(target_os = "linux")]

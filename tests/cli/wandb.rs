@@ -143,6 +143,73 @@ fn every_epoch_is_logged_and_a_resumed_run_goes_on() {
     assert_eq!(calls.len(), 7);
 }
 
+/// The published program's statistics stand beside ours, by its definitions.
+#[test]
+fn published_series_have_published_names() {
+    let place = Place::new();
+    place
+        .train(&format!("{TINY} --wandb --published-series --output run"))
+        .assert()
+        .success();
+    let metrics = place.metrics();
+    let calls = place.calls();
+    for (record, (_, call)) in metrics.iter().zip(&calls[1..3]) {
+        let value = |name: &str| {
+            call["values"][name]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{name}"))
+        };
+        for pass in ["train", "test"] {
+            let measures = &record[pass];
+            let number = |name: &str| measures[name].as_f64().unwrap();
+            assert_eq!(value(&format!("Energy/{pass}")), number("energy"));
+            assert_eq!(
+                value(&format!("Error/{pass}")),
+                100.0 * number("top1_error")
+            );
+            for layer in 0..10 {
+                let mean = measures["mean_abs_states"][layer].as_f64().unwrap();
+                assert_eq!(value(&format!("Norm/{pass}_Layer_{layer}")), mean);
+                let zeros = 100.0 * measures["zero_states"][layer].as_f64().unwrap();
+                assert_eq!(value(&format!("Saturation/{pass}_Layer_{layer}")), zeros);
+                // A layer whose units are all at zero has no length, and no other.
+                assert_eq!(mean == 0.0, zeros == 100.0, "{layer}: {mean}, {zeros}");
+                assert!((0.0..=100.0).contains(&zeros), "{layer}: {zeros}");
+            }
+            // No unit of the linear output is exactly zero.
+            assert_eq!(value(&format!("Saturation/{pass}_Layer_9")), 0.0);
+        }
+        let gradients = record["train"]["mean_abs_gradients"].as_array().unwrap();
+        assert_eq!(gradients.len(), 9 + 13);
+        for (name, at) in [
+            ("Bias_0", 0),
+            ("Bias_8", 8),
+            ("ConvWeight_0", 9),
+            ("ConvWeight_11", 20),
+            ("DenseWeight_0", 21),
+        ] {
+            assert_eq!(
+                value(&format!("Gradient/train_{name}")),
+                gradients[at].as_f64().unwrap()
+            );
+        }
+        assert!(record["test"].get("mean_abs_gradients").is_none());
+    }
+    // Without the option there are none of them, and backpropagation has none.
+    place
+        .train(&format!("{TINY} --output without"))
+        .assert()
+        .success();
+    let plain = records(&place.path().join("without"));
+    assert!(plain[0]["train"].get("mean_abs_states").is_none());
+    let refused = place
+        .train("--algorithm backprop --published-series")
+        .assert()
+        .code(2);
+    let text = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    assert!(text.contains("--published-series"), "{text}");
+}
+
 #[test]
 fn no_wandb_wins_and_nothing_is_sent_unless_asked_for() {
     let place = Place::new();

@@ -4,7 +4,7 @@ import json
 import pathlib
 import re
 
-# Layers above the input, and the number of weight tensors. The last layer is the output, which has no bounds to saturate at.
+# Layers above the input, and the number of weight tensors, the last of which is dense. The last layer is the output, which has no bounds to saturate at.
 NETWORKS = {
     "hopfieldresnet13": (["h1a", "h1b", "h2a", "h2b", "h3a", "h3b", "h4a", "h4b", "output"], 13),
     "vgg5": (["h1", "h2", "h3", "h4", "output"], 5),
@@ -34,6 +34,26 @@ def of_epoch(record, layers, tensors):
     return values
 
 
+def published(record, layers, weights):
+    """The same under the names of the published program, of a run with --published-series."""
+    tensors = [f"Bias_{l}" for l in range(len(layers))]
+    tensors += [f"ConvWeight_{e}" for e in range(weights - 1)] + ["DenseWeight_0"]
+    values = {}
+    for part in ["train", "test"]:
+        measures = record[part]
+        values[f"Energy/{part}"] = measures["energy"]
+        values[f"Cost/{part}"] = measures["cost"]
+        values[f"Error/{part}"] = 100 * measures["top1_error"]
+        values[f"Top5Error/{part}"] = 100 * measures["top5_error"]
+        assert len(measures["mean_abs_states"]) == len(measures["zero_states"]) == len(layers) + 1
+        for layer, (mean, zeros) in enumerate(zip(measures["mean_abs_states"], measures["zero_states"])):
+            values[f"Norm/{part}_Layer_{layer}"] = mean
+            values[f"Saturation/{part}_Layer_{layer}"] = 100 * zeros
+    gradients = record["train"]["mean_abs_gradients"]
+    assert len(gradients) == len(tensors)
+    return values | {f"Gradient/train_{name}": value for name, value in zip(tensors, gradients)}
+
+
 def compare(run, found, rounded):
     """Fails unless `found`, {series: [(epoch, value)]}, is what the run recorded, each value `rounded`."""
     run = pathlib.Path(run)
@@ -43,7 +63,10 @@ def compare(run, found, rounded):
     expected = {}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for record in records:
-        for name, value in of_epoch(record, layers, tensors).items():
+        values = of_epoch(record, layers, tensors)
+        if "mean_abs_states" in record["train"]:
+            values |= published(record, layers, weights)
+        for name, value in values.items():
             expected.setdefault(name, []).append((record["epoch"], rounded(value)))
     assert expected, f"{run} recorded nothing"
     for name in sorted(set(found) | set(expected)):
