@@ -6,6 +6,7 @@
 
 mod check_gradients;
 mod compare;
+mod differences;
 mod estimate;
 mod eval;
 mod export;

@@ -1,5 +1,6 @@
 //! `eqprop-cuda plot`
 
+use super::differences::unshown;
 use super::figure::{FigureArgs, make};
 use super::runs::{self, Run, name_of};
 use super::say;
@@ -222,7 +223,7 @@ fn learning_curves(named: &[Named], bands: bool) -> Result<Vec<Curve>> {
         ))
     );
     let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
-    let unshown = runs::unshown(&firsts);
+    let unshown = unshown(&firsts);
     if !unshown.is_empty() {
         complain(format_args!(
             "note: the legend has no room for all that differs: the runs have other values of {}, too",

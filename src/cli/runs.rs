@@ -1,5 +1,6 @@
 //! Runs that were named on the command line: what they are called, how they differ, and which belong together.
 
+use super::differences::differences;
 use crate::config::{Config, Settings};
 use crate::learn::Algorithm;
 use crate::output::complain;
@@ -20,7 +21,7 @@ pub struct Run {
 }
 
 /// What has no influence on the numbers of a run, or hardly.
-const MACHINE: [&str; 9] = [
+pub(super) const MACHINE: [&str; 9] = [
     "data-dir",
     "device",
     "mirror",
@@ -31,26 +32,7 @@ const MACHINE: [&str; 9] = [
     "threads",
     "wandb",
 ];
-const SEED: &str = "seed";
-/// Told apart first, whatever the algorithm.
-const FIRST: [&str; 3] = ["algorithm", "dataset", "lossfn"];
-/// Then in this order, and the rest after it.
-const NEXT: [&str; 13] = [
-    "network",
-    "channels",
-    "mode",
-    "omega",
-    "beta",
-    "variant",
-    "nudged-phase",
-    "num-iterations-inference",
-    "num-iterations-training",
-    "tolerance",
-    "optimizer",
-    "learning-rate",
-    "epochs",
-];
-
+pub(super) const SEED: &str = "seed";
 impl Run {
     /// Reads a run's folder; an error when it is none.
     pub fn read(folder: &Path) -> Result<Self> {
@@ -267,94 +249,8 @@ pub fn curves(groups: Vec<Vec<Run>>) -> Vec<Curve> {
     curves.collect()
 }
 
-/// For each run what tells it from the others, in few words: `CE, beta 0.5, seed 1`. The seed only when `seeds` is set.
-///
-/// Every setting in which runs of one algorithm differ is there, up to [`MOST_SHOWN`]: a legend that names one of two settings
-/// credits it with what the other did. Of more, those that tell the runs apart, and [`unshown`] has the rest. Algorithms have
-/// defaults of their own, which their name stands for.
-pub fn differences(runs: &[&Run], seeds: bool) -> Vec<String> {
-    let keys = shown_keys(runs, seeds);
-    let words = |run: &&Run| {
-        let words = keys.iter().map(|key| word(key, &run.setting(key)));
-        words.collect::<Vec<_>>().join(", ")
-    };
-    runs.iter().map(words).collect()
-}
-
-/// The settings in which runs of one algorithm differ, and which [`differences`] has no room for.
-pub fn unshown(runs: &[&Run]) -> Vec<String> {
-    let shown = shown_keys(runs, true);
-    let rest = differing(runs, true).into_iter();
-    rest.filter(|key| !shown.contains(key))
-        .map(Into::into)
-        .collect()
-}
-
-/// Settings that a legend names besides those without which two of its runs were called alike.
-const MOST_SHOWN: usize = 4;
-
-fn shown_keys<'a>(runs: &[&'a Run], seeds: bool) -> Vec<&'a str> {
-    let all = differing(runs, seeds);
-    if all.len() <= MOST_SHOWN {
-        return all;
-    }
-    let mut keys: Vec<&str> = Vec::new();
-    for key in all {
-        // Whether it separates what is still alike.
-        let alike = |a: &Run, b: &Run| keys.iter().all(|key| a.setting(key) == b.setting(key));
-        let separates = (runs.iter().enumerate()).any(|(i, a)| {
-            let others = runs[..i].iter();
-            (others.clone()).any(|b| alike(a, b) && a.setting(key) != b.setting(key))
-        });
-        if separates || FIRST.contains(&key) {
-            keys.push(key);
-        }
-    }
-    keys
-}
-
-/// Settings in which runs of one algorithm differ, the most telling ones first, the seed last; and the algorithm.
-fn differing<'a>(runs: &[&'a Run], seeds: bool) -> Vec<&'a str> {
-    let rest = runs
-        .iter()
-        .flat_map(|run| run.settings.keys())
-        .map(String::as_str)
-        .filter(|key| *key != SEED);
-    let candidates = FIRST.into_iter().chain(NEXT).chain(rest);
-    let mut keys: Vec<&str> = Vec::new();
-    for key in candidates.chain(seeds.then_some(SEED)) {
-        let comparable = |a: &Run, b: &Run| {
-            FIRST.contains(&key) || key == SEED || a.setting("algorithm") == b.setting("algorithm")
-        };
-        let differs = (runs.iter().enumerate()).any(|(i, a)| {
-            let mut others = runs[..i].iter();
-            others.any(|b| comparable(a, b) && a.setting(key) != b.setting(key))
-        });
-        if differs && !MACHINE.contains(&key) && !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    keys
-}
-
-/// A setting in a legend: the value alone where it speaks for itself.
-fn word(key: &str, value: &str) -> String {
-    match (key, value) {
-        ("algorithm", _) => {
-            algorithm(value).map_or_else(|name| name, |a| a.description().label.into())
-        }
-        ("network" | "dataset" | "lossfn" | "mode" | "variant" | "nudged-phase", _) => {
-            value.to_string()
-        }
-        ("num-iterations-inference", _) => format!("{value} free iterations"),
-        ("num-iterations-training", _) => format!("{value} nudged iterations"),
-        (_, "") => format!("no {key}"),
-        _ => format!("{key} {value}"),
-    }
-}
-
 /// The algorithm of a name in `config.toml`, where the default one is left out; else the name.
-fn algorithm(name: &str) -> Result<Algorithm, String> {
+pub(super) fn algorithm(name: &str) -> Result<Algorithm, String> {
     match name {
         "" => Ok(Algorithm::default()),
         _ => name.parse().map_err(|_| name.to_string()),
@@ -399,45 +295,5 @@ mod tests {
         let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
         assert_eq!(sizes, [2, 1]);
         assert_eq!(groups[0][1].setting("seed"), "1");
-    }
-
-    #[test]
-    fn labels_say_what_differs_and_no_more() {
-        let runs = [
-            "lossfn = \"MSE\"\nseed = 0\nbeta = 0.1\nomega = 1.6",
-            "lossfn = \"CE\"\nseed = 0\nbeta = 0.2\nomega = 1.6",
-            "lossfn = \"CE\"\nseed = 1\nbeta = 0.2\nomega = 1.6",
-        ]
-        .map(run);
-        let runs: Vec<&Run> = runs.iter().collect();
-        assert_eq!(
-            differences(&runs, true),
-            [
-                "MSE, beta 0.1, seed 0",
-                "CE, beta 0.2, seed 0",
-                "CE, beta 0.2, seed 1"
-            ]
-        );
-        let without_seeds = ["MSE, beta 0.1", "CE, beta 0.2", "CE, beta 0.2"];
-        assert_eq!(differences(&runs, false), without_seeds);
-        assert_eq!(differences(&runs[..1], true), [""]);
-        let other = run("algorithm = \"backprop\"\nlossfn = \"CE\"\nseed = 1");
-        assert_eq!(
-            differences(&[runs[2], &other], true),
-            ["EP", "backpropagation"]
-        );
-        assert_eq!(unshown(&runs), [""; 0]);
-    }
-
-    #[test]
-    fn of_many_differences_a_label_has_those_that_tell_runs_apart() {
-        let runs = [
-            "beta = 0.1\nomega = 1.0\nepochs = 1\nmomentum = 0.9\nbatch-size = 8\nseed = 0",
-            "beta = 0.2\nomega = 1.6\nepochs = 2\nmomentum = 0.8\nbatch-size = 9\nseed = 0",
-        ]
-        .map(run);
-        let runs: Vec<&Run> = runs.iter().collect();
-        assert_eq!(differences(&runs, true), ["omega 1.0", "omega 1.6"]);
-        assert_eq!(unshown(&runs), ["beta", "epochs", "batch-size", "momentum"]);
     }
 }

@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// When the file cannot be written: its name, and why.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, |file| file.write_all(bytes))
+}
+
+fn put(path: &Path, content: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let partial = partial_path(path);
-    let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
+    let written = write(&partial, content).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         // What counts is the error that comes first.
         let _ = fs::remove_file(&partial);
@@ -22,6 +26,21 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// The same with `bytes` at the end of what is there, which is not read into memory.
+///
+/// # Errors
+/// When a file cannot be read or written: its name, and why.
+pub fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, |file| {
+        match File::open(path) {
+            Ok(mut old) => std::io::copy(&mut old, file).map(|_| ())?,
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        file.write_all(bytes)
+    })
+}
+
 /// The fixed name means that a killed run leaves at most one such file, which the next save removes.
 fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
@@ -29,14 +48,17 @@ fn partial_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+fn write(
+    path: &Path,
+    content: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     // Not what is there: a link of that name, in a folder from somebody else, would lead the bytes anywhere.
     let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
+    content(&mut file)?;
     file.sync_all()
 }
 
@@ -58,7 +80,11 @@ mod tests {
         replace(&path, b"old").unwrap();
         replace(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        append(&path, b"er").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"newer");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        append(&folder.path().join("other"), b"first").unwrap();
+        assert_eq!(fs::read(folder.path().join("other")).unwrap(), b"first");
     }
 
     #[test]
@@ -68,6 +94,7 @@ mod tests {
         replace(&path, b"old").unwrap();
         fs::create_dir(partial_path(&path)).unwrap();
         replace(&path, b"new").unwrap_err();
+        append(&path, b"er").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 

@@ -39,8 +39,6 @@ pub struct FolderLock(#[expect(dead_code, reason = "open files hold locks")] Opt
 /// A run's folder while it is trained in.
 pub struct RunFolder {
     path: PathBuf,
-    /// lines of `metrics.jsonl`
-    metrics: Vec<String>,
     _lock: FolderLock,
     /// of a session that has begun but saved nothing yet
     environment: Option<Environment>,
@@ -70,7 +68,6 @@ impl RunFolder {
             environment: None,
             _lock: lock,
             path,
-            metrics: Vec::new(),
         })
     }
 
@@ -199,22 +196,19 @@ impl RunFolder {
     /// # Errors
     /// When what it recorded cannot be read, or not be written.
     pub fn reopen(path: &Path, lock: FolderLock, epochs: usize) -> Result<Self> {
-        let mut folder = Self {
+        let lines = metrics_lines(path)?.into_iter();
+        let done = lines.filter(|(record, _)| record.epoch <= epochs);
+        let text: String = done.map(|(_, line)| format!("{line}\n")).collect();
+        // What comes next is appended: an editor may have taken the last end of a line away, too.
+        let file = path.join(METRICS);
+        if fs::read(&file).unwrap_or_default() != text.as_bytes() {
+            atomic::replace(&file, text.as_bytes())?;
+        }
+        Ok(Self {
             environment: None,
             _lock: lock,
             path: path.to_path_buf(),
-            metrics: Vec::new(),
-        };
-        let lines = metrics_lines(path)?;
-        let all = lines.len();
-        let done = lines
-            .into_iter()
-            .filter(|(record, _)| record.epoch <= epochs);
-        folder.metrics = done.map(|(_, line)| line).collect();
-        if all != folder.metrics.len() {
-            folder.write_metrics()?;
-        }
-        Ok(folder)
+        })
     }
 
     /// Where it is.
@@ -267,17 +261,8 @@ impl RunFolder {
     /// # Errors
     /// When the file cannot be written.
     pub fn add_record(&mut self, record: &Record) -> Result<()> {
-        self.metrics.push(serde_json::to_string(record)?);
-        self.write_metrics()
-    }
-
-    fn write_metrics(&self) -> Result<()> {
-        let text: String = self
-            .metrics
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect();
-        atomic::replace(&self.path.join(METRICS), text.as_bytes())
+        let line = format!("{}\n", serde_json::to_string(record)?);
+        atomic::append(&self.path.join(METRICS), line.as_bytes())
     }
 
     /// Keeps an [encoded](Checkpoint::encode) checkpoint as the last one.
