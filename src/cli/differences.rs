@@ -1,6 +1,7 @@
 //! What tells runs apart, in the words of a legend.
 
 use super::runs::{MACHINE, Run, SEED, algorithm};
+use crate::plot::Curve;
 
 /// Told apart first, whatever the algorithm.
 const FIRST: [&str; 3] = ["algorithm", "dataset", "lossfn"];
@@ -96,6 +97,29 @@ fn differing<'a>(runs: &[&'a Run], seeds: bool) -> Vec<&'a str> {
         }
     }
     keys
+}
+
+/// A learning curve for each group: called after its run, or after the first one where there are several, and after what
+/// tells it from the others.
+pub fn curves(groups: Vec<Vec<Run>>) -> Vec<Curve> {
+    let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
+    let labels = differences(&firsts, groups.iter().all(|group| group.len() == 1));
+    let curves = groups.iter().zip(labels).map(|(group, label)| {
+        let first = &group[0];
+        let name = match (group.len(), label.is_empty()) {
+            (1, true) => first.name.clone(),
+            (1, false) => format!("{}: {label}", first.name),
+            (_, true) => first.name.clone(),
+            (_, false) => label,
+        };
+        let records = group.iter().map(|run| run.records.clone());
+        Curve {
+            name,
+            cost: first.cost_name().into(),
+            runs: records.collect(),
+        }
+    });
+    curves.collect()
 }
 
 /// A setting in a legend: the value alone where it speaks for itself.

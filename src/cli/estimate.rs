@@ -50,7 +50,7 @@ pub fn pace(
     // What does not grow with the images.
     let mut alone = trial.clone();
     alone.batch_size = 1;
-    let one = loader(&alone, data.clone().truncated(1), false, Shard::WHOLE);
+    let one = loader(&alone, data.clone().truncated(1), false, Shard::WHOLE)?;
     let one = one.epoch(0, 0).next().context("no training images")?;
     let one = costs(&alone, network, model, &one, FEW)?.1;
     let whole = |part| extrapolated_memory(one, part, batch.len(), config.batch_size);

@@ -1,6 +1,6 @@
 //! `eqprop-cuda plot`
 
-use super::differences::unshown;
+use super::differences;
 use super::figure::{FigureArgs, make};
 use super::runs::{self, Run, name_of};
 use super::say;
@@ -223,14 +223,14 @@ fn learning_curves(named: &[Named], bands: bool) -> Result<Vec<Curve>> {
         ))
     );
     let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
-    let unshown = unshown(&firsts);
+    let unshown = differences::unshown(&firsts);
     if !unshown.is_empty() {
         complain(format_args!(
             "note: the legend has no room for all that differs: the runs have other values of {}, too",
             unshown.join(", ")
         ));
     }
-    Ok(runs::curves(groups))
+    Ok(differences::curves(groups))
 }
 
 /// Relaxes the first test images as the run would, for more iterations.

@@ -1,6 +1,7 @@
 //! `eqprop-cuda report`
 
 use super::compare::{self, Line};
+use super::differences;
 use super::runs::{self, Run};
 use super::say;
 use super::table::duration;
@@ -71,7 +72,7 @@ fn page(title: &str, groups: Vec<Vec<Run>>) -> Result<String> {
         title: Some(String::new()),
         ..Style::default()
     };
-    let figure = plot::learning_curves(&runs::curves(groups), &style)?;
+    let figure = plot::learning_curves(&differences::curves(groups), &style)?;
     // Within a page no declaration of a document of its own.
     let svg = figure.svg();
     let svg = svg.find("<svg").map_or(svg, |start| &svg[start..]);

@@ -1,10 +1,8 @@
 //! Runs that were named on the command line: what they are called, how they differ, and which belong together.
 
-use super::differences::differences;
 use crate::config::{Config, Settings};
 use crate::learn::Algorithm;
 use crate::output::complain;
-use crate::plot::Curve;
 use crate::run::{Checkpoint, Record, RunFolder};
 use crate::shown::{shell_word, shown};
 use anyhow::{Context, Result, ensure};
@@ -224,29 +222,6 @@ pub fn groups(runs: Vec<Run>) -> Vec<Vec<Run>> {
         }
     }
     groups
-}
-
-/// A learning curve for each group: called after its run, or after the first one where there are several, and after what
-/// tells it from the others.
-pub fn curves(groups: Vec<Vec<Run>>) -> Vec<Curve> {
-    let firsts: Vec<&Run> = groups.iter().map(|group| &group[0]).collect();
-    let labels = differences(&firsts, groups.iter().all(|group| group.len() == 1));
-    let curves = groups.iter().zip(labels).map(|(group, label)| {
-        let first = &group[0];
-        let name = match (group.len(), label.is_empty()) {
-            (1, true) => first.name.clone(),
-            (1, false) => format!("{}: {label}", first.name),
-            (_, true) => first.name.clone(),
-            (_, false) => label,
-        };
-        let records = group.iter().map(|run| run.records.clone());
-        Curve {
-            name,
-            cost: first.cost_name().into(),
-            runs: records.collect(),
-        }
-    });
-    curves.collect()
 }
 
 /// The algorithm of a name in `config.toml`, where the default one is left out; else the name.
