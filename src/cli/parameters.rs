@@ -3,7 +3,7 @@
 use crate::config::{Algorithm, Settings, UsageError, is_network_file};
 use crate::learn::SavedAs;
 use crate::network::{Activation, ActivationKind, Layer, ModelState, Network};
-use crate::run::Checkpoint;
+use crate::run::{Checkpoint, RunFolder};
 use crate::torch::{self, Saved, Tensors};
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayD;
@@ -61,7 +61,14 @@ impl Known {
     pub fn complete(&self, settings: &mut Settings) {
         match &self.what {
             What::Checkpoint(run) => {
-                settings.network = Some(run.config.network.clone());
+                let network = &run.config.network;
+                // The file that the run was begun with may be gone, or another by now.
+                let kept = match is_network_file(network) {
+                    true => RunFolder::network_beside(Path::new(&self.name)),
+                    false => None,
+                };
+                let kept = kept.map(|path| path.display().to_string());
+                settings.network = kept.or_else(|| Some(network.clone()));
                 settings.channels = settings.channels.take().or(run.config.channels.clone());
                 (settings.activation).get_or_insert(run.config.activation);
                 (settings.algorithm).get_or_insert(run.config.algorithm.into());

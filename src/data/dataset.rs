@@ -92,7 +92,7 @@ impl Dataset {
         self
     }
 
-    /// `n` examples, evenly spread over all of them (all of them if there are fewer): of images in the order of their classes as many of
+    /// `n` examples, evenly spread over all of them (all of them if there are fewer): of images in the order of their classes a share of
     /// each.
     pub fn spread(self, n: usize) -> Self {
         if n >= self.len() {

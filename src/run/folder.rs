@@ -244,6 +244,12 @@ impl RunFolder {
         }
     }
 
+    /// The description of the network that lies beside a checkpoint, where that of a run was not a published one.
+    pub fn network_beside(checkpoint: &Path) -> Option<PathBuf> {
+        let network = checkpoint.with_file_name(NETWORK);
+        network.is_file().then_some(network)
+    }
+
     /// Notes what the session was begun with, which [`save_config`](Self::save_config) writes: nothing is left of a run that could
     /// not be saved once.
     pub fn begun_with(&mut self, environment: Environment) {

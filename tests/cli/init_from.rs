@@ -58,6 +58,26 @@ fn a_run_begins_with_the_parameters_of_another() {
     succeed(folder, "eval two --offline");
 }
 
+/// The file that described the first run's network may be gone: the run kept it.
+#[test]
+fn a_described_network_comes_with_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let open = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/networks/open.toml");
+    fs::copy(open, folder.join("net.toml")).unwrap();
+    succeed(
+        folder,
+        &format!("train {STILL} --network net.toml --output one"),
+    );
+    fs::remove_file(folder.join("net.toml")).unwrap();
+    succeed(
+        folder,
+        &format!("train {STILL} --seed 3 --init-from one --output two"),
+    );
+    let last = |run: &str| parameters(folder, &format!("{run}/last.safetensors"));
+    assert_eq!(last("one"), last("two"));
+}
+
 #[test]
 fn a_file_of_pytorch_is_fine_tuned() {
     let folder = tempfile::tempdir().unwrap();
