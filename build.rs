@@ -13,7 +13,7 @@ const PORTABLE: &str = "80";
 const ARCHITECTURES_VARIABLE: &str = "EQPROP_CUDA_ARCHS";
 
 fn main() {
-    println!("cargo:rerun-if-changed=kernels");
+    watch_sources(Path::new("kernels"));
     println!("cargo:rerun-if-changed=build.rs");
     for variable in [
         "NVCC",
@@ -38,6 +38,19 @@ fn main() {
             "cargo:warning=no nvcc was found (NVCC, CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda, pip's nvidia-cuda-nvcc): \
              this build has no CUDA backend"
         ),
+    }
+}
+
+/// What the compilers read, and not the documents beside it. A new file is included by one of these.
+fn watch_sources(folder: &Path) {
+    for entry in std::fs::read_dir(folder).expect("kernels/ can be read") {
+        let path = entry.expect("kernels/ can be read").path();
+        let is_source = |e: &std::ffi::OsStr| ["cu", "cuh", "cpp", "h"].iter().any(|s| e == *s);
+        if path.is_dir() {
+            watch_sources(&path);
+        } else if path.extension().is_some_and(is_source) {
+            println!("cargo:rerun-if-changed={}", path.display());
+        }
     }
 }
 

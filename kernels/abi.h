@@ -32,6 +32,8 @@
 /* Slices of K in shared memory: so many at once, of so many channels of one tap. */
 #define EQ_MMA_STAGES 4
 #define EQ_MMA_DEPTH 32
+/* Taps of a run: a bit of a word each. */
+#define EQ_RUN_TAPS 32
 /* What a row of a tile is to the tensor-core kernel, in bytes: image, class pixel, first unit. */
 #define EQ_MMA_ROW_BYTES 16
 /* Channels and rows whose change is summed together, whatever the tile. */
@@ -72,13 +74,21 @@ typedef struct EqSource {
     uint32_t updated; /* 1: was already updated in this iteration, so its other side is the present one */
 } EqSource;
 
+/* Taps of one source that are copies of one another, shifted by whole pixels. K runs over slices of the source's channels, and within a
+ * slice over the taps: pixels that one of them reads are near when the next asks for them. */
+typedef struct EqRun {
+    uint32_t source;
+    uint32_t first_tap, taps; /* at most EQ_RUN_TAPS */
+    uint32_t pitch;      /* elements from one row of a slab (one post channel) to the next */
+    uint32_t downwards;  /* 0: output channels are a slab's rows; 1: its columns (the transposed convolution) */
+    int32_t step_y, step_x;
+    uint32_t padding;
+} EqRun;
+
 /* One tap: for the class pixel (i, j) it reads the source pixel (i step_y + offset_y, j step_x + offset_x). */
 typedef struct EqTap {
-    uint32_t source;
     uint32_t weight; /* first element of the slab */
-    uint32_t pitch;  /* elements from one row of the slab (one post channel) to the next */
-    uint32_t downwards; /* 0: output channels are the slab's rows; 1: its columns (the transposed convolution) */
-    int32_t step_y, step_x;
+    int32_t shift;   /* elements of the source from pixel (i step_y, j step_x) to the one that is read */
     int32_t offset_y, offset_x;
 } EqTap;
 
@@ -93,7 +103,7 @@ typedef struct EqTarget {
     void *sides[2];      /* the state; an update reads one side and writes the other */
     float *raw;          /* raw: where the pre-activations go */
     uint64_t component_stride;
-    uint32_t first_tap, taps;
+    uint32_t first_run, runs;
     int32_t height, width;
     uint32_t channels;      /* padded */
     uint32_t live_channels; /* without the padding */
@@ -102,6 +112,12 @@ typedef struct EqTarget {
     float low, high;
 } EqTarget;
 
+/* What a block does with its tile: the whole update, or, where K is split, the sums of one part of it; what adds the parts up, in order,
+ * and ends the update is a second launch. */
+#define EQ_TILE_WHOLE 0
+#define EQ_TILE_PART 1
+#define EQ_TILE_JOIN 2
+
 /* A block's piece of a target. Its change is summed by pixel block and strip of EQ_CHANGE_CHANNELS channels: one slot each, in
  * an order that depends on the layers alone, not on how large tiles are or who works on them. */
 typedef struct EqTile {
@@ -109,6 +125,10 @@ typedef struct EqTile {
     uint32_t first_pixel; /* among images x class pixels */
     uint32_t first_channel;
     uint32_t change; /* slot of its first strip */
+    uint32_t kind;
+    uint32_t first_step, steps; /* of K: slices of EQ_MMA_DEPTH channels of one tap, over all runs */
+    uint32_t first_part, parts; /* where a part's sums go; how many follow one another, to be joined */
+    uint32_t padding;
 } EqTile;
 
 /* Progress of a phase, kept on the device so that a phase is one submission. */
@@ -129,11 +149,13 @@ typedef struct EqChange {
 typedef struct EqRelaxArgs {
     const EqTile *tiles;
     const EqTarget *targets;
+    const EqRun *runs;
     const EqTap *taps;
     const EqSource *sources;
     const void *weights;
     const EqPhase *phase;
     EqChange *changes;
+    float *parts; /* sums of parts, a tile's units each, in the order of its threads */
     uint32_t images;
     uint32_t form; /* chooses the kernel; kernels know their own */
     uint32_t within_phase; /* 1: do nothing once the phase is done */

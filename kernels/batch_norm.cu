@@ -118,8 +118,8 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         variance = running_variance;
     } else {
         // The running variance is that of the population: one less in the denominator.
-        const double freedom = broken(RUNNING_VARIANCE_BIASED) ? 0.0 : 1.0;
-        const double unbiased = deviations / (rows(args) - freedom);
+        double unbiased = deviations / (rows(args) - 1.0);
+        if (broken(RUNNING_VARIANCE_BIASED)) unbiased = variance;
         running_mean = static_cast<float>((1.0 - args.momentum) * running_mean + args.momentum * mean);
         running_variance = static_cast<float>((1.0 - args.momentum) * running_variance + args.momentum * unbiased);
     }

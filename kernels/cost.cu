@@ -59,8 +59,8 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
                 if (broken(HALF_OF_CROSS_ENTROPY_LOST)) half = 0.0f;
             }
             losses[0] = args.strengths[0] * mean + args.strengths[1] * half;
-            const float half_strength = broken(NUDGING_HAS_WRONG_SIGN) ? -args.strengths[1] : args.strengths[1];
-            losses[1] = half_strength * mean + args.strengths[0] * half;
+            losses[1] = args.strengths[1] * mean + args.strengths[0] * half;
+            if (broken(NUDGING_HAS_WRONG_SIGN)) losses[1] -= 2 * args.strengths[1] * mean;
         }
         args.nudge[row + c] = losses[0];
         args.nudge[component + row + c] = losses[1];
@@ -70,7 +70,9 @@ __device__ __forceinline__ void nudge(const EqNudgeArgs& args) {
 // Of a feed-forward network: where its backward pass begins.
 template <class S>
 __device__ __forceinline__ void loss_gradient(const EqLossArgs& args) {
-    const int classes = args.classes, label = args.labels[blockIdx.x] + (broken(LOSS_OF_NEXT_CLASS) ? 1 : 0);
+    const int classes = args.classes;
+    int label = args.labels[blockIdx.x];
+    if (broken(LOSS_OF_NEXT_CLASS)) ++label;
     const float* logits = args.logits + static_cast<size_t>(blockIdx.x) * args.channels;
     S* out = static_cast<S*>(args.difference) + static_cast<size_t>(blockIdx.x) * args.channels;
     for (int c = 2 * threadIdx.x; c < static_cast<int>(args.channels); c += 2 * THREADS) {

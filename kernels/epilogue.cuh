@@ -51,7 +51,8 @@ struct Update {
 
     // A response, likewise, of a unit that responds or does not.
     __device__ __forceinline__ float response(float old, float p, bool responds) const {
-        return responds || broken(RESPONSE_FORGETS_MASK) ? fused(kept, old, omega * p) : 0.0f;
+        if (broken(RESPONSE_FORGETS_MASK)) responds = true;
+        return responds ? fused(kept, old, omega * p) : 0.0f;
     }
 
     // A pair, likewise; `free_state` is s0.
@@ -61,7 +62,8 @@ struct Update {
         const float ud = fused(keep, d, omega * p_half);
         const float plus = free_state + uq + ud, minus = free_state + uq - ud;
         const float a = clip(plus, low, high), b = clip(minus, low, high);
-        const bool unclipped = (a == plus && b == minus) || broken(CLIPPED_PAIR_TAKEN_FOR_FREE);
+        bool unclipped = a == plus && b == minus;
+        if (broken(CLIPPED_PAIR_TAKEN_FOR_FREE)) unclipped = true;
         q = unclipped ? uq : 0.5f * ((a - free_state) + (b - free_state));
         d = unclipped ? ud : 0.5f * (a - b);
     }

@@ -28,20 +28,28 @@ __device__ __forceinline__ ClassPixel class_pixel(const EqTarget& target, uint32
 // less than 2^31 units.
 __device__ __forceinline__ int layer_unit(const EqTarget& target, const ClassPixel& at) {
     if (!at.present()) return -1;
-    const int first_y = broken(CLASSES_BEGIN_IN_FIRST_ROW) ? 0 : target.origin_y;
-    const int y = first_y + at.i * target.step_y, x = target.origin_x + at.j * target.step_x;
+    int y = target.origin_y + at.i * target.step_y;
+    if (broken(CLASSES_BEGIN_IN_FIRST_ROW)) y -= target.origin_y;
+    const int x = target.origin_x + at.j * target.step_x;
     return ((at.image * target.height + y) * target.width + x) * static_cast<int>(target.channels);
 }
 
-// First unit of the source pixel that a tap reads for a class pixel; -1 in the zero padding.
-__device__ __forceinline__ int source_unit(const EqSource& source, const EqTap& tap, const ClassPixel& at) {
-    int y = at.i * tap.step_y + tap.offset_y, x = at.j * tap.step_x + tap.offset_x;
+// First unit of the source pixel that a run's taps are shifted from, for a class pixel; it may lie in the zero padding.
+__device__ __forceinline__ int run_unit(const EqSource& source, const EqRun& run, const ClassPixel& at) {
+    if (!at.present()) return 0;
+    int y = at.i * run.step_y;
     if (broken(TAP_READS_NEXT_ROW)) ++y;
-    const int first = broken(LEFT_BORDER_OFF_BY_ONE) ? -1 : 0;
-    const bool inside = static_cast<unsigned>(y) < static_cast<unsigned>(source.height) &&
-                        static_cast<unsigned>(x - first) < static_cast<unsigned>(source.width);
-    if (!inside) return -1;
+    const int x = at.j * run.step_x;
     return ((at.image * source.height + y) * source.width + x) * static_cast<int>(source.channels);
+}
+
+// Whether what a tap reads for a class pixel is inside of the image: the unit of the run plus the tap's shift. Else it is zero.
+__device__ __forceinline__ bool tap_inside(const EqSource& source, const EqRun& run, const EqTap& tap, const ClassPixel& at) {
+    int y = at.i * run.step_y + tap.offset_y, x = at.j * run.step_x + tap.offset_x;
+    if (broken(TAP_READS_NEXT_ROW)) ++y;
+    if (broken(LEFT_BORDER_OFF_BY_ONE)) ++x;
+    return static_cast<unsigned>(y) < static_cast<unsigned>(source.height) &&
+           static_cast<unsigned>(x) < static_cast<unsigned>(source.width);
 }
 
 // The side of a source that holds its present state.

@@ -49,7 +49,9 @@ EQ_KERNEL(gather_gradient, gradient::THREADS, EqGatherArgs) {
             for (uint32_t split = 0; split < splits; ++split)
                 sum += args.workspace[block.from + split * block.stride + element];
         float& at = args.gradient[static_cast<size_t>(blockIdx.x) * EQ_PARAMETER_BLOCK + element];
-        const float value = args.accumulate && !broken(LAST_TERM_REPLACES_OTHERS) ? fused(args.scale, sum, at) : args.scale * sum;
+        bool adds = args.accumulate;
+        if (broken(LAST_TERM_REPLACES_OTHERS)) adds = false;
+        const float value = adds ? fused(args.scale, sum, at) : args.scale * sum;
         at = value;
         squares += static_cast<double>(value) * value;
     }

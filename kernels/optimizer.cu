@@ -40,7 +40,8 @@ EQ_KERNEL(optimizer_step, optimizer::THREADS, EqOptimizerArgs) {
         float v[PER_THREAD];
         load(v, args.second + at);
         const bool in_gradient = args.kind == EQ_OPTIMIZER_ADAM;
-        const float l2 = in_gradient && !broken(ADAM_FORGETS_WEIGHT_DECAY) ? args.weight_decay : 0.0f;
+        float l2 = in_gradient ? args.weight_decay : 0.0f;
+        if (broken(ADAM_FORGETS_WEIGHT_DECAY)) l2 = 0.0f;
         const float keep = in_gradient ? 1.0f : 1.0f - rate * args.weight_decay;
 #pragma unroll
         for (int i = 0; i < PER_THREAD; ++i) {

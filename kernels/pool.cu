@@ -96,7 +96,8 @@ __device__ __forceinline__ void up(const EqPoolArgs& args) {
             float window[WINDOW];
 #pragma unroll
             for (int i = 0; i < WINDOW; ++i) window[i] = args.full[k * per_component + unit.full[i]];
-            const bool given = args.form == EQ_FORM_RESPONSE && !broken(RESPONSE_LOOKS_FOR_MAXIMA);
+            bool given = args.form == EQ_FORM_RESPONSE;
+            if (broken(RESPONSE_LOOKS_FOR_MAXIMA)) given = false;
             const int best = given ? args.argmax[k * per_pooled + unit.pooled] : first_maximum(window);
             if (!given) args.argmax[k * per_pooled + unit.pooled] = static_cast<uint8_t>(best);
             if (args.pooled) put(args, k * per_pooled + unit.pooled, pick(window, best));
@@ -168,7 +169,8 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     const bool relative = args.post_free != nullptr;
     const float free_value = relative ? value_of(static_cast<const S*>(args.post_free)[unit.pooled]) : 0.0f;
     const int low = args.argmax[unit.pooled], high = args.argmax[per_pooled + unit.pooled];
-    const int free_best = relative && !broken(UNPOOLING_FORGETS_FREE_MAXIMUM) ? args.argmax_free[unit.pooled] : high;
+    int free_best = relative ? args.argmax_free[unit.pooled] : high;
+    if (broken(UNPOOLING_FORGETS_FREE_MAXIMUM)) free_best = high;
     const float mean = free_value + q;
 #pragma unroll
     for (int i = 0; i < WINDOW; ++i) {

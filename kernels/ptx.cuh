@@ -58,9 +58,15 @@ __device__ __forceinline__ void mma_tile(float (&c)[M][N][4], const uint32_t (&a
         for (int j = 0; j < N; ++j) mma_m16n8k16(c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
 }
 
-// Sixteen bytes from global to shared memory, or sixteen zeros.
+// Sixteen bytes from global to shared memory, or sixteen zeros. By way of the L2 cache only, for what is read once; or kept in the L1
+// cache, for what this multiprocessor soon reads again and nobody writes during the kernel.
 __device__ __forceinline__ void cp_async_16(SharedAddress shared, const void* global, bool present) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :: "r"(shared), "l"(global), "r"(present ? 16 : 0) : "memory");
+}
+
+__device__ __forceinline__ void cp_async_16_kept(SharedAddress shared, const void* global, bool present) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;"
                  :: "r"(shared), "l"(global), "r"(present ? 16 : 0) : "memory");
 }
 

@@ -106,54 +106,58 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
     const int ty = thread % ROW_THREADS, tx = thread / ROW_THREADS;
     float sum[PER_THREAD][PER_THREAD] = {};
 
-    for (uint32_t t = 0; t < target.taps; ++t) {
-        const EqTap tap = args.taps[target.first_tap + t];
-        const EqSource source = args.sources[tap.source];
-        const float* state = static_cast<const float*>(present_side(source, args.phase));
-        const float* weights = static_cast<const float*>(args.weights) + tap.weight;
-        const int a_unit = source_unit(source, tap, a_pixel);
-        const float* a_from = state + a_component * source.component_stride + (a_unit < 0 ? 0 : a_unit);
-        for (uint32_t k0 = 0; k0 < source.channels; k0 += DEPTH) {
-            const bool a_inside = a_unit >= 0 && k0 + a_depth < source.channels;
-            for (int v = 0; v < 8; v += 4) {
-                float4 four = make_float4(0, 0, 0, 0);
-                if (a_inside) four = *reinterpret_cast<const float4*>(a_from + k0 + a_depth + v);
-                shared.a[a_depth + v][a_row] = four.x;
-                shared.a[a_depth + v + 1][a_row] = four.y;
-                shared.a[a_depth + v + 2][a_row] = four.z;
-                shared.a[a_depth + v + 3][a_row] = four.w;
-            }
-            if (tap.downwards) { // slab rows are K
-                const int depth = thread / 8, column = 4 * (thread % 8);
-                const uint32_t k = k0 + depth, c = tile.first_channel + column;
-                float4 four = make_float4(0, 0, 0, 0);
-                if (k < source.channels && c < target.channels)
-                    four = *reinterpret_cast<const float4*>(weights + static_cast<size_t>(k) * tap.pitch + c);
-                *reinterpret_cast<float4*>(&shared.b[depth][column]) = four;
-            } else { // slab rows are output channels
-                const int column = thread / 4, depth = 4 * (thread % 4);
-                const uint32_t k = k0 + depth, c = tile.first_channel + column;
-                float4 four = make_float4(0, 0, 0, 0);
-                if (k < source.channels && c < target.channels)
-                    four = *reinterpret_cast<const float4*>(weights + static_cast<size_t>(c) * tap.pitch + k);
-                shared.b[depth][column] = four.x;
-                shared.b[depth + 1][column] = four.y;
-                shared.b[depth + 2][column] = four.z;
-                shared.b[depth + 3][column] = four.w;
-            }
-            if (!broken(NO_BARRIER_BEFORE_SLICE_IS_USED)) __syncthreads();
-#pragma unroll
-            for (int k = 0; k < DEPTH; ++k) {
-                float b[PER_THREAD];
-                load(b, &shared.b[k][PER_THREAD * tx]);
-#pragma unroll
-                for (int i = 0; i < PER_THREAD; ++i) {
-                    const float a = shared.a[k][ty + ROW_THREADS * i];
-#pragma unroll
-                    for (int j = 0; j < PER_THREAD; ++j) sum[i][j] += a * b[j];
+    for (uint32_t r = 0; r < target.runs; ++r) {
+        const EqRun run = args.runs[target.first_run + r];
+        const EqSource source = args.sources[run.source];
+        const float* state = static_cast<const float*>(present_side(source, args.phase)) + a_component * source.component_stride;
+        const int first_unit = run_unit(source, run, a_pixel);
+        for (uint32_t t = 0; t < run.taps; ++t) {
+            const EqTap tap = args.taps[run.first_tap + t];
+            const float* weights = static_cast<const float*>(args.weights) + tap.weight;
+            const bool a_present = tap_inside(source, run, tap, a_pixel);
+            const float* a_from = state + (a_present ? first_unit + tap.shift : 0);
+            for (uint32_t k0 = 0; k0 < source.channels; k0 += DEPTH) {
+                const bool a_inside = a_present && k0 + a_depth < source.channels;
+                for (int v = 0; v < 8; v += 4) {
+                    float4 four = make_float4(0, 0, 0, 0);
+                    if (a_inside) four = *reinterpret_cast<const float4*>(a_from + k0 + a_depth + v);
+                    shared.a[a_depth + v][a_row] = four.x;
+                    shared.a[a_depth + v + 1][a_row] = four.y;
+                    shared.a[a_depth + v + 2][a_row] = four.z;
+                    shared.a[a_depth + v + 3][a_row] = four.w;
                 }
+                if (run.downwards) { // slab rows are K
+                    const int depth = thread / 8, column = 4 * (thread % 8);
+                    const uint32_t k = k0 + depth, c = tile.first_channel + column;
+                    float4 four = make_float4(0, 0, 0, 0);
+                    if (k < source.channels && c < target.channels)
+                        four = *reinterpret_cast<const float4*>(weights + static_cast<size_t>(k) * run.pitch + c);
+                    *reinterpret_cast<float4*>(&shared.b[depth][column]) = four;
+                } else { // slab rows are output channels
+                    const int column = thread / 4, depth = 4 * (thread % 4);
+                    const uint32_t k = k0 + depth, c = tile.first_channel + column;
+                    float4 four = make_float4(0, 0, 0, 0);
+                    if (k < source.channels && c < target.channels)
+                        four = *reinterpret_cast<const float4*>(weights + static_cast<size_t>(c) * run.pitch + k);
+                    shared.b[depth][column] = four.x;
+                    shared.b[depth + 1][column] = four.y;
+                    shared.b[depth + 2][column] = four.z;
+                    shared.b[depth + 3][column] = four.w;
+                }
+                if (!broken(NO_BARRIER_BEFORE_SLICE_IS_USED)) __syncthreads();
+#pragma unroll
+                for (int k = 0; k < DEPTH; ++k) {
+                    float b[PER_THREAD];
+                    load(b, &shared.b[k][PER_THREAD * tx]);
+#pragma unroll
+                    for (int i = 0; i < PER_THREAD; ++i) {
+                        const float a = shared.a[k][ty + ROW_THREADS * i];
+#pragma unroll
+                        for (int j = 0; j < PER_THREAD; ++j) sum[i][j] += a * b[j];
+                    }
+                }
+                if (!broken(NO_BARRIER_AFTER_SLICE_IS_USED)) __syncthreads();
             }
-            if (!broken(NO_BARRIER_AFTER_SLICE_IS_USED)) __syncthreads();
         }
     }
 

@@ -85,7 +85,8 @@ EQ_KERNEL_RESIDENT(weight_grad_simt, grad_simt::THREADS, 5, EqGradArgs) {
 #pragma unroll
     for (int i = 0; i < PER_THREAD; ++i) {
         const uint32_t row = tile.first_post + PER_THREAD * ty + i;
-        if (row < edge.post_channels || broken(GRADIENT_STORES_PADDING))
-            store(args.workspace + tile.out + out.place(edge, row), sum[i]);
+        bool live = row < edge.post_channels;
+        if (broken(GRADIENT_STORES_PADDING)) live = true;
+        if (live) store(args.workspace + tile.out + out.place(edge, row), sum[i]);
     }
 }

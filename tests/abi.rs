@@ -83,6 +83,7 @@ fn sizes() -> Result<(), Failed> {
     }
     check!(
         EqSource,
+        EqRun,
         EqTap,
         EqTarget,
         EqTile,

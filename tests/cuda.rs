@@ -43,6 +43,10 @@ fn main() {
         driver("golden_files_pass", golden_files_through_the_driver),
         driver("phases_are_replayed_graphs", phases_are_replayed_graphs),
         driver(
+            "a_phase_that_has_ended_is_launched_no_further",
+            ended_phases,
+        ),
+        driver(
             "a_training_step_allocates_and_records_nothing",
             steady_training_steps,
         ),
@@ -236,6 +240,31 @@ fn phases_are_replayed_graphs() -> Outcome {
     ensure(
         calls(&log, "cuGraphExecDestroy") == graphs,
         &format!("graphs were not released:\n{log}"),
+    )
+}
+
+/// Phases of 48 iterations that end in the first of them: the host looks after four recordings.
+fn ended_phases() -> Outcome {
+    let mut launches = Vec::new();
+    for tolerance in [&[][..], &["--tolerance", "0.9"]] {
+        let folder = fresh("ended")?;
+        let few = [
+            "--limit-train",
+            "4",
+            "--num-iterations-inference",
+            "48",
+            "--num-iterations-training",
+            "48",
+        ];
+        let arguments = training(&folder, &[&few, tolerance].concat());
+        let (output, log) = with_driver("ended", &arguments, &[]);
+        ensure(output.status.success(), &text(&output))?;
+        launches.push(calls(&log, "cuGraphLaunch"));
+    }
+    // A free and a nudged phase in training, whose first iteration is not recorded, and a free one in the test.
+    ensure(
+        launches == [5 + 5 + 6, 3 * 4],
+        &format!("{launches:?} launches of graphs"),
     )
 }
 

@@ -193,6 +193,7 @@ inline void mma_tile(float (&c)[M][N][4], const uint32_t (&a)[M][4], const uint3
 }
 
 void cp_async_16(SharedAddress shared, const void* global, bool present);
+inline void cp_async_16_kept(SharedAddress shared, const void* global, bool present) { cp_async_16(shared, global, present); }
 void cp_async_commit();
 void cp_async_wait_for(unsigned pending_groups);
 template <int Pending>

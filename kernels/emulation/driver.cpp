@@ -180,6 +180,8 @@ Result cuDeviceGetAttribute(int* value, int attribute, int) {
     }
     case 75: *value = 9; return SUCCESS;   // compute capability
     case 76: *value = 0; return SUCCESS;
+    case 81: *value = LARGEST_CARVEOUT; return SUCCESS;
+    case 111: *value = SYSTEM_SHARED_BYTES; return SUCCESS;
     default: return INVALID_VALUE;
     }
 }
@@ -227,8 +229,11 @@ Result cuFuncSetAttribute(void* function, int attribute, int value) {
     BEGIN("cuFuncSetAttribute");
     if (attribute == 9) { // PREFERRED_SHARED_MEMORY_CARVEOUT, in per cent
         if (value < 0 || value > 100) return INVALID_VALUE;
-        static_cast<Function*>(function)->carveout = LARGEST_CARVEOUT / 100 * value + LARGEST_CARVEOUT % 100 * value / 100;
-        return SUCCESS;
+        // The next larger of the sizes that there are.
+        const unsigned wanted = LARGEST_CARVEOUT / 100 * value + LARGEST_CARVEOUT % 100 * value / 100;
+        for (const unsigned kilobytes : {0u, 8u, 16u, 32u, 64u, 100u, 132u, 164u, 196u, 228u})
+            if (wanted <= kilobytes << 10) return static_cast<Function*>(function)->carveout = kilobytes << 10, SUCCESS;
+        return INVALID_VALUE;
     }
     if (attribute != 8 || value < 0 || unsigned(value) > LARGEST_SHARED_BYTES) return INVALID_VALUE;
     static_cast<Function*>(function)->largest_shared = value;

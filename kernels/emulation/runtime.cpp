@@ -523,6 +523,7 @@ size_t eqprop_emulation_size_of(const char* name) {
 #define SIZE(T) \
     if (strcmp(name, #T) == 0) return sizeof(T)
     SIZE(EqSource);
+    SIZE(EqRun);
     SIZE(EqTap);
     SIZE(EqTarget);
     SIZE(EqTile);

@@ -21,28 +21,30 @@ struct Producer {
     template <int COMPONENTS>
     __device__ __forceinline__ void products(const EqTile& tile, const EqTarget& target, const ptx::Corner (&corners)[2][2]) {
         const uint32_t iterations = args.relax.phase ? args.relax.phase->iterations : 0;
-        for (uint32_t t = 0; t < target.taps; ++t) {
-            const EqHopperTap tap = args.taps[target.first_tap + t];
-            const bool downwards = args.relax.taps[target.first_tap + t].downwards;
-            const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
-            const void* const slabs = map(tap.slabs);
+        for (uint32_t r = 0; r < target.runs; ++r) {
+            const EqRun run = args.relax.runs[target.first_run + r];
+            for (uint32_t t = 0; t < run.taps; ++t) {
+                const EqHopperTap tap = args.taps[run.first_tap + t];
+                const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
+                const void* const slabs = map(tap.slabs);
 #pragma unroll 1
-            for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
-                begin(SLOT_BYTES);
-                const int k = slice * DEPTH;
+                for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
+                    begin(SLOT_BYTES);
+                    const int k = slice * DEPTH;
 #pragma unroll
-                for (int i = 0; i < PIXEL_BOXES; ++i) {
-                    ptx::Corner at = corners[i / 2][i % 2];
-                    at.channel = k;
-                    at.x += tap.shift_x;
-                    at.y += tap.shift_y;
-                    ptx::tma_load(ring.box(i), pixels, at, ring.full());
-                }
+                    for (int i = 0; i < PIXEL_BOXES; ++i) {
+                        ptx::Corner at = corners[i / 2][i % 2];
+                        at.channel = k;
+                        at.x += tap.shift_x;
+                        at.y += tap.shift_y;
+                        ptx::tma_load(ring.box(i), pixels, at, ring.full());
+                    }
 #pragma unroll
-                for (int i = 0; i < SLAB_BOXES; ++i) {
-                    const int channel = tile.first_channel + i * DEPTH;
-                    ptx::tma_load(ring.box(PIXEL_BOXES + i), slabs, downwards ? channel : k, downwards ? k : channel, tap.slab,
-                                  ring.full());
+                    for (int i = 0; i < SLAB_BOXES; ++i) {
+                        const int channel = tile.first_channel + i * DEPTH;
+                        ptx::tma_load(ring.box(PIXEL_BOXES + i), slabs, run.downwards ? channel : k, run.downwards ? k : channel,
+                                      tap.slab, ring.full());
+                    }
                 }
             }
         }

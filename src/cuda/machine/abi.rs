@@ -15,6 +15,7 @@ pub const EQ_MMA_MEDIUM: u32 = 64;
 pub const EQ_MMA_NARROW: u32 = 32;
 pub const EQ_MMA_STAGES: u32 = 4;
 pub const EQ_MMA_DEPTH: u32 = 32;
+pub const EQ_RUN_TAPS: u32 = 32;
 pub const EQ_MMA_ROW_BYTES: u32 = 16;
 pub const EQ_CHANGE_CHANNELS: u32 = 32;
 pub const EQ_CHANGE_ROWS: u32 = 32;
@@ -29,6 +30,9 @@ pub const EQ_FORM_PAIR: u32 = 2;
 pub const EQ_FORM_RESPONSE: u32 = 3;
 pub const EQ_COST_MSE: u32 = 0;
 pub const EQ_COST_CE: u32 = 1;
+pub const EQ_TILE_WHOLE: u32 = 0;
+pub const EQ_TILE_PART: u32 = 1;
+pub const EQ_TILE_JOIN: u32 = 2;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
 pub const EQ_OPTIMIZER_ADAMW: u32 = 1;
 pub const EQ_OPTIMIZER_ADAM: u32 = 2;
@@ -66,28 +70,45 @@ impl Default for EqSource {
 }
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
-pub struct EqTap {
+pub struct EqRun {
     pub source: u32,
-    pub weight: u32,
+    pub first_tap: u32,
+    pub taps: u32,
     pub pitch: u32,
     pub downwards: u32,
     pub step_y: i32,
     pub step_x: i32,
+    pub padding: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqRun"][::std::mem::size_of::<EqRun>() - 32usize];
+    ["Alignment of EqRun"][::std::mem::align_of::<EqRun>() - 4usize];
+    ["Offset of field: EqRun::source"][::std::mem::offset_of!(EqRun, source) - 0usize];
+    ["Offset of field: EqRun::first_tap"][::std::mem::offset_of!(EqRun, first_tap) - 4usize];
+    ["Offset of field: EqRun::taps"][::std::mem::offset_of!(EqRun, taps) - 8usize];
+    ["Offset of field: EqRun::pitch"][::std::mem::offset_of!(EqRun, pitch) - 12usize];
+    ["Offset of field: EqRun::downwards"][::std::mem::offset_of!(EqRun, downwards) - 16usize];
+    ["Offset of field: EqRun::step_y"][::std::mem::offset_of!(EqRun, step_y) - 20usize];
+    ["Offset of field: EqRun::step_x"][::std::mem::offset_of!(EqRun, step_x) - 24usize];
+    ["Offset of field: EqRun::padding"][::std::mem::offset_of!(EqRun, padding) - 28usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct EqTap {
+    pub weight: u32,
+    pub shift: i32,
     pub offset_y: i32,
     pub offset_x: i32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqTap"][::std::mem::size_of::<EqTap>() - 32usize];
+    ["Size of EqTap"][::std::mem::size_of::<EqTap>() - 16usize];
     ["Alignment of EqTap"][::std::mem::align_of::<EqTap>() - 4usize];
-    ["Offset of field: EqTap::source"][::std::mem::offset_of!(EqTap, source) - 0usize];
-    ["Offset of field: EqTap::weight"][::std::mem::offset_of!(EqTap, weight) - 4usize];
-    ["Offset of field: EqTap::pitch"][::std::mem::offset_of!(EqTap, pitch) - 8usize];
-    ["Offset of field: EqTap::downwards"][::std::mem::offset_of!(EqTap, downwards) - 12usize];
-    ["Offset of field: EqTap::step_y"][::std::mem::offset_of!(EqTap, step_y) - 16usize];
-    ["Offset of field: EqTap::step_x"][::std::mem::offset_of!(EqTap, step_x) - 20usize];
-    ["Offset of field: EqTap::offset_y"][::std::mem::offset_of!(EqTap, offset_y) - 24usize];
-    ["Offset of field: EqTap::offset_x"][::std::mem::offset_of!(EqTap, offset_x) - 28usize];
+    ["Offset of field: EqTap::weight"][::std::mem::offset_of!(EqTap, weight) - 0usize];
+    ["Offset of field: EqTap::shift"][::std::mem::offset_of!(EqTap, shift) - 4usize];
+    ["Offset of field: EqTap::offset_y"][::std::mem::offset_of!(EqTap, offset_y) - 8usize];
+    ["Offset of field: EqTap::offset_x"][::std::mem::offset_of!(EqTap, offset_x) - 12usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
@@ -101,8 +122,8 @@ pub struct EqTarget {
     pub sides: [*mut ::std::os::raw::c_void; 2usize],
     pub raw: *mut f32,
     pub component_stride: u64,
-    pub first_tap: u32,
-    pub taps: u32,
+    pub first_run: u32,
+    pub runs: u32,
     pub height: i32,
     pub width: i32,
     pub channels: u32,
@@ -131,8 +152,8 @@ const _: () = {
     ["Offset of field: EqTarget::raw"][::std::mem::offset_of!(EqTarget, raw) - 64usize];
     ["Offset of field: EqTarget::component_stride"]
         [::std::mem::offset_of!(EqTarget, component_stride) - 72usize];
-    ["Offset of field: EqTarget::first_tap"][::std::mem::offset_of!(EqTarget, first_tap) - 80usize];
-    ["Offset of field: EqTarget::taps"][::std::mem::offset_of!(EqTarget, taps) - 84usize];
+    ["Offset of field: EqTarget::first_run"][::std::mem::offset_of!(EqTarget, first_run) - 80usize];
+    ["Offset of field: EqTarget::runs"][::std::mem::offset_of!(EqTarget, runs) - 84usize];
     ["Offset of field: EqTarget::height"][::std::mem::offset_of!(EqTarget, height) - 88usize];
     ["Offset of field: EqTarget::width"][::std::mem::offset_of!(EqTarget, width) - 92usize];
     ["Offset of field: EqTarget::channels"][::std::mem::offset_of!(EqTarget, channels) - 96usize];
@@ -165,16 +186,28 @@ pub struct EqTile {
     pub first_pixel: u32,
     pub first_channel: u32,
     pub change: u32,
+    pub kind: u32,
+    pub first_step: u32,
+    pub steps: u32,
+    pub first_part: u32,
+    pub parts: u32,
+    pub padding: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqTile"][::std::mem::size_of::<EqTile>() - 16usize];
+    ["Size of EqTile"][::std::mem::size_of::<EqTile>() - 40usize];
     ["Alignment of EqTile"][::std::mem::align_of::<EqTile>() - 4usize];
     ["Offset of field: EqTile::target"][::std::mem::offset_of!(EqTile, target) - 0usize];
     ["Offset of field: EqTile::first_pixel"][::std::mem::offset_of!(EqTile, first_pixel) - 4usize];
     ["Offset of field: EqTile::first_channel"]
         [::std::mem::offset_of!(EqTile, first_channel) - 8usize];
     ["Offset of field: EqTile::change"][::std::mem::offset_of!(EqTile, change) - 12usize];
+    ["Offset of field: EqTile::kind"][::std::mem::offset_of!(EqTile, kind) - 16usize];
+    ["Offset of field: EqTile::first_step"][::std::mem::offset_of!(EqTile, first_step) - 20usize];
+    ["Offset of field: EqTile::steps"][::std::mem::offset_of!(EqTile, steps) - 24usize];
+    ["Offset of field: EqTile::first_part"][::std::mem::offset_of!(EqTile, first_part) - 28usize];
+    ["Offset of field: EqTile::parts"][::std::mem::offset_of!(EqTile, parts) - 32usize];
+    ["Offset of field: EqTile::padding"][::std::mem::offset_of!(EqTile, padding) - 36usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -223,11 +256,13 @@ const _: () = {
 pub struct EqRelaxArgs {
     pub tiles: *const EqTile,
     pub targets: *const EqTarget,
+    pub runs: *const EqRun,
     pub taps: *const EqTap,
     pub sources: *const EqSource,
     pub weights: *const ::std::os::raw::c_void,
     pub phase: *const EqPhase,
     pub changes: *mut EqChange,
+    pub parts: *mut f32,
     pub images: u32,
     pub form: u32,
     pub within_phase: u32,
@@ -235,25 +270,27 @@ pub struct EqRelaxArgs {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqRelaxArgs"][::std::mem::size_of::<EqRelaxArgs>() - 72usize];
+    ["Size of EqRelaxArgs"][::std::mem::size_of::<EqRelaxArgs>() - 88usize];
     ["Alignment of EqRelaxArgs"][::std::mem::align_of::<EqRelaxArgs>() - 8usize];
     ["Offset of field: EqRelaxArgs::tiles"][::std::mem::offset_of!(EqRelaxArgs, tiles) - 0usize];
     ["Offset of field: EqRelaxArgs::targets"]
         [::std::mem::offset_of!(EqRelaxArgs, targets) - 8usize];
-    ["Offset of field: EqRelaxArgs::taps"][::std::mem::offset_of!(EqRelaxArgs, taps) - 16usize];
+    ["Offset of field: EqRelaxArgs::runs"][::std::mem::offset_of!(EqRelaxArgs, runs) - 16usize];
+    ["Offset of field: EqRelaxArgs::taps"][::std::mem::offset_of!(EqRelaxArgs, taps) - 24usize];
     ["Offset of field: EqRelaxArgs::sources"]
-        [::std::mem::offset_of!(EqRelaxArgs, sources) - 24usize];
+        [::std::mem::offset_of!(EqRelaxArgs, sources) - 32usize];
     ["Offset of field: EqRelaxArgs::weights"]
-        [::std::mem::offset_of!(EqRelaxArgs, weights) - 32usize];
-    ["Offset of field: EqRelaxArgs::phase"][::std::mem::offset_of!(EqRelaxArgs, phase) - 40usize];
+        [::std::mem::offset_of!(EqRelaxArgs, weights) - 40usize];
+    ["Offset of field: EqRelaxArgs::phase"][::std::mem::offset_of!(EqRelaxArgs, phase) - 48usize];
     ["Offset of field: EqRelaxArgs::changes"]
-        [::std::mem::offset_of!(EqRelaxArgs, changes) - 48usize];
-    ["Offset of field: EqRelaxArgs::images"][::std::mem::offset_of!(EqRelaxArgs, images) - 56usize];
-    ["Offset of field: EqRelaxArgs::form"][::std::mem::offset_of!(EqRelaxArgs, form) - 60usize];
+        [::std::mem::offset_of!(EqRelaxArgs, changes) - 56usize];
+    ["Offset of field: EqRelaxArgs::parts"][::std::mem::offset_of!(EqRelaxArgs, parts) - 64usize];
+    ["Offset of field: EqRelaxArgs::images"][::std::mem::offset_of!(EqRelaxArgs, images) - 72usize];
+    ["Offset of field: EqRelaxArgs::form"][::std::mem::offset_of!(EqRelaxArgs, form) - 76usize];
     ["Offset of field: EqRelaxArgs::within_phase"]
-        [::std::mem::offset_of!(EqRelaxArgs, within_phase) - 64usize];
+        [::std::mem::offset_of!(EqRelaxArgs, within_phase) - 80usize];
     ["Offset of field: EqRelaxArgs::padding"]
-        [::std::mem::offset_of!(EqRelaxArgs, padding) - 68usize];
+        [::std::mem::offset_of!(EqRelaxArgs, padding) - 84usize];
 };
 impl Default for EqRelaxArgs {
     fn default() -> Self {

@@ -3,6 +3,7 @@
 use super::device::{Device, KernelSpec, Recording};
 use super::error::CudaError;
 use super::image;
+use super::kernels;
 use anyhow::{Context, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -14,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 const OLDEST: (i32, i32) = (8, 0);
 /// More dynamic shared memory than this must be asked for.
 const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
-/// Of a multiprocessor's memory, as much as possible becomes shared memory for kernels that use much of it: two of their
-/// blocks need more than the driver sets aside on its own. In per cent.
-const LARGEST_CARVEOUT: i32 = 100;
+/// Kernels that use more than this ask for a part of a multiprocessor's memory, all of them for the same: a change would wait for
+/// the kernel before.
+const MUCH_SHARED_BYTES: u32 = 32 << 10;
 /// Bytes of pinned memory at first.
 const STAGING_BYTES: usize = 64 << 10;
 
@@ -33,6 +34,20 @@ pub struct GpuInfo {
     pub memory_bytes: usize,
     /// how many it has
     pub multiprocessors: i32,
+    /// in a multiprocessor, and what the system takes of it for each block
+    shared_bytes: i32,
+    reserved_shared_bytes: i32,
+}
+
+impl GpuInfo {
+    /// The share of a multiprocessor's largest shared memory, in per cent, that two blocks of the largest kernel take. The driver
+    /// takes the next larger of a few sizes, which is more than it sets aside on its own; the rest remains to the L1 cache, where
+    /// the taps of a product find one another's pixels.
+    fn carveout(&self) -> i32 {
+        let two = 2 * (kernels::LARGEST_SHARED_BYTES as i32 + self.reserved_shared_bytes);
+        let all = self.shared_bytes.max(1);
+        (two * 100 + all - 1).div_euclid(all).min(100)
+    }
 }
 
 fn call<T>(what: &str, outcome: Result<T, DriverError>) -> Result<T, CudaError> {
@@ -96,6 +111,12 @@ fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice), CudaError> {
         // SAFETY: as above.
         memory_bytes: call("asking a GPU", unsafe { result::device::total_mem(device) })?,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_bytes: attribute(
+            Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR,
+        )?,
+        reserved_shared_bytes: attribute(
+            Attribute::CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK,
+        )?,
     };
     Ok((gpu, device))
 }
@@ -302,23 +323,24 @@ impl Gpu {
         let function = call(&what, unsafe {
             result::module::get_function(self.handles.module, name)
         })?;
+        use sys::CUfunction_attribute_enum as Attribute;
+        let set = |attribute, value| {
+            // SAFETY: the function was just found.
+            call(&what, unsafe {
+                result::function::set_function_attribute(function, attribute, value)
+            })
+        };
         if kernel.shared_bytes > DEFAULT_SHARED_BYTES {
-            use sys::CUfunction_attribute_enum as Attribute;
-            for (attribute, value) in [
-                (
-                    Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                    kernel.shared_bytes as i32,
-                ),
-                (
-                    Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
-                    LARGEST_CARVEOUT,
-                ),
-            ] {
-                // SAFETY: the function was just found.
-                call(&what, unsafe {
-                    result::function::set_function_attribute(function, attribute, value)
-                })?;
-            }
+            set(
+                Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                kernel.shared_bytes as i32,
+            )?;
+        }
+        if kernel.shared_bytes > MUCH_SHARED_BYTES {
+            set(
+                Attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+                self.info().carveout(),
+            )?;
         }
         functions.insert(kernel.name, Function(function));
         Ok(function)
@@ -535,6 +557,34 @@ impl Drop for Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// H100, A100, and a desktop GPU, whose multiprocessors hold one block of the largest kernel.
+    #[test]
+    fn two_blocks_get_the_shared_memory_that_they_need_and_the_cache_the_rest() {
+        let carveout = |kilobytes: i32| {
+            GpuInfo {
+                ordinal: 0,
+                name: String::new(),
+                compute_capability: (9, 0),
+                memory_bytes: 0,
+                multiprocessors: 132,
+                shared_bytes: kilobytes << 10,
+                reserved_shared_bytes: 1 << 10,
+            }
+            .carveout()
+        };
+        let two = 2 * (kernels::LARGEST_SHARED_BYTES as i32 + (1 << 10));
+        for kilobytes in [228, 164] {
+            let percent = carveout(kilobytes);
+            assert!((kilobytes << 10) * percent / 100 >= two, "{percent} %");
+            // 164 KB is the next size of both.
+            assert!(
+                (kilobytes << 10) * percent / 100 <= 164 << 10,
+                "{percent} %"
+            );
+        }
+        assert_eq!(carveout(100), 100);
+    }
 
     #[test]
     fn opening_a_gpu_where_there_is_none_is_an_error_and_no_panic() {

@@ -14,6 +14,7 @@ use half::f16;
 plain!(
     EqTile,
     EqTarget,
+    EqRun,
     EqTap,
     EqSource,
     EqPhase,
@@ -122,6 +123,9 @@ const fn relax_mma_bytes(channels: u32) -> u32 {
         + EQ_MMA_ROWS * EQ_MMA_ROW_BYTES
         + cells * size_of::<EqChange>() as u32
 }
+
+/// The most shared memory that a kernel takes.
+pub const LARGEST_SHARED_BYTES: u32 = relax_mma_bytes(EQ_MMA_WIDE);
 
 /// Shared memory of `relax_simt`: slices of 16 channels with four elements of padding a row, and the changes of four warps.
 const RELAX_SIMT_BYTES: u32 =

@@ -46,6 +46,12 @@ pub struct Chip {
     pub l2: Constant,
     /// bandwidth of shared memory, by multiprocessor and clock
     pub shared: Constant,
+    /// a multiprocessor's memory: L1 cache and shared memory
+    pub unified: Constant,
+    /// how much of it is shared when two blocks of the largest tile shall fit
+    pub carveout: Constant,
+    /// bytes of L1 that a pixel's slice occupies
+    pub line: Constant,
     /// instructions of warps, by multiprocessor and clock
     pub issue: Constant,
     /// clocks in which a tile begins and ends, beside its products
@@ -94,7 +100,25 @@ impl Chip {
             "shared memory",
             128.0,
             "B/clock and multiprocessor",
-            "CUDA programming guide: 32 banks of 4 bytes",
+            "CUDA programming guide: 32 banks of 4 bytes; what L1 delivers passes the same pipe",
+        ),
+        unified: constant(
+            "L1 cache and shared memory",
+            256.0 * 1024.0,
+            "B/multiprocessor",
+            "CUDA programming guide, compute capability 9.0",
+        ),
+        carveout: constant(
+            "of it shared, for two blocks",
+            164.0 * 1024.0,
+            "B/multiprocessor",
+            "CUDA programming guide: the next of 0, 8, 16, 32, 64, 100, 132, 164, 196, 228 KB from 134.5 on",
+        ),
+        line: constant(
+            "line of L1",
+            128.0,
+            "B",
+            "CUDA programming guide; a pixel's slice is half of one, and takes it whole",
         ),
         issue: constant(
             "instructions",
@@ -136,7 +160,7 @@ impl Chip {
     }
 
     /// All of them, in the order of the table.
-    pub fn constants(&self) -> [Constant; 10] {
+    pub fn constants(&self) -> [Constant; 13] {
         [
             self.multiprocessors,
             self.clock,
@@ -145,6 +169,9 @@ impl Chip {
             self.memory,
             self.l2,
             self.shared,
+            self.unified,
+            self.carveout,
+            self.line,
             self.issue,
             self.latency,
             self.launch,
@@ -164,8 +191,10 @@ pub struct Instructions {
     pub channels: usize,
     /// whether the tile has the sum and the difference of two states
     pub pair: bool,
-    /// Of a tile, of each shifted product, and of each slice of K.
+    /// Of a tile, of each run and each of its taps, and of each step of K.
     pub tile: f64,
+    /// see `tile`
+    pub run: f64,
     /// see `tile`
     pub tap: f64,
     /// see `tile`
@@ -178,42 +207,48 @@ pub const INSTRUCTIONS: [Instructions; 6] = [
         channels: 128,
         pair: false,
         tile: 6500.0,
-        tap: 180.0,
-        step: 190.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 240.0,
     },
     Instructions {
         channels: 128,
         pair: true,
         tile: 8000.0,
-        tap: 180.0,
-        step: 190.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 240.0,
     },
     Instructions {
         channels: 64,
         pair: false,
         tile: 3600.0,
-        tap: 150.0,
-        step: 120.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 185.0,
     },
     Instructions {
         channels: 64,
         pair: true,
         tile: 4400.0,
-        tap: 150.0,
-        step: 120.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 185.0,
     },
     Instructions {
         channels: 32,
         pair: false,
         tile: 2200.0,
-        tap: 130.0,
-        step: 85.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 142.0,
     },
     Instructions {
         channels: 32,
         pair: true,
         tile: 2600.0,
-        tap: 130.0,
-        step: 85.0,
+        run: 190.0,
+        tap: 49.0,
+        step: 142.0,
     },
 ];

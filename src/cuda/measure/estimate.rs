@@ -1,19 +1,20 @@
 //! What the tile lists of a network's sweeps would give on a GPU, by a model: no kernel runs here.
 //!
 //! A tile asks for clocks of its multiprocessor's tensor cores, of its instruction schedulers, of its shared memory, and of its
-//! share of L2's bandwidth. The largest is its work; it takes besides a latency in which it asks for nothing. Two tiles are on a
+//! share of L2's bandwidth: weights, and pixels where no tap before has brought them into L1 (`traffic.rs`). The largest is its work; it takes besides a latency in which it asks for nothing. Two tiles are on a
 //! multiprocessor at once and slow each other down only where they ask together for more than there is. Blocks start in the order
 //! of the list, as multiprocessors become free. A launch takes what its last tile takes, or what device memory takes for the bytes
 //! that must move at least once, whichever is longer.
 
 use super::chip::{Chip, INSTRUCTIONS, Instructions};
 use super::relaxation::{trained, update};
+use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{CountingDevice, Device};
 use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::sweep::Sweep;
-use crate::cuda::tables::tiles::{BLOCKS_PER_MULTIPROCESSOR, Extent, TileList};
+use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
 use crate::network::{Mode, Network};
 use anyhow::Result;
 use std::sync::Arc;
@@ -97,8 +98,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             let (operations, bytes) = of_layer.fold((0.0, 0.0), |(operations, bytes), line| {
                 (operations + line.operations, bytes + line.bytes)
             });
-            let (list, extents) = sweep.tiles();
-            model(list, extents, kind, (operations, bytes), chip)
+            model(sweep, kind, (operations, bytes), chip)
         };
         for l in network.free_layers() {
             let line = update(setup, l, kind, images);
@@ -132,31 +132,30 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
     Ok(table)
 }
 
-fn model(
-    list: &TileList,
-    extents: &[Extent],
-    kind: Kind,
-    (operations, memory_bytes): (f64, f64),
-    chip: &Chip,
-) -> Launch {
+fn model(sweep: &Sweep, kind: Kind, (operations, memory_bytes): (f64, f64), chip: &Chip) -> Launch {
+    let (list, extents, tables) = sweep.tiles();
     let channels = list.relax.tile().channels;
-    let of_target: Vec<(Demand, f64)> = (extents.iter())
-        .map(|extent| demand(extent, channels, kind, chip))
-        .collect();
-    let mut total = Demand::default();
-    let mut l2_bytes = 0.0;
-    for tile in &list.tiles {
-        let (demand, bytes) = &of_target[tile.target as usize];
-        for (total, clocks) in total.0.iter_mut().zip(demand.0) {
-            *total += clocks;
-        }
-        l2_bytes += bytes;
-    }
-    let work: Vec<f64> = (list.tiles.iter())
-        .map(|tile| of_target[tile.target as usize].0.largest())
+    let traffic: Vec<Traffic> = (0..extents.len())
+        .map(|target| Traffic::of(tables, target, kind.components(), chip))
         .collect();
     let multiprocessors = chip.multiprocessors.value as usize;
-    let clocks = makespan(&work, chip.latency.value, multiprocessors);
+    let (mut total, mut l2_bytes, mut clocks) = (Demand::default(), 0.0, 0.0);
+    // The joining of parts begins when the last of them is done.
+    for tiles in [&list.tiles, &list.joins] {
+        let work: Vec<f64> = (tiles.iter())
+            .map(|tile| {
+                let (demand, bytes) =
+                    demand(tile, &traffic[tile.target as usize], channels, kind, chip);
+                for (total, clocks) in total.0.iter_mut().zip(demand.0) {
+                    *total += clocks;
+                }
+                l2_bytes += bytes;
+                demand.largest()
+            })
+            .collect();
+        clocks += makespan(&work, chip.latency.value, multiprocessors);
+    }
+    let launches = if list.joins.is_empty() { 1.0 } else { 2.0 };
     let computing = clocks / chip.clock.value;
     let moving = memory_bytes / chip.memory.value;
     let busiest = (0..RESOURCES.len())
@@ -178,22 +177,27 @@ fn model(
         } else {
             RESOURCES[busiest]
         },
-        seconds: computing.max(moving) + chip.launch.value,
+        seconds: computing.max(moving) + launches * chip.launch.value,
         busy,
     }
 }
 
-/// What a tile of a target asks for, and its bytes from L2.
-fn demand(extent: &Extent, channels: usize, kind: Kind, chip: &Chip) -> (Demand, f64) {
+/// What a tile asks for, and its bytes from L2.
+fn demand(
+    tile: &EqTile,
+    traffic: &Traffic,
+    channels: usize,
+    kind: Kind,
+    chip: &Chip,
+) -> (Demand, f64) {
     let (rows, depth) = (EQ_MMA_ROWS as f64, EQ_MMA_DEPTH as f64);
-    let (steps, columns) = (extent.steps as f64, channels as f64);
+    let (steps, columns) = (f64::from(tile.steps), channels as f64);
     let pair = kind == Kind::Pair;
     let products = 2.0 * rows * columns * depth * steps / chip.per_clock(chip.mma);
     let counted = instructions(channels, pair);
     let warps = f64::from(EQ_RELAX_THREADS) / 32.0;
-    let instructions = warps
-        * (counted.tile + counted.tap * extent.taps as f64 + counted.step * steps)
-        / chip.issue.value;
+    let begun = counted.run * traffic.runs + counted.tap * traffic.taps;
+    let instructions = warps * (counted.tile + begun + counted.step * steps) / chip.issue.value;
     // Bytes of 16-bit numbers. Slices are written once, and read by each warp that multiplies their rows or columns.
     let slices = 2.0 * depth * (rows + columns);
     let (across, down) = if channels == EQ_MMA_NARROW as usize {
@@ -204,10 +208,18 @@ fn demand(extent: &Extent, channels: usize, kind: Kind, chip: &Chip) -> (Demand,
     let read = 2.0 * depth * (rows * across + columns * down);
     // The state arrives, is read and written where it lies, and goes.
     let state = 2.0 * rows * columns;
-    let shared = ((slices + read) * steps + 4.0 * state) / chip.shared.value;
     // In and out, and four bytes a unit of constants; s0 of a pair is half as many units as its state.
-    let constants = if pair { state } else { 2.0 * state };
-    let bytes = slices * steps + 2.0 * state + constants + if pair { state / 2.0 } else { 0.0 };
+    let update = 2.0 * state + if pair { 1.5 * state } else { 2.0 * state };
+    let sums = 4.0 * rows * columns;
+    let (shared_state, ends) = match tile.kind {
+        EQ_TILE_PART => (0.0, sums),
+        EQ_TILE_JOIN => (4.0 * state, update + f64::from(tile.parts) * sums),
+        _ => (4.0 * state, update),
+    };
+    // What L1 delivers is read there, and what it lacks is written there.
+    let by_l1 = traffic.delivered + traffic.fetched;
+    let shared = ((slices + read + by_l1) * steps + shared_state) / chip.shared.value;
+    let bytes = (traffic.fetched + 2.0 * depth * columns) * steps + ends;
     let l2 = bytes / chip.per_clock(chip.l2);
     (Demand([products, instructions, shared, l2]), bytes)
 }

@@ -5,6 +5,7 @@ mod estimate;
 mod feedforward;
 mod relaxation;
 mod timing;
+mod traffic;
 
 pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
 pub use estimate::{Estimate, Launch, estimates};

@@ -686,9 +686,8 @@ impl Batch {
             strengths: nudging.strengths,
             padding: 0,
         });
-        self.iterations[plan]
-            .1
-            .run(setup, args, nudge, iterations)?;
+        let may_end = (start.tolerance >= 0.0).then_some(&self.phase);
+        (self.iterations[plan].1).run(setup, args, nudge, iterations, may_end)?;
         let end = self.phase.read()?[0];
         if end.iterations % 2 == 1 {
             let plan = &self.iterations[plan].1;

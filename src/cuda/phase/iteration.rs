@@ -20,6 +20,8 @@ const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
 
 /// Iterations in one recording of a phase.
 const RECORDED: usize = 8;
+/// Of a phase that may end early: after so many recordings the host asks whether it has ended. Meanwhile the GPU runs dry for some 20 us.
+const UNTIL_LOOK: usize = 4;
 /// Recordings that a plan keeps: nudging has as many strengths as signs of beta.
 const RECORDINGS: usize = 4;
 
@@ -71,13 +73,14 @@ impl Iteration {
         }
     }
 
-    /// Runs so many iterations; `args` brings weights, progress and form.
+    /// Runs so many iterations; `args` brings weights, progress and form. Where `may_end` names the progress, the phase has a tolerance.
     pub fn run(
         &mut self,
         setup: &Setup,
         args: EqRelaxArgs,
         nudge: Option<EqNudgeArgs>,
         iterations: usize,
+        may_end: Option<&Buffer<EqPhase>>,
     ) -> Result<()> {
         self.begin(setup, args)?;
         let mut left = iterations;
@@ -106,7 +109,15 @@ impl Iteration {
                 }
             }
             let (_, recording) = self.recorded.last().expect("found or just made");
-            (0..left / RECORDED).try_for_each(|_| recording.replay())?;
+            for replayed in 1..=left / RECORDED {
+                recording.replay()?;
+                if replayed % UNTIL_LOOK == 0
+                    && let Some(progress) = may_end
+                    && progress.read()?[0].done != 0
+                {
+                    return Ok(());
+                }
+            }
             left %= RECORDED;
         }
         self.launch_all(setup, args, nudge.as_ref(), left)

@@ -289,3 +289,34 @@ impl Products {
         pixels.div_ceil(per_split)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Shape;
+
+    /// Eight (padded) channels of nine taps are 72 columns: one tile, where each tap had one of 128 of its own.
+    #[test]
+    fn the_taps_of_an_edge_of_few_channels_share_a_tile() {
+        let products = Products {
+            geometry: Geometry {
+                pre: Shape::new(3, 32, 32),
+                full: Shape::new(128, 32, 32),
+                pooled: false,
+                kernel: [3, 3],
+                stride: [1, 1],
+                padding: [1, 1],
+                dilation: [1, 1],
+            },
+            pre: std::ptr::null(),
+            pre_stride: 0,
+            post: std::ptr::null(),
+            post_stride: 0,
+            one: true,
+        };
+        let mut tiles = Vec::new();
+        let splits = products.divide(WeightGrad::MmaWide, 128, 0, 0, &mut tiles);
+        assert_eq!(tiles.len(), splits);
+        assert!(tiles.iter().all(|tile| tile.first_column == 0));
+    }
+}

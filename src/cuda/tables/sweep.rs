@@ -1,4 +1,4 @@
-//! A sweep: one launch that computes the pre-activations of some layers and does something with them.
+//! A sweep: one launch that computes the pre-activations of some layers and does something with them; two where K is split.
 //!
 //! This is where a network description becomes the tables that the kernels read.
 
@@ -79,6 +79,7 @@ pub struct SweepBuilder<'a> {
     components: usize,
     sources: Vec<EqSource>,
     targets: Vec<EqTarget>,
+    runs: Vec<EqRun>,
     taps: Vec<EqTap>,
     extents: Vec<Extent>,
 }
@@ -92,6 +93,7 @@ impl<'a> SweepBuilder<'a> {
             components,
             sources: Vec::new(),
             targets: Vec::new(),
+            runs: Vec::new(),
             taps: Vec::new(),
             extents: Vec::new(),
         }
@@ -100,23 +102,34 @@ impl<'a> SweepBuilder<'a> {
     /// Adds the pixels of one class of a target, with its taps and the source of each.
     pub fn add(&mut self, target: &Target, class: &Class, taps: &[(Tap, EqSource)]) {
         let channels = padded(target.shape.channels);
-        let first_tap = self.taps.len() as u32;
+        let first_run = self.runs.len() as u32;
         let (mut depth, mut steps) = (0, 0);
-        for (tap, source) in taps {
+        for (tap, source) in in_order_of_parity(taps) {
             let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
             depth += source.channels as usize;
             steps += source.channels.div_ceil(EQ_MMA_DEPTH) as usize;
-            let source = self.source(source);
+            let [y, x] = tap.offset;
+            let first_tap = self.taps.len() as u32;
             self.taps.push(EqTap {
-                source,
                 weight: weight as u32,
+                shift: (y * source.width + x) * source.channels as i32,
+                offset_y: y,
+                offset_x: x,
+            });
+            let run = EqRun {
+                source: self.source(&source),
+                first_tap,
+                taps: 1,
                 pitch: pitch as u32,
                 downwards: u32::from(tap.downwards),
                 step_y: tap.step[0],
                 step_x: tap.step[1],
-                offset_y: tap.offset[0],
-                offset_x: tap.offset[1],
-            });
+                padding: 0,
+            };
+            match self.runs[first_run as usize..].last_mut() {
+                Some(last) if last.taps < EQ_RUN_TAPS && continues(last, &run) => last.taps += 1,
+                _ => self.runs.push(run),
+            }
         }
         self.targets.push(EqTarget {
             bias: target.bias,
@@ -128,8 +141,8 @@ impl<'a> SweepBuilder<'a> {
             sides: target.sides,
             raw: target.raw,
             component_stride: target.component_stride as u64,
-            first_tap,
-            taps: taps.len() as u32,
+            first_run,
+            runs: self.runs.len() as u32 - first_run,
             height: target.shape.height as i32,
             width: target.shape.width as i32,
             channels: channels as u32,
@@ -147,7 +160,6 @@ impl<'a> SweepBuilder<'a> {
             pixels: self.images * class.size[0] * class.size[1],
             channels,
             depth,
-            taps: taps.len(),
             steps,
         });
     }
@@ -170,27 +182,65 @@ impl<'a> SweepBuilder<'a> {
             self.components,
             &self.extents,
         );
+        let of_parts = list.relax.tile().rows * list.relax.tile().channels;
+        let all: Vec<EqTile> = list.tiles.iter().chain(&list.joins).copied().collect();
         Ok(Sweep {
             components: self.components,
             images: self.images,
-            tiles: Buffer::from_slice(device, &list.tiles)?,
+            tiles: Buffer::from_slice(device, &all)?,
+            parts: Buffer::new(device, list.parts * of_parts)?,
             list,
             extents: self.extents,
             targets: Buffer::from_slice(device, &self.targets)?,
+            runs: Buffer::from_slice(device, &self.runs)?,
             taps: Buffer::from_slice(device, &self.taps)?,
             sources: Buffer::from_slice(device, &self.sources)?,
+            tables: Tables {
+                targets: self.targets,
+                runs: self.runs,
+                taps: self.taps,
+                sources: self.sources,
+            },
         })
     }
 }
 
-/// Tables of one launch, in device memory.
+/// Taps of one edge and direction side by side, and among them those that read the same pixels: they differ by whole steps.
+fn in_order_of_parity(taps: &[(Tap, EqSource)]) -> Vec<(Tap, EqSource)> {
+    let mut taps = taps.to_vec();
+    let parity = |tap: &Tap| [0, 1].map(|axis| tap.offset[axis].rem_euclid(tap.step[axis].max(1)));
+    taps.sort_by_key(|(tap, _)| (tap.downwards, tap.edge, parity(tap)));
+    taps
+}
+
+/// Whether a run of one tap is the next tap of another run.
+fn continues(run: &EqRun, next: &EqRun) -> bool {
+    let key = |run: &EqRun| {
+        let EqRun { source, pitch, .. } = *run;
+        (source, pitch, run.downwards, run.step_y, run.step_x)
+    };
+    key(run) == key(next)
+}
+
+/// What a sweep's targets read, as its kernels see it.
+pub struct Tables {
+    pub targets: Vec<EqTarget>,
+    pub runs: Vec<EqRun>,
+    pub taps: Vec<EqTap>,
+    pub sources: Vec<EqSource>,
+}
+
+/// Tables of one sweep, in device memory.
 pub struct Sweep {
     components: usize,
     images: usize,
     list: TileList,
     extents: Vec<Extent>,
+    tables: Tables,
     tiles: Buffer<EqTile>,
+    parts: Buffer<f32>,
     targets: Buffer<EqTarget>,
+    runs: Buffer<EqRun>,
     taps: Buffer<EqTap>,
     sources: Buffer<EqSource>,
 }
@@ -202,20 +252,29 @@ impl Sweep {
     }
 
     /// Its tiles, and what they are tiles of.
-    pub fn tiles(&self) -> (&TileList, &[Extent]) {
-        (&self.list, &self.extents)
+    pub fn tiles(&self) -> (&TileList, &[Extent], &Tables) {
+        (&self.list, &self.extents, &self.tables)
     }
 
-    /// Launches; `args` brings everything but the tables.
+    /// Launches: once, or a second time where parts are to be joined; `args` brings everything but the tables.
     pub fn launch(&self, device: &dyn Device, args: EqRelaxArgs) -> Result<()> {
         let args = EqRelaxArgs {
-            tiles: self.tiles.ptr(),
             targets: self.targets.ptr(),
+            runs: self.runs.ptr(),
             taps: self.taps.ptr(),
             sources: self.sources.ptr(),
+            parts: self.parts.ptr(),
             images: self.images as u32,
             ..args
         };
-        (self.list.relax).launch(device, self.components, self.list.tiles.len(), &args)
+        let (first, joins) = (self.list.tiles.len(), self.list.joins.len());
+        for (from, tiles) in [(0, first), (first, joins)] {
+            let args = EqRelaxArgs {
+                tiles: self.tiles.at(from),
+                ..args
+            };
+            (self.list.relax).launch(device, self.components, tiles, &args)?;
+        }
+        Ok(())
     }
 }

@@ -3,8 +3,13 @@
 //! A pure function of the layers and of what the GPU is, shared by the launches themselves and by the estimate of
 //! `cargo bench --bench kernels -- --estimate`.
 //!
-//! **Size.** Two blocks fit on a multiprocessor. A launch with fewer tiles than that leaves part of the chip idle, so it is
-//! divided into the next smaller tiles, which compute the same bits, as long as that gives more blocks to run at once.
+//! **Splits.** Layers of few tiles leave most of a GPU idle. Where it shortens a launch, K is split: blocks compute the sums of parts
+//! of it, and a second launch joins the parts in their order. Parts are chosen for an H100, and are the same on every GPU, however
+//! many multiprocessors it has; so are the bits.
+//!
+//! **Size.** Two blocks fit on a multiprocessor. A launch of no more than one for each is divided into the next smaller tiles, which
+//! compute the same bits, if that gives more of them. With more than one, large tiles end earlier: half as many channels take three
+//! quarters of the bytes of a large tile, and L2 bounds most launches.
 //!
 //! **Order.** The heaviest first, so that small tiles fill the gaps at the end; but tiles whose product is short are bound by
 //! memory, and all of them together would leave the tensor cores idle: they are spread evenly among the others.
@@ -13,11 +18,24 @@
 //! by target, pixel block and strip, whatever the order and the size of tiles: the sum of the change, and with it the
 //! iteration at which a phase ends, does not depend on the GPU.
 
-use crate::cuda::machine::abi::{EQ_CHANGE_CHANNELS, EqTile};
+use crate::cuda::machine::abi::{
+    EQ_CHANGE_CHANNELS, EQ_TILE_JOIN, EQ_TILE_PART, EQ_TILE_WHOLE, EqTile,
+};
 use crate::cuda::machine::kernels::{Relax, TileShape};
+use std::collections::BinaryHeap;
 
 /// Blocks of the largest tile that fit on a multiprocessor.
 pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
+
+/// Blocks that an H100 or H200 runs at once: for which K is split, whatever the GPU.
+const BLOCKS: usize = 132 * BLOCKS_PER_MULTIPROCESSOR;
+/// Into how many parts at most.
+const MOST_PARTS: usize = 16;
+/// What things take, as multiples of a step of the largest tile, two of which share a multiprocessor (960 clocks by the constants of
+/// `measure/chip.rs`): a block's beginning and end, the second launch, and the writing or reading of a part's sums, 64 KB from L2.
+const BEGIN: usize = 3;
+const LAUNCH: usize = 3;
+const SUMS: usize = 5;
 
 /// Products per output unit below which a tile is bound by memory: its state, constants and slices move more bytes than the
 /// tensor cores can hide. Layer 1 of the paper's networks has at most 4 taps x 128 channels per unit, all others 1152 or more.
@@ -32,8 +50,7 @@ pub struct Extent {
     pub channels: usize,
     /// products per output unit
     pub depth: usize,
-    /// shifted products, and slices of K that they take
-    pub taps: usize,
+    /// slices of K that they take
     pub steps: usize,
 }
 
@@ -47,11 +64,15 @@ impl Extent {
     }
 }
 
-/// The tiles of one launch in the order of its blocks.
+/// The tiles of one sweep in the order of its blocks.
 #[derive(Debug, Clone)]
 pub struct TileList {
     pub relax: Relax,
+    /// of the first launch: whole updates, and parts of others
     pub tiles: Vec<EqTile>,
+    /// of the second launch, which joins the parts
+    pub joins: Vec<EqTile>,
+    pub parts: usize,
     /// slots of the change
     pub changes: usize,
 }
@@ -64,59 +85,141 @@ impl TileList {
         components: usize,
         extents: &[Extent],
     ) -> Self {
-        let relax = fitting(
-            relax,
-            multiprocessors * BLOCKS_PER_MULTIPROCESSOR,
-            components,
-            extents,
-        );
+        let splits = splits(relax, components, extents);
+        let relax = fitting(relax, multiprocessors, components, extents, &splits);
         let shape = relax.tile();
         let pixels_per_block = shape.rows / components;
-        let mut first_change = 0;
-        let mut of_target: Vec<(usize, Vec<EqTile>)> = Vec::new();
-        for (target, extent) in extents.iter().enumerate() {
-            let mut tiles = Vec::with_capacity(extent.tiles(shape, components));
+        let (mut long, mut short, mut joins) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut changes, mut parts) = (0, 0);
+        for (target, (extent, &split)) in extents.iter().zip(&splits).enumerate() {
             for (block, first_pixel) in (0..extent.pixels).step_by(pixels_per_block).enumerate() {
                 // Tiles of the same pixels follow one another: the second finds them in the cache.
                 for first_channel in (0..extent.channels).step_by(shape.channels) {
                     let strip = first_channel / EQ_CHANGE_CHANNELS as usize;
-                    tiles.push(EqTile {
+                    let whole = EqTile {
                         target: target as u32,
                         first_pixel: first_pixel as u32,
                         first_channel: first_channel as u32,
-                        change: (first_change + block * extent.strips() + strip) as u32,
+                        change: (changes + block * extent.strips() + strip) as u32,
+                        kind: EQ_TILE_WHOLE,
+                        steps: extent.steps as u32,
+                        ..EqTile::default()
+                    };
+                    if split == 1 {
+                        let tiles = if extent.depth < SHORT {
+                            &mut short
+                        } else {
+                            &mut long
+                        };
+                        tiles.push(whole);
+                        continue;
+                    }
+                    let begin = |part: usize| part * extent.steps / split;
+                    long.extend((0..split).map(|part| EqTile {
+                        kind: EQ_TILE_PART,
+                        first_step: begin(part) as u32,
+                        steps: (begin(part + 1) - begin(part)) as u32,
+                        first_part: (parts + part) as u32,
+                        ..whole
+                    }));
+                    joins.push(EqTile {
+                        kind: EQ_TILE_JOIN,
+                        steps: 0,
+                        first_part: parts as u32,
+                        parts: split as u32,
+                        ..whole
                     });
+                    parts += split;
                 }
             }
-            first_change += extent.pixels.div_ceil(pixels_per_block) * extent.strips();
-            of_target.push((extent.depth, tiles));
+            changes += extent.pixels.div_ceil(pixels_per_block) * extent.strips();
         }
-        of_target.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
-        let long = of_target.partition_point(|(depth, _)| *depth >= SHORT);
-        let short: Vec<EqTile> = of_target
-            .split_off(long)
-            .into_iter()
-            .flat_map(|(_, tiles)| tiles)
-            .collect();
-        let long: Vec<EqTile> = of_target.into_iter().flat_map(|(_, tiles)| tiles).collect();
+        long.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
+        short.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
         Self {
             relax,
             tiles: spread(long, short),
-            changes: first_change,
+            joins,
+            parts,
+            changes,
         }
     }
 }
 
-/// The largest tiles of which there are enough to fill the GPU; else the smallest.
-fn fitting(relax: Relax, blocks: usize, components: usize, extents: &[Extent]) -> Relax {
+/// Into how many parts each target's K is split: as many as end a launch earliest, by the constants above.
+fn splits(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
+    let whole = vec![1; extents.len()];
+    let tiles: Vec<usize> = (extents.iter())
+        .map(|e| e.tiles(relax.tile(), components))
+        .collect();
+    // With several tiles for each block one more or less at the end matters little.
+    if relax == Relax::Simt || tiles.iter().sum::<usize>() > 2 * BLOCKS {
+        return whole;
+    }
+    // A step of a smaller tile takes less than the rest.
+    let scale = Relax::MmaWide.tile().channels / relax.tile().channels;
+    let [begin, launch, sums] = [BEGIN, LAUNCH, SUMS].map(|steps| steps * scale);
+    let duration = |splits: &Vec<usize>| {
+        let of_each = || extents.iter().zip(splits).zip(&tiles);
+        let parts = of_each().map(|((extent, &split), &tiles)| {
+            let written = if split > 1 { sums } else { 0 };
+            (
+                begin + extent.steps.div_ceil(split) + written,
+                tiles * split,
+            )
+        });
+        let joins = of_each()
+            .filter(|((_, split), _)| **split > 1)
+            .map(|((_, &split), &tiles)| (begin + sums * split, tiles));
+        let second = if splits.iter().any(|&split| split > 1) {
+            launch
+        } else {
+            0
+        };
+        last_end(parts.collect()) + second + last_end(joins.collect())
+    };
+    let longest = extents.iter().map(|e| e.steps).max().unwrap_or(0);
+    (1..=MOST_PARTS)
+        .map(|parts| {
+            let steps = longest.div_ceil(parts).max(1);
+            (extents.iter())
+                .map(|e| ((e.steps + steps / 2) / steps).clamp(1, MOST_PARTS))
+                .collect()
+        })
+        .min_by_key(duration)
+        .unwrap_or(whole)
+}
+
+/// When the last of so many pieces of so much work ends, the longest of which begin first on [`BLOCKS`] workers.
+fn last_end(mut pieces: Vec<(usize, usize)>) -> usize {
+    pieces.sort_unstable_by_key(|(work, _)| std::cmp::Reverse(*work));
+    let mut free: BinaryHeap<_> = std::iter::repeat_n(std::cmp::Reverse(0), BLOCKS).collect();
+    let mut last = 0;
+    for (work, count) in pieces {
+        for _ in 0..count {
+            let std::cmp::Reverse(start) = free.pop().expect("there are workers");
+            free.push(std::cmp::Reverse(start + work));
+            last = last.max(start + work);
+        }
+    }
+    last
+}
+
+/// The largest tiles of which there is more than one for each multiprocessor; else the smallest.
+fn fitting(
+    relax: Relax,
+    multiprocessors: usize,
+    components: usize,
+    extents: &[Extent],
+    splits: &[usize],
+) -> Relax {
     let count = |relax: Relax| -> usize {
-        extents
-            .iter()
-            .map(|e| e.tiles(relax.tile(), components))
+        (extents.iter().zip(splits))
+            .map(|(e, split)| e.tiles(relax.tile(), components) * split)
             .sum()
     };
     let mut fitting = relax;
-    while count(fitting) < blocks {
+    while count(fitting) <= multiprocessors {
         match fitting
             .finer()
             .filter(|&finer| count(finer) > count(fitting))
@@ -156,7 +259,7 @@ mod tests {
             pixels,
             channels,
             depth,
-            ..Extent::default()
+            steps: depth / 32,
         };
         vec![
             extent(1000, 136, 128),
@@ -164,6 +267,12 @@ mod tests {
             extent(70, 512, 5000),
             extent(5, 16, 512),
         ]
+    }
+
+    /// The tiles that end an update.
+    fn updates(list: &TileList) -> impl Iterator<Item = &EqTile> {
+        let whole = list.tiles.iter().filter(|tile| tile.kind == EQ_TILE_WHOLE);
+        whole.chain(&list.joins)
     }
 
     /// Each pixel and channel is computed by exactly one tile, and each strip has a slot of its own.
@@ -182,7 +291,7 @@ mod tests {
                     let shape = list.relax.tile();
                     let mut slots = BTreeSet::new();
                     let mut units = 0;
-                    for tile in &list.tiles {
+                    for tile in updates(&list) {
                         let extent = extents()[tile.target as usize];
                         let pixels = (extent.pixels - tile.first_pixel as usize)
                             .min(shape.rows / components);
@@ -215,22 +324,85 @@ mod tests {
     }
 
     #[test]
-    fn few_tiles_are_made_finer_until_two_blocks_fit_on_every_multiprocessor() {
+    fn few_tiles_are_made_finer_until_multiprocessors_have_two() {
         let one = |pixels| {
             vec![Extent {
                 pixels,
                 channels: 256,
                 depth: 4608,
-                ..Extent::default()
+                steps: 1, // K is not split
             }]
         };
         let chosen = |pixels, multiprocessors| {
             TileList::new(Relax::MmaWide, multiprocessors, 1, &one(pixels)).relax
         };
-        assert_eq!(chosen(128 * 200, 132), Relax::MmaWide); // 400 tiles
-        assert_eq!(chosen(128 * 100, 132), Relax::MmaMedium); // 200, then 400
-        assert_eq!(chosen(128 * 40, 132), Relax::MmaNarrow); // 80, 160, then 320
+        assert_eq!(chosen(128 * 67, 132), Relax::MmaWide); // 134 tiles
+        assert_eq!(chosen(128 * 66, 132), Relax::MmaMedium); // 132, then 264
+        assert_eq!(chosen(128 * 33, 132), Relax::MmaNarrow); // 66, 132, then 264
         assert_eq!(chosen(128 * 40, 20), Relax::MmaWide);
+    }
+
+    #[test]
+    fn parts_divide_k_evenly_and_are_the_same_on_every_gpu() {
+        // 144 tiles of 128 x 128, about half of what runs at once.
+        let extents = [(8192, 256, 224), (512, 512, 161)].map(|(pixels, channels, steps)| Extent {
+            pixels,
+            channels,
+            depth: steps * 32,
+            steps,
+        });
+        let mut parts_of = Vec::new();
+        for multiprocessors in [20, 132, 188] {
+            let list = TileList::new(Relax::MmaWide, multiprocessors, 1, &extents);
+            let mut parts = BTreeSet::new();
+            for join in &list.joins {
+                assert_eq!((join.kind, join.steps), (EQ_TILE_JOIN, 0));
+                let mut next = 0;
+                for number in join.first_part..join.first_part + join.parts {
+                    let same = |part: &&EqTile| part.first_part == number;
+                    let part = list.tiles.iter().find(same).expect("a block for each part");
+                    assert_eq!(
+                        (part.kind, part.target, part.first_pixel, part.first_channel),
+                        (
+                            EQ_TILE_PART,
+                            join.target,
+                            join.first_pixel,
+                            join.first_channel
+                        )
+                    );
+                    assert_eq!(part.first_step, next);
+                    assert!(part.steps <= 80, "{part:?}");
+                    next += part.steps;
+                    parts.insert((part.target, part.first_step, part.steps));
+                }
+                assert_eq!(next as usize, extents[join.target as usize].steps);
+            }
+            assert_eq!(list.tiles.len(), list.parts);
+            parts_of.push(parts);
+        }
+        assert!(parts_of.iter().all(|parts| *parts == parts_of[0]));
+        // One tile of 125 steps, as in tests/kernel_suites/half.rs.
+        let output = Extent {
+            pixels: 2,
+            channels: 16,
+            depth: 25 * 136,
+            steps: 25 * 5,
+        };
+        let list = TileList::new(Relax::MmaWide, 1, 1, &[output]);
+        assert!(list.parts > 2 && list.joins.len() == 1, "{list:?}");
+        // Enough tiles: none is split.
+        let many = Extent {
+            pixels: 128 * 265,
+            ..extents[0]
+        };
+        assert_eq!(TileList::new(Relax::MmaWide, 20, 1, &[many]).parts, 0);
+    }
+
+    #[test]
+    fn the_longest_pieces_begin_first() {
+        assert_eq!(last_end(vec![(3, BLOCKS), (5, 1)]), 6);
+        assert_eq!(last_end(vec![(3, BLOCKS - 2), (2, 1), (5, 1), (1, 1)]), 5);
+        assert_eq!(last_end(vec![]), 0);
     }
 
     #[test]
@@ -240,13 +412,13 @@ mod tests {
                 pixels: 128 * 90,
                 channels: 128,
                 depth: 2304,
-                ..Extent::default()
+                steps: 1,
             },
             Extent {
                 pixels: 128 * 30,
                 channels: 128,
                 depth: 256,
-                ..Extent::default()
+                steps: 1,
             },
         ];
         let list = TileList::new(Relax::MmaWide, 1, 1, &extents);
