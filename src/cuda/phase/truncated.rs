@@ -1,7 +1,7 @@
 //! Truncated backpropagation: iterations on from the free state, differentiated backwards.
 //!
-//! `src/cpu/phase/trajectory.rs` has the maths. Forwards, the states after each iteration are kept, and with them the maxima of max pooling.
-//! Backwards, iteration `t` is one sweep over the groups in reverse, on `k_l = omega_t mask_l^t dC/ds_l^t`:
+//! `src/cpu/phase/trajectory.rs` has the maths. Forwards, the states after each iteration are kept, and with them the maxima of max
+//! pooling. Backwards, iteration `t` is one sweep over the groups in reverse, on `k_l = omega_t mask_l^t dC/ds_l^t`:
 //!
 //! ```text
 //! k_l <- mask_l (keep k_l + omega_t p_l)      keep = omega_t (1 - omega_{t+1}) / omega_{t+1}
