@@ -171,7 +171,6 @@ typedef struct EqHopperTarget {
     uint32_t width_bits, height_bits; /* of a box */
     uint32_t boxes_x, boxes_y;
     uint32_t slices_up, slices_down; /* of K, in the order of taps: all taps upwards come first */
-    uint32_t padding;
 } EqHopperTarget;
 
 /* EqTap for Hopper: class pixel (i, j) reads pixel (i + shift_y, j + shift_x) of a view that holds the pixels which the tap can reach. */

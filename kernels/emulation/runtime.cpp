@@ -530,6 +530,9 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqPhase);
     SIZE(EqChange);
     SIZE(EqRelaxArgs);
+    SIZE(EqHopperTarget);
+    SIZE(EqHopperTap);
+    SIZE(EqHopperArgs);
     SIZE(EqNudgeArgs);
     SIZE(EqAdvanceArgs);
     SIZE(EqPoolArgs);

@@ -19,6 +19,13 @@ pub const EQ_RUN_TAPS: u32 = 32;
 pub const EQ_MMA_ROW_BYTES: u32 = 16;
 pub const EQ_CHANGE_CHANNELS: u32 = 32;
 pub const EQ_CHANGE_ROWS: u32 = 32;
+pub const EQ_HOPPER_THREADS: u32 = 384;
+pub const EQ_HOPPER_ROWS: u32 = 256;
+pub const EQ_HOPPER_COLUMNS: u32 = 128;
+pub const EQ_HOPPER_BOX: u32 = 64;
+pub const EQ_HOPPER_DEPTH: u32 = 64;
+pub const EQ_HOPPER_SLOTS: u32 = 4;
+pub const EQ_TENSOR_MAP_BYTES: u32 = 128;
 pub const EQ_GRAD_THREADS: u32 = 128;
 pub const EQ_GRAD_SIMT_POST: u32 = 64;
 pub const EQ_GRAD_SIMT_PRE: u32 = 32;
@@ -293,6 +300,98 @@ const _: () = {
         [::std::mem::offset_of!(EqRelaxArgs, padding) - 84usize];
 };
 impl Default for EqRelaxArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct EqHopperTarget {
+    pub views: [u32; 2usize],
+    pub free_view: u32,
+    pub width_bits: u32,
+    pub height_bits: u32,
+    pub boxes_x: u32,
+    pub boxes_y: u32,
+    pub slices_up: u32,
+    pub slices_down: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperTarget"][::std::mem::size_of::<EqHopperTarget>() - 36usize];
+    ["Alignment of EqHopperTarget"][::std::mem::align_of::<EqHopperTarget>() - 4usize];
+    ["Offset of field: EqHopperTarget::views"]
+        [::std::mem::offset_of!(EqHopperTarget, views) - 0usize];
+    ["Offset of field: EqHopperTarget::free_view"]
+        [::std::mem::offset_of!(EqHopperTarget, free_view) - 8usize];
+    ["Offset of field: EqHopperTarget::width_bits"]
+        [::std::mem::offset_of!(EqHopperTarget, width_bits) - 12usize];
+    ["Offset of field: EqHopperTarget::height_bits"]
+        [::std::mem::offset_of!(EqHopperTarget, height_bits) - 16usize];
+    ["Offset of field: EqHopperTarget::boxes_x"]
+        [::std::mem::offset_of!(EqHopperTarget, boxes_x) - 20usize];
+    ["Offset of field: EqHopperTarget::boxes_y"]
+        [::std::mem::offset_of!(EqHopperTarget, boxes_y) - 24usize];
+    ["Offset of field: EqHopperTarget::slices_up"]
+        [::std::mem::offset_of!(EqHopperTarget, slices_up) - 28usize];
+    ["Offset of field: EqHopperTarget::slices_down"]
+        [::std::mem::offset_of!(EqHopperTarget, slices_down) - 32usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct EqHopperTap {
+    pub views: [u32; 2usize],
+    pub slabs: u32,
+    pub slab: u32,
+    pub shift_y: i32,
+    pub shift_x: i32,
+    pub slices: u32,
+    pub updated: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperTap"][::std::mem::size_of::<EqHopperTap>() - 32usize];
+    ["Alignment of EqHopperTap"][::std::mem::align_of::<EqHopperTap>() - 4usize];
+    ["Offset of field: EqHopperTap::views"][::std::mem::offset_of!(EqHopperTap, views) - 0usize];
+    ["Offset of field: EqHopperTap::slabs"][::std::mem::offset_of!(EqHopperTap, slabs) - 8usize];
+    ["Offset of field: EqHopperTap::slab"][::std::mem::offset_of!(EqHopperTap, slab) - 12usize];
+    ["Offset of field: EqHopperTap::shift_y"]
+        [::std::mem::offset_of!(EqHopperTap, shift_y) - 16usize];
+    ["Offset of field: EqHopperTap::shift_x"]
+        [::std::mem::offset_of!(EqHopperTap, shift_x) - 20usize];
+    ["Offset of field: EqHopperTap::slices"][::std::mem::offset_of!(EqHopperTap, slices) - 24usize];
+    ["Offset of field: EqHopperTap::updated"]
+        [::std::mem::offset_of!(EqHopperTap, updated) - 28usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqHopperArgs {
+    pub relax: EqRelaxArgs,
+    pub targets: *const EqHopperTarget,
+    pub taps: *const EqHopperTap,
+    pub maps: *const u8,
+    pub map_count: u32,
+    pub tiles: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperArgs"][::std::mem::size_of::<EqHopperArgs>() - 120usize];
+    ["Alignment of EqHopperArgs"][::std::mem::align_of::<EqHopperArgs>() - 8usize];
+    ["Offset of field: EqHopperArgs::relax"][::std::mem::offset_of!(EqHopperArgs, relax) - 0usize];
+    ["Offset of field: EqHopperArgs::targets"]
+        [::std::mem::offset_of!(EqHopperArgs, targets) - 88usize];
+    ["Offset of field: EqHopperArgs::taps"][::std::mem::offset_of!(EqHopperArgs, taps) - 96usize];
+    ["Offset of field: EqHopperArgs::maps"][::std::mem::offset_of!(EqHopperArgs, maps) - 104usize];
+    ["Offset of field: EqHopperArgs::map_count"]
+        [::std::mem::offset_of!(EqHopperArgs, map_count) - 112usize];
+    ["Offset of field: EqHopperArgs::tiles"]
+        [::std::mem::offset_of!(EqHopperArgs, tiles) - 116usize];
+};
+impl Default for EqHopperArgs {
     fn default() -> Self {
         let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
         unsafe {
