@@ -162,8 +162,12 @@ fn a_finished_run_says_so_and_can_be_given_more_epochs() {
     let text = train(folder.path(), "--resume run");
     assert!(text.contains("is finished"), "{text}");
     assert!(before == fs::read(folder.path().join("run/last.safetensors")).unwrap());
+    // An editor took the last end of a line away.
+    let file = folder.path().join("run/metrics.jsonl");
+    let line = fs::read_to_string(&file).unwrap();
+    fs::write(&file, line.trim_end()).unwrap();
     train(folder.path(), "--resume run --epochs 2");
-    let metrics = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    let metrics = fs::read_to_string(&file).unwrap();
     assert_eq!(metrics.lines().count(), 2);
 }
 
