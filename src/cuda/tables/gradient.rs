@@ -303,6 +303,7 @@ mod tests {
                 pre: Shape::new(3, 32, 32),
                 full: Shape::new(128, 32, 32),
                 pooled: false,
+                average: false,
                 kernel: [3, 3],
                 stride: [1, 1],
                 padding: [1, 1],
