@@ -371,7 +371,7 @@ mod tests {
                         )
                     );
                     assert_eq!(part.first_step, next);
-                    assert!(part.steps <= 80, "{part:?}");
+                    assert!(part.steps <= 81, "{part:?}");
                     next += part.steps;
                     parts.insert((part.target, part.first_step, part.steps));
                 }
