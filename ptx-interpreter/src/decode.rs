@@ -677,7 +677,7 @@ impl<'a> Decoder<'a> {
         };
         c.only(&[
             "lo", "hi", "wide", "rn", "rz", "rm", "rp", "ftz", "sat", "approx", "full", "NaN", "l",
-            "r", "wrap", "clamp", "relu",
+            "r", "wrap", "clamp",
         ])?;
         let mode = c.mode(ty);
         let (is_half, single) = (ty.float() && bytes < 8 && ty != Type::F32, ty == Type::F32);
@@ -690,7 +690,7 @@ impl<'a> Decoder<'a> {
             Func::Div | Func::Rcp | Func::Sqrt => ty.float() && !is_half || func == Func::Div,
             Func::Ex2 | Func::Tanh => single || is_half,
             Func::Lg2 | Func::Sin | Func::Cos => single,
-            Func::Rsqrt => ty.float() && !is_half,
+            Func::Rsqrt => single || ty == Type::F64 && mode.approximate,
             _ => !ty.float(),
         };
         let directed = mode.rounding != Rounding::Nearest;
@@ -700,6 +700,23 @@ impl<'a> Decoder<'a> {
         }
         let d = self.target(c, 0)?;
         let operands = &c.statement.operands[1..];
+        let expected = match func {
+            Func::Lop3(_) => 4,
+            Func::Fma | Func::Mad | Func::MadWide | Func::MadHi | Func::Bfe | Func::Prmt => 3,
+            Func::ShfLeft | Func::ShfRight => 3,
+            Func::Abs | Func::Neg | Func::Not | Func::Cnot | Func::Popc | Func::Clz => 1,
+            Func::Brev | Func::Sqrt | Func::Rsqrt | Func::Rcp | Func::Ex2 | Func::Lg2 => 1,
+            Func::Sin | Func::Cos | Func::Tanh => 1,
+            _ => 2,
+        };
+        if operands.len() != expected {
+            return c.error(format!(
+                "{} has {} operands; it takes {}",
+                c.statement.opcode,
+                operands.len() + 1,
+                expected + 1
+            ));
+        }
         let shift = matches!(func, Func::Shl | Func::Shr);
         let mut a = [d; 3];
         for (i, place) in a.iter_mut().enumerate() {
@@ -871,6 +888,13 @@ impl<'a> Decoder<'a> {
             return c.unknown();
         };
         let mode = Mode { from, ..c.mode(to) };
+        // What this crate would round to the nearest, or towards zero, whatever is asked for.
+        let directed = mode.rounding != Rounding::Nearest && !mode.integral;
+        let up_or_down = matches!(mode.rounding, Rounding::Up | Rounding::Down);
+        let brain = matches!(to, Type::Bf16 | Type::Bf16x2);
+        if directed && to == Type::F64 && !from.float() || brain && up_or_down {
+            return c.unknown();
+        }
         if matches!(to, Type::F16x2 | Type::Bf16x2) {
             if from != Type::F32 {
                 return c.unknown();

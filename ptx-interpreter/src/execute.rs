@@ -3,7 +3,7 @@
 use crate::access;
 use crate::block::{Block, Context};
 use crate::finding::{Fault, Problem, fault, warp_fault};
-use crate::float::{f32_to_half, half_to_f32};
+use crate::float::{NAN32, f32_to_half, half_to_f32};
 use crate::hopper::{self, Flow};
 use crate::instruction::*;
 use crate::lane;
@@ -67,6 +67,12 @@ fn ordered<T: Copy + PartialOrd>(cmp: Cmp, get: impl Fn(usize) -> (T, T)) -> u32
         Cmp::Geu => !bits_where(|i| get(i).0 < get(i).1),
         Cmp::Num | Cmp::Nan => unreachable!("decoded as a test"),
     }
+}
+
+/// Bits of a result: every NaN is the chip's.
+#[inline(always)]
+fn number(x: f32) -> u32 {
+    if x.is_nan() { NAN32 } else { x.to_bits() }
 }
 
 #[inline(always)]
@@ -341,12 +347,15 @@ fn step(
         Op::Float32(float, d, a, b) => {
             let f = f32::from_bits;
             match float {
-                Float::Add => binary!(warp, mask, narrow, set32, d, a, b, |x, y| (f(x) + f(y))
-                    .to_bits()),
-                Float::Sub => binary!(warp, mask, narrow, set32, d, a, b, |x, y| (f(x) - f(y))
-                    .to_bits()),
-                Float::Mul => binary!(warp, mask, narrow, set32, d, a, b, |x, y| (f(x) * f(y))
-                    .to_bits()),
+                Float::Add => binary!(warp, mask, narrow, set32, d, a, b, |x, y| number(
+                    f(x) + f(y)
+                )),
+                Float::Sub => binary!(warp, mask, narrow, set32, d, a, b, |x, y| number(
+                    f(x) - f(y)
+                )),
+                Float::Mul => binary!(warp, mask, narrow, set32, d, a, b, |x, y| number(
+                    f(x) * f(y)
+                )),
                 Float::Min => binary!(warp, mask, narrow, set32, d, a, b, |x, y| smaller(x, y)),
                 Float::Max => {
                     let sign = 0x8000_0000;
@@ -363,7 +372,7 @@ fn step(
                 let f = f32::from_bits;
                 let mut values = [0; 32];
                 for i in 0..32 {
-                    values[i] = f(a[i]).mul_add(f(b[i]), f(c[i])).to_bits();
+                    values[i] = number(f(a[i]).mul_add(f(b[i]), f(c[i])));
                 }
                 values
             };

@@ -44,7 +44,8 @@ pub fn evaluate(func: Func, mode: &Mode, v: [u64; 3]) -> u64 {
         Func::Pack16 => {
             let half = |x: u64| {
                 let x = f32_of(x);
-                let x = if mode.saturate { x.max(0.0) } else { x };
+                // `relu`: NaN stays NaN.
+                let x = if mode.saturate && x < 0.0 { 0.0 } else { x };
                 u64::from(if mode.ty == Type::Bf16x2 {
                     f32_to_bfloat(x, mode.rounding)
                 } else {
@@ -392,8 +393,9 @@ fn convert(mode: &Mode, bits: u64) -> u64 {
     };
     if !to.float() {
         if value.is_nan() {
-            // The chip's: 2^63 for 64 bits, otherwise 0.
-            return if to.bytes() == 8 { 1 << 63 } else { 0 };
+            // 0, or the upper bit alone where the source or the destination has 64 bits.
+            let wide = from == Type::F64 || to.bytes() == 8;
+            return u64::from(wide) << (8 * to.bytes() - 1);
         }
         let (low, high) = range(to);
         return cut((rounded(value) as i128).clamp(low, high), to.bytes());

@@ -378,9 +378,139 @@ fn endless_loops_and_traps() {
 }
 
 #[test]
+fn local_memory_and_parameters_have_bounds() {
+    fine(".local .b8 l[16]; st.local.u32 [l+12], 1; ld.local.u32 %r3, [l+12];");
+    fine(".local .b8 l[16]; mov.u64 %d4, l; cvta.local.u64 %d4, %d4; st.u32 [%d4+12], 1;");
+    let of = |space| {
+        move |body| {
+            let (_, problem) = found(body);
+            assert!(
+                matches!(problem, Problem::OutOfBounds { space: s, .. } if s == space),
+                "{body} {problem}"
+            );
+        }
+    };
+    of(Space::Local)(".local .b8 l[16]; st.local.u32 [l+16], 1;");
+    of(Space::Local)(
+        ".local .b8 l[16]; mov.u64 %d4, l; cvta.local.u64 %d4, %d4; st.u32 [%d4+16], 1;",
+    );
+    of(Space::Param)("ld.param.u32 %r3, [data+8];");
+    of(Space::Param)("mov.u64 %d4, data; cvta.param.u64 %d4, %d4; st.u32 [%d4], 1;");
+    // One past the end of an allocation is not the next one.
+    of(Space::Global)("mov.u64 %d4, 0; ld.global.u32 %r3, [%d4];");
+}
+
+#[test]
+fn launches_that_cannot_be() {
+    let text = ".version 9.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 data) { ret; }";
+    let module = Module::parse(text).unwrap();
+    let launch = |threads: u32, parameters: &[u8]| {
+        let kernel = module.kernel("k").unwrap();
+        let (memory, options) = (Memory::new(), Options::default());
+        module
+            .launch(
+                kernel,
+                1.into(),
+                threads.into(),
+                0,
+                parameters,
+                &memory,
+                &options,
+            )
+            .map(|_| ())
+            .map_err(|finding| finding.to_string())
+    };
+    launch(1024, &[0; 8]).unwrap();
+    let error = launch(1025, &[0; 8]).unwrap_err();
+    assert!(
+        error.contains("1025 threads a block; 1 to 1024 are possible"),
+        "{error}"
+    );
+    let error = launch(32, &[0; 12]).unwrap_err();
+    assert!(
+        error.contains("12 bytes of parameters; the kernel takes 8"),
+        "{error}"
+    );
+    assert!(launch(0, &[0; 8]).is_err());
+    assert!(
+        module
+            .kernel("other")
+            .unwrap_err()
+            .to_string()
+            .contains("no kernel other")
+    );
+    let (_, problem) = found("cp.async.ca.shared.global [%r2], [%d1], 4, 5;");
+    assert!(
+        problem.to_string().contains("4 bytes has a source of 5"),
+        "{problem}"
+    );
+}
+
+/// Whatever is missing from a text: it is read, or there is an error; and what can be read can be run.
+#[test]
+fn a_text_with_a_word_missing_is_an_error_or_runs() {
+    let words: Vec<&str> = ".version 9.0 \n .target sm_80 \n .address_size 64 \n
+        .visible .entry k ( .param .u64 data ) { .reg .pred %p < 3 > ; .reg .b32 %r < 9 > ; .reg .f32 %f < 5 > ; .reg .b64 %d < 5 > ;
+        .shared .align 16 .b8 pool [ 512 ] ; ld.param.u64 %d1 , [ data ] ; mov.u32 %r0 , %tid.x ; mul.wide.u32 %d2 , %r0 , 4 ;
+        $L : add.s64 %d3 , %d1 , %d2 ; setp.lt.and.u32 %p1 | %p2 , %r0 , 7 , ! %p1 ; @ %p1 bra $M ; st.global.v2.u32 [ %d3 + 8 ] ,
+        { %r1 , %r0 } ; $M : fma.rn.f32 %f1 , %f2 , 0f3F800000 , %f3 ; mov.b64 { %r1 , %r2 } , %d3 ; lop3.b32 %r3 , %r1 , %r2 , %r0 , 232 ;
+        cp.async.cg.shared.global [ pool + 16 ] , [ %d1 ] , 16 , %r3 ; shfl.sync.down.b32 %r4 | %p1 , %r0 , 1 , 31 , -1 ;
+        mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 { %f1 , %f2 , %f3 , %f4 } , { %r1 , %r2 , %r3 , %r4 } , { %r1 , %r2 } ,
+        { %f1 , %f2 , %f3 , %f4 } ; ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 { %r1 , %r2 } , [ pool ] ; bar.sync 0 ;
+        atom.global.cas.b32 %r1 , [ %d1 ] , %r2 , %r3 ; cp.async.wait_group 0 ; cvt.rn.f16x2.f32 %r1 , %f1 , %f2 ; ret ; }"
+        .split(' ')
+        .collect();
+    let options = Options {
+        limit: 1000,
+        slice: 100,
+        ..Options::default()
+    };
+    let mut readable = 0;
+    for missing in 0..words.len() {
+        let mut rest = words.clone();
+        rest.remove(missing);
+        let Ok(module) = Module::parse(&rest.join(" ")) else {
+            continue;
+        };
+        let Ok(kernel) = module.kernel("k") else {
+            continue;
+        };
+        readable += 1;
+        let mut memory = Memory::new();
+        let data = memory.allocate(256).to_le_bytes();
+        let parameters = &data[..];
+        let _ = module.launch(
+            kernel,
+            1.into(),
+            32.into(),
+            0,
+            parameters,
+            &memory,
+            &options,
+        );
+    }
+    assert!(
+        (10..words.len() / 2).contains(&readable),
+        "{readable} of {} texts could be read",
+        words.len()
+    );
+}
+
+#[test]
 fn an_unknown_instruction_names_its_line() {
     for (text, name) in [
         ("barrier.cluster.arrive;", "barrier.cluster.arrive"),
+        // What this crate would compute otherwise than it says.
+        ("add.s32 %r1, %r1;", "add.s32 has 2 operands; it takes 3"),
+        ("cvt.rz.f64.s64 %d1, %d1;", "cvt.rz.f64.s64"),
+        ("cvt.rp.bf16.f32 %r1, %r1;", "cvt.rp.bf16.f32"),
+        ("fma.rn.relu.f16 %r1, %r1, %r1, %r1;", "fma.rn.relu.f16"),
+        ("rsqrt.f64 %d1, %d1;", "rsqrt.f64"),
+        ("div.rz.f32 %r1, %r1, %r1;", "div.rz.f32"),
+        (
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%r1}, {%r1}, {%r1}, {%r1};",
+            "m16n8k8",
+        ),
         ("add.rm.f64 %d1, %d1, %d1;", "add.rm.f64"),
         ("ld.const.u32 %r1, [%d1];", "ld.const.u32"),
     ] {

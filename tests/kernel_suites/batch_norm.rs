@@ -11,7 +11,7 @@ use eqprop_cuda::cuda::Buffer;
 use eqprop_cuda::cuda::abi::{EqBatchNorm, EqBatchNormArgs};
 use eqprop_cuda::cuda::kernels::{Format, batch_norm_backward, batch_norm_forward};
 use eqprop_cuda::feedforward::{NORM_EPSILON, NORM_MOMENTUM};
-use machine::{Arrays, decoded, interleaved, open};
+use machine::{Arrays, decoded, interleaved};
 use rand::RngExt;
 use truth::{Case, Channel, Unit, moments, slope};
 
@@ -28,7 +28,7 @@ fn close(what: &str, case: &Case, got: &[f64], want: &[f64], tolerance: f64) {
 }
 
 fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
-    let device = open();
+    let device = crate::support::kernels::machine(1);
     let mut channels = case.random(seed);
     let (padded, rows) = (case.padded(), case.rows());
     let states: Vec<Vec<Unit>> = channels.iter().map(|c| case.state(c, evaluate)).collect();

@@ -1,30 +1,31 @@
-//! The CUDA kernels, run on the CPU, against the CPU backend (feature `emulation`).
+//! The CUDA kernels, run on the CPU, against the CPU backend (feature `emulation` or `interpreter`), or on the machine that
+//! EQPROP_TEST_DEVICE names.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod batch_norm;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod feedforward;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod golden;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod half;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod phases;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod precision;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod statistics;
-#[cfg(feature = "emulation")]
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod stopping;
 
-/// Sums are rounded; tests/truncating_sums.rs has the other choice.
-#[cfg(feature = "emulation")]
+/// Sums are rounded, or as EQPROP_INTERPRETER says; tests/truncating_sums.rs has the emulation's other choice.
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
 fn arrange_sums() {}
 
-#[cfg(not(feature = "emulation"))]
+#[cfg(not(any(feature = "emulation", feature = "interpreter")))]
 #[test]
-#[ignore = "skipped: the kernels run on the CPU with `--features emulation`"]
+#[ignore = "skipped: the kernels run on the CPU with `--features emulation`, or what nvcc made of them with `--features interpreter`"]
 fn the_kernels() {}

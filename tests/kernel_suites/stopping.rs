@@ -3,7 +3,7 @@
 
 use crate::support::kernels::*;
 use eqprop_cuda::cpu;
-use eqprop_cuda::cuda::{self, CudaBackend, Device, emulated::EmulatedDevice};
+use eqprop_cuda::cuda::{self, CudaBackend};
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{
     Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
@@ -14,8 +14,6 @@ use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, PhaseState,
     Relaxation, Start, Variant,
 };
-
-use std::sync::Arc;
 
 fn network() -> Network {
     preset(
@@ -252,10 +250,10 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
     assert_eq!(other.kept_state().unwrap(), kept);
 }
 
-/// Two training steps with a tolerance, on an emulated GPU of so many multiprocessors: where each phase stopped, and every bit
+/// Two training steps with a tolerance, on a GPU of so many multiprocessors (one that is played; a real one has its own): where each phase stopped, and every bit
 /// that came of it.
 fn steps_on(multiprocessors: usize, network: &Network) -> Vec<(String, Vec<u64>)> {
-    let gpu: Arc<dyn Device> = Arc::new(EmulatedDevice::with_multiprocessors(multiprocessors));
+    let gpu = machine(multiprocessors);
     let mut backend = CudaBackend::new(network, gpu, cuda::Precision::Fp16).unwrap();
     (backend.set_optimizer(Recipe::default().optimizer)).unwrap();
     backend

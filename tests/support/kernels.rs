@@ -4,6 +4,7 @@ pub use super::networks::{cosine, rng};
 
 use super::networks;
 use anyhow::Result;
+use eqprop_cuda::cuda;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
@@ -15,11 +16,42 @@ use eqprop_cuda::phase::{
 };
 use ndarray::{Array4, ArrayD};
 use rand::RngExt;
+use std::sync::Arc;
 
-/// The machine that these suites test: the emulation, unless EQPROP_TEST_DEVICE names another one, `cuda` for instance.
+/// The machine that these suites test: the emulation (or, in a build without it, the interpreter), unless EQPROP_TEST_DEVICE
+/// names another one, `cuda` for instance.
 pub fn device() -> Device {
-    let name = std::env::var("EQPROP_TEST_DEVICE").unwrap_or("emulated".into());
+    let usual = match cfg!(feature = "emulation") {
+        true => "emulated",
+        false => "interpreted",
+    };
+    let name = std::env::var("EQPROP_TEST_DEVICE").unwrap_or(usual.into());
     name.parse().expect("EQPROP_TEST_DEVICE is a device")
+}
+
+/// [`device`] itself, for tests that launch kernels; one that is played has so many multiprocessors.
+#[allow(
+    unused_variables,
+    reason = "a build may have no machine that is played"
+)]
+pub fn machine(multiprocessors: usize) -> Arc<dyn cuda::Device> {
+    match device() {
+        Device::Cuda(number) => Arc::new(cuda::Gpu::open(number).unwrap()),
+        #[cfg(feature = "emulation")]
+        Device::Emulated => Arc::new(cuda::emulated::EmulatedDevice::with_multiprocessors(
+            multiprocessors,
+        )),
+        #[cfg(feature = "interpreter")]
+        Device::Interpreted => {
+            let mut settings = cuda::interpreted::Settings::from_environment().unwrap();
+            settings.multiprocessors = multiprocessors;
+            let kernels = cuda::interpreted::InterpretedDevice::kernels().unwrap();
+            Arc::new(cuda::interpreted::InterpretedDevice::with(
+                kernels, settings,
+            ))
+        }
+        device => panic!("EQPROP_TEST_DEVICE={device}: this build cannot launch kernels there"),
+    }
 }
 
 /// The kernels on [`device`], with all parameters at zero.

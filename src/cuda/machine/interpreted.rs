@@ -20,31 +20,59 @@ const PTX: Option<&str> = None;
 const VARIABLE: &str = "EQPROP_INTERPRETER";
 
 /// How kernels are interpreted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// how instructions are executed, and what is looked for
     pub options: Options,
     /// Whether counts of instructions and bytes go to standard error in the end.
     pub table: bool,
+    /// Of the GPU that is played: the host divides launches into tiles by them.
+    pub multiprocessors: usize,
+}
+
+impl Default for Settings {
+    /// One multiprocessor, as of the emulation: launches are divided into the largest tiles.
+    fn default() -> Self {
+        Self {
+            options: Options::default(),
+            table: false,
+            multiprocessors: 1,
+        }
+    }
 }
 
 impl Settings {
-    /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
-    /// reads of what nobody wrote), `resident=N` (blocks that take turns) and `table` (counts), separated by commas.
+    /// What EQPROP_INTERPRETER asks for.
     ///
     /// # Errors
-    /// The part that is none of these.
+    /// Those of [`Settings::parse`].
+    pub fn from_environment() -> Result<Self> {
+        Self::parse(&std::env::var(VARIABLE).unwrap_or_default())
+    }
+
+    /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
+    /// reads of what nobody wrote), `resident=N` (blocks that take turns), `multiprocessors=N` (which tiles the host chooses)
+    /// and `table` (counts), separated by commas.
+    ///
+    /// # Errors
+    /// Names the part that is none of these, and all that there are.
     pub fn parse(text: &str) -> Result<Self> {
         let mut settings = Self::default();
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || {
                 format!(
-                    "{VARIABLE}={text}: {part:?} is none of seed=N, sums=rounded|truncated, checks=on|off, resident=N, table"
+                    "{VARIABLE}={text}: {part:?} is none of seed=N, sums=rounded|truncated, checks=on|off, resident=N, \
+                     multiprocessors=N, table"
                 )
+            };
+            let count = |n: &str| match n.parse() {
+                Ok(0) | Err(_) => bail!("{}: N is at least 1", wrong()),
+                Ok(n) => Ok(n),
             };
             match part.split_once('=').unwrap_or((part, "")) {
                 ("seed", n) => settings.options.seed = n.parse().with_context(wrong)?,
-                ("resident", n) => settings.options.resident = n.parse().with_context(wrong)?,
+                ("resident", n) => settings.options.resident = count(n)?,
+                ("multiprocessors", n) => settings.multiprocessors = count(n)?,
                 ("sums", "rounded") => settings.options.sums = Sums::Rounded,
                 ("sums", "truncated") => settings.options.sums = Sums::Truncated,
                 ("checks", "on") => settings.options.checks = true,
@@ -74,23 +102,34 @@ impl InterpretedDevice {
     /// # Errors
     /// When the environment names no settings, or this build has no kernels.
     pub fn new() -> Result<Self> {
-        let settings = Settings::parse(&std::env::var(VARIABLE).unwrap_or_default())?;
-        Ok(Self::with(Self::kernels()?, settings))
+        Ok(Self::with(Self::kernels()?, Settings::from_environment()?))
+    }
+
+    /// This build's kernels as nvcc wrote them.
+    ///
+    /// # Errors
+    /// When this build found no nvcc.
+    pub fn ptx() -> Result<&'static str> {
+        PTX.context(
+            "--device interpreted: this build has no PTX, because no nvcc was found: name one (NVCC=/path/to/nvcc, or pip install \
+             nvidia-cuda-nvcc) and build again with `cargo build --release --features interpreter`",
+        )
     }
 
     /// This build's kernels, read once.
     ///
     /// # Errors
-    /// When this build has none.
+    /// Those of [`InterpretedDevice::ptx`]; and when nvcc wrote something that cannot be read, whose line is named.
     pub fn kernels() -> Result<Arc<Module>> {
         static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
-        let ptx = PTX.context(
-            "--device interpreted: this build has no PTX; build it where nvcc is found (see `eqprop-cuda info`)",
-        )?;
         let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(match &*module {
             Some(module) => module.clone(),
-            None => module.insert(Arc::new(Module::parse(ptx)?)).clone(),
+            None => {
+                let parsed = Module::parse(Self::ptx()?);
+                let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
+                module.insert(Arc::new(parsed)).clone()
+            }
         })
     }
 
@@ -126,7 +165,7 @@ impl Device for InterpretedDevice {
     }
 
     fn multiprocessors(&self) -> usize {
-        1
+        self.settings.multiprocessors
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -238,7 +277,21 @@ mod tests {
         assert_eq!(settings.options.seed, 3);
         assert_eq!(settings.options.sums, Sums::Truncated);
         assert!(!settings.options.checks && settings.table);
-        let error = Settings::parse("sums=exact").unwrap_err().to_string();
-        assert!(error.contains("sums=exact"), "{error}");
+        for wrong in [
+            "sums=exact",
+            "resident=0",
+            "multiprocessors=x",
+            "seed=-1",
+            "tables",
+        ] {
+            let error = format!(
+                "{:#}",
+                Settings::parse(&format!("seed=3,{wrong}")).unwrap_err()
+            );
+            assert!(
+                error.contains(&format!("{wrong:?} is none of seed=N")),
+                "{error}"
+            );
+        }
     }
 }

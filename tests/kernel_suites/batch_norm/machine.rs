@@ -1,21 +1,11 @@
 //! What batch normalisation reads and writes, in device memory.
 
 use super::truth::{Case, Channel};
-use crate::support::kernels::device;
 use eqprop_cuda::cuda::abi::EqBatchNorm;
-use eqprop_cuda::cuda::emulated::EmulatedDevice;
 use eqprop_cuda::cuda::kernels::Format;
-use eqprop_cuda::cuda::{Buffer, Device, Gpu};
-use eqprop_cuda::device::Device as Place;
+use eqprop_cuda::cuda::{Buffer, Device};
 use half::f16;
 use std::sync::Arc;
-
-pub fn open() -> Arc<dyn Device> {
-    match device() {
-        Place::Cuda(number) => Arc::new(Gpu::open(number).unwrap()),
-        _ => Arc::new(EmulatedDevice::new()),
-    }
-}
 
 /// `[row][channel]`, as it lies in memory.
 pub fn interleaved(columns: &[impl AsRef<[f64]>]) -> Vec<f32> {

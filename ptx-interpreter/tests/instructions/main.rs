@@ -5,6 +5,9 @@
     reason = "a row of a table of cases is its type"
 )]
 
+mod rounding;
+mod warps;
+
 use ptx_interpreter::{Memory, Module, Options, Sums};
 
 const HEAD: &str = ".version 9.0\n.target sm_80\n.address_size 64\n";
