@@ -12,7 +12,6 @@ use eqprop_cuda::cuda::Device;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings, table};
 use ptx_interpreter::{Finding, Module, Problem};
 use std::sync::Arc;
-use steps::Steps;
 
 #[test]
 fn training_steps_of_both_algorithms_match_the_cpu() {
