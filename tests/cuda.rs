@@ -4,7 +4,7 @@
 //!
 //! On any machine whose build has kernels, the same program runs against `kernels/emulation/driver.cpp`, a libcuda.so that
 //! executes kernels on the CPU and is stricter than a driver: this tests the host side (streams, recorded graphs, copies,
-//! and what is said when a GPU fails). Those tests need nvcc at build time and a C++ compiler.
+//! and what is said when a GPU fails). `kernels/emulation/nccl.cpp` stands in for NCCL between two processes. Those tests need nvcc at build time and a C++ compiler.
 
 use eqprop_cuda::cuda;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -66,6 +66,7 @@ fn main() {
             no_image,
         ),
         driver("a_driver_that_is_too_old_is_one_clear_error", old_driver),
+        driver("two_gpus_train_as_one_does_by_nccl", two_gpus),
     ];
     if has_kernels
         && arguments
@@ -86,12 +87,17 @@ fn driver_folder() -> PathBuf {
 fn build_driver() {
     let folder = driver_folder();
     std::fs::create_dir_all(&folder).expect("the target folder can be written");
-    let compiler = std::env::var("CXX").unwrap_or("c++".into());
-    let sources = [
+    let driver = [
         "kernels.cu",
         "emulation/runtime.cpp",
         "emulation/driver.cpp",
     ];
+    build_library(&driver, &folder.join("libcuda.so"));
+    build_library(&["emulation/nccl.cpp"], &folder.join("libnccl.so"));
+}
+
+fn build_library(sources: &[&str], library: &Path) {
+    let compiler = std::env::var("CXX").unwrap_or("c++".into());
     let status = Command::new(&compiler)
         .current_dir(Path::new(ROOT).join("kernels"))
         .args([
@@ -104,11 +110,14 @@ fn build_driver() {
         ])
         .args(sources)
         .args(["-pthread", "-o"])
-        .arg(folder.join("libcuda.so"))
+        .arg(library)
         .status();
     match status {
         Ok(status) if status.success() => {}
-        other => panic!("{compiler} could not build the emulated driver: {other:?}"),
+        other => panic!(
+            "{compiler} could not build {}: {other:?}",
+            library.display()
+        ),
     }
 }
 
@@ -434,5 +443,57 @@ fn old_driver() -> Outcome {
         "old",
         ("EQPROP_DRIVER_FAILS", "cuInit:1:803"),
         "driver is too old",
+    )
+}
+
+/// Two processes that exchange by NCCL's stand-in, which checks each call: the same training as in one, a sum of gradients per step,
+/// and nothing left behind.
+fn two_gpus() -> Outcome {
+    // Batches of 5, 5 and 2 images: the ranks have different numbers of rows.
+    let more = ["--batch-size", "5", "--precision", "fp32"];
+    let alone = fresh("alone")?;
+    let (output, _) = with_driver("alone", &training(&alone, &more), &[]);
+    ensure(output.status.success(), &text(&output))?;
+    let folder = fresh("two")?;
+    let mut arguments = training(&folder, &more);
+    arguments.extend(["--nodes", "1", "--gpus-per-node", "auto"]);
+    let nccl_log = driver_folder().join("two-nccl.log");
+    let environment = [
+        ("EQPROP_DRIVER_DEVICES", "2"),
+        ("EQPROP_NCCL_LOG", nccl_log.to_str().ok_or("a path")?),
+    ];
+    let (output, _) = with_driver("two", &arguments, &environment);
+    ensure(output.status.success(), &text(&output))?;
+    let [alone, two] = [&alone, &folder].map(|run| {
+        let path = Path::new(run).join("last.safetensors");
+        eqprop_cuda::run::Checkpoint::load(&path)
+    });
+    let (alone, two) = (alone?, two?);
+    let pairs = (alone.model.parameters.tensors().iter().flatten())
+        .zip(two.model.parameters.tensors().iter().flatten());
+    let difference = pairs.fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()));
+    // Sums of fp32 in another order.
+    ensure(
+        difference < 1e-5,
+        &format!("parameters differ by {difference:e}"),
+    )?;
+    let logs = [0, 1].map(|rank| {
+        std::fs::read_to_string(format!("{}.{rank}", nccl_log.display())).unwrap_or_default()
+    });
+    let [first, second] = &logs;
+    let said = format!("rank 0:\n{first}rank 1:\n{second}");
+    for log in &logs {
+        let counts = ["ncclCommInitRank", "ncclCommDestroy", "ncclAllReduce f32"];
+        ensure(
+            counts.map(|name| calls(log, name)) == [1, 1, 3] && log.contains("leaked 0"),
+            &said,
+        )?;
+    }
+    let together = [first, second].map(|log| calls(log, "ncclAllReduce f64"));
+    ensure(
+        together[0] == together[1]
+            && calls(first, "ncclGetUniqueId") == 1
+            && calls(second, "ncclSend f64") == calls(first, "ncclRecv f64"),
+        &said,
     )
 }

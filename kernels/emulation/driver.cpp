@@ -8,6 +8,7 @@
 //   EQPROP_DRIVER_FAILS=cuLaunchKernel:capture:1  those while a stream is recorded
 //   EQPROP_DRIVER_MEMORY=1000000                bytes of device memory
 //   EQPROP_DRIVER_MULTIPROCESSORS=20            132 otherwise
+//   EQPROP_DRIVER_DEVICES=2                     one GPU otherwise
 //   EQPROP_DRIVER_LOG=FILE                      one line per call that a test may count, when the library is unloaded
 #include "device.h"
 
@@ -72,6 +73,11 @@ int the_context;
 size_t capacity() {
     const char* set = getenv("EQPROP_DRIVER_MEMORY");
     return set ? strtoull(set, nullptr, 10) : size_t{64} << 30;
+}
+
+int device_count() {
+    const char* set = getenv("EQPROP_DRIVER_DEVICES");
+    return set ? atoi(set) : 1;
 }
 
 struct Log {
@@ -152,13 +158,13 @@ Result cuDriverGetVersion(int* version) {
 }
 Result cuDeviceGetCount(int* count) {
     BEGIN("cuDeviceGetCount", false);
-    *count = 1;
+    *count = device_count();
     return SUCCESS;
 }
 Result cuDeviceGet(int* device, int ordinal) {
     BEGIN("cuDeviceGet", false);
     *device = ordinal;
-    return ordinal == 0 ? SUCCESS : 101;
+    return ordinal >= 0 && ordinal < device_count() ? SUCCESS : 101;
 }
 Result cuDeviceGetName(char* name, int length, int) {
     BEGIN("cuDeviceGetName", false);
@@ -376,5 +382,17 @@ Result cuLaunchKernel(void* handle, unsigned blocks, unsigned blocks_y, unsigned
         if (problem) fprintf(stderr, "kernel %s: code %d of eqprop_emulation_launch\n", name, problem);
         return problem ? LAUNCH_FAILED : SUCCESS;
     });
+}
+
+// What nccl.cpp needs: its exchanges lie in streams, too.
+int eqprop_driver_inside(const void* address, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    return inside(reinterpret_cast<Address>(address), bytes);
+}
+Result eqprop_driver_submit(void* stream, Result (*work)(void*), void* data) {
+    std::lock_guard<std::mutex> guard(lock);
+    const auto known = std::find(streams.begin(), streams.end(), static_cast<Stream*>(stream));
+    if (!context || known == streams.end() || (*known)->recording) return INVALID_VALUE;
+    return submit(stream, [=] { return work(data); });
 }
 }

@@ -219,7 +219,6 @@ Registration*& kernels() {
 }
 
 std::atomic<int> active_mutation{0};
-std::atomic<bool> truncating_sums{false};
 
 // Host threads that share a launch's blocks with the caller. One launch at a time has them; others run alone.
 class Helpers {
@@ -345,32 +344,6 @@ multiply(float* __restrict c, const float* __restrict a, const float* __restrict
         }
 }
 
-// The same with the sums of a tensor core, as far as they have been observed: of eight products and the sum so far, each is
-// cut off (towards zero) two bits below the last bit of the largest, they are added exactly, and the result is cut off to fp32.
-// A GPU may keep more bits, or take sixteen products at once, which cuts less often.
-static void multiply_truncating(float* c, const float* a, const float* b, int rows, int columns) {
-    constexpr int TERMS = 8, BITS = 23 + 2;
-    for (int r = 0; r < rows; ++r)
-        for (int n = 0; n < columns; ++n) {
-            float sum = c[r * columns + n];
-            for (int first = 0; first < 16; first += TERMS) {
-                double terms[TERMS + 1], largest = fabs(sum), total = 0;
-                terms[TERMS] = sum;
-                for (int k = 0; k < TERMS; ++k) {
-                    terms[k] = static_cast<double>(a[r * 16 + first + k]) * b[(first + k) * columns + n];
-                    largest = fmax(largest, fabs(terms[k]));
-                }
-                int exponent = 0;
-                frexp(largest, &exponent); // largest < 2^exponent
-                const double unit = ldexp(1.0, exponent - 1 - BITS);
-                for (const double term : terms) total += trunc(term / unit) * unit;
-                sum = static_cast<float>(total);
-                if (fabs(static_cast<double>(sum)) > fabs(total)) sum = nextafterf(sum, 0.0f);
-            }
-            c[r * columns + n] = sum;
-        }
-}
-
 void mma_act(void** lanes, int m, int n) {
     constexpr int MAX_ROWS = 128, MAX_COLUMNS = 128;
     // Too large for a fibre's stack.
@@ -398,7 +371,7 @@ void mma_act(void** lanes, int m, int n) {
                     memcpy(c + (16 * i + group + 8 * half) * columns + 8 * j + pair,
                            mine.c + (i * n + j) * 4 + 2 * half, 2 * sizeof(float));
     }
-    (truncating_sums.load(std::memory_order_relaxed) ? multiply_truncating : multiply)(c, a, b, rows, columns);
+    multiply(c, a, b, rows, columns);
     for (int lane = 0; lane < LANES; ++lane) {
         const auto& mine = *static_cast<const MmaLane*>(lanes[lane]);
         const int group = lane / 4, pair = 2 * (lane % 4);
@@ -483,9 +456,6 @@ int eqprop_emulation_overrun(uint64_t address) {
 }
 
 void eqprop_emulation_set_mutation(int number) { active_mutation = number; }
-
-// Whether the sums of mma are truncated, or rounded.
-void eqprop_emulation_set_truncating(int truncating) { truncating_sums = truncating != 0; }
 
 // 0: done; 1: no such kernel; 2: the block size is not the kernel's; 3: threads wait for one another for ever; 4: too much
 // shared memory; 5: shared memory was written past its end; 6: cp.async from or to an address that is no multiple of 16.

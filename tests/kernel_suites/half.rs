@@ -2,9 +2,9 @@
 //!
 //! A state or operand is rounded to 2^-11 = 5e-4 relative. A dozen iterations of sums whose terms carry that error leave
 //! states within some 1e-3 of a layer's largest value, and, in sum-and-difference form, gradients within a few times that.
-//! Sums are fp32: a tensor core truncates each step of 16 products where this emulation rounds it, 2^-23 of the largest partial sum
-//! at most, which is 8e-5 after the 624 steps of the longest chain of the paper's networks. The same tests run with truncated sums,
-//! within the same tolerances (tests/truncating_sums.rs).
+//! Sums are fp32: a tensor core truncates each step of 16 products where the emulation rounds it, 2^-23 of the largest partial sum
+//! at most, which is 8e-5 after the 624 steps of the longest chain of the paper's networks. CI runs the same tests with truncated sums,
+//! within the same tolerances, through the interpreter of the compiled kernels (EQPROP_INTERPRETER=sums=truncated).
 //! An index error is of the size of the values themselves. Networks without max pooling only: where two positions of a
 //! window nearly tie, rounding may exchange them, which is no error but moves a whole value.
 //!
@@ -35,7 +35,6 @@ const MOVE: f64 = 1.0 / 1024.0;
 
 /// Whether the tolerances suffice. Fails where the kernels are further off than the reference itself moves.
 fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) -> bool {
-    crate::arrange_sums();
     let parameters = random_parameters(network, seed);
     let batches = [random_images(network, n, seed)];
     let mut truth = cpu::backend(network, cpu::Precision::Fp64);
@@ -270,7 +269,6 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
 /// The longest chain of sums, of terms that all have the same sign: what truncation loses adds up.
 #[test]
 fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
-    crate::arrange_sums();
     const CHANNELS: usize = 1112;
     const STEPS: f64 = (9 * CHANNELS) as f64 / 16.0;
     let layer = |name: &str, shape, activation| Layer {

@@ -21,10 +21,6 @@ mod statistics;
 #[cfg(any(feature = "emulation", feature = "interpreter"))]
 mod stopping;
 
-/// Sums are rounded, or as EQPROP_INTERPRETER says; tests/truncating_sums.rs has the emulation's other choice.
-#[cfg(any(feature = "emulation", feature = "interpreter"))]
-fn arrange_sums() {}
-
 #[cfg(not(any(feature = "emulation", feature = "interpreter")))]
 #[test]
 #[ignore = "skipped: the kernels run on the CPU with `--features emulation`, or what nvcc made of them with `--features interpreter`"]

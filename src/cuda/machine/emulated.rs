@@ -14,7 +14,6 @@ unsafe extern "C" {
     fn eqprop_emulation_free(address: u64);
     fn eqprop_emulation_overrun(address: u64) -> c_int;
     fn eqprop_emulation_set_mutation(number: c_int);
-    fn eqprop_emulation_set_truncating(truncating: c_int);
     fn eqprop_emulation_size_of(name: *const c_char) -> usize;
     fn eqprop_emulation_launch(
         name: *const c_char,
@@ -50,13 +49,6 @@ impl EmulatedDevice {
             multiprocessors,
         }
     }
-}
-
-/// Whether sums of products are truncated as a tensor core truncates them (`multiply_truncating` in the emulation), or rounded.
-/// For the whole process.
-pub fn set_truncating_sums(truncating: bool) {
-    // SAFETY: sets an atomic.
-    unsafe { eqprop_emulation_set_truncating(c_int::from(truncating)) }
 }
 
 /// Switches on one of the deliberate defects that the kernels can be compiled with (`kernels/defects.cuh`); 0 for
