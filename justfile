@@ -15,6 +15,10 @@ test *arguments:
 kernels:
     ci/test.sh --test abi --test kernel_suites --test mutations
 
+# what nvcc makes of the kernels, interpreted: training steps, defects, suites; needs nvcc
+interpreter *arguments:
+    cargo test --release --features interpreter --test interpreter --test kernel_suites {{arguments}}
+
 # the published implementation's numbers, in fp64 and fp32
 golden:
     cargo run --release -- parity tests/golden/*.safetensors --precision fp64

@@ -17,17 +17,26 @@ pub enum Steps {
     Fp16,
     Fp32,
     Backprop,
+    /// recurrent and truncated backpropagation
+    Linear,
+    LinearFp16,
 }
 
 /// The tensor-core kernels first: most defects show there.
-pub const ALL: [Steps; 3] = [Steps::Fp16, Steps::Backprop, Steps::Fp32];
+pub const ALL: [Steps; 5] = [
+    Steps::Fp16,
+    Steps::Backprop,
+    Steps::Fp32,
+    Steps::LinearFp16,
+    Steps::Linear,
+];
 
 impl Steps {
     /// What correct kernels stay below and a defect exceeds: the same as through the emulation (`tests/mutations.rs`).
     pub fn tolerance(self) -> f64 {
         match self {
-            Steps::Fp16 => 2e-2,
-            Steps::Fp32 | Steps::Backprop => 1e-3,
+            Steps::Fp16 | Steps::LinearFp16 => 2e-2,
+            Steps::Fp32 | Steps::Linear | Steps::Backprop => 1e-3,
         }
     }
 
@@ -48,6 +57,12 @@ impl Steps {
                     Precision::Fp32,
                     device,
                 )?;
+                Ok(error.max(pooled))
+            }
+            Steps::LinearFp16 => linear_error(&resnet13, Precision::Fp16, device),
+            Steps::Linear => {
+                let error = linear_error(&resnet13, Precision::Fp32, device)?;
+                let pooled = linear_error(&network("vgg5", 1), Precision::Fp32, device)?;
                 Ok(error.max(pooled))
             }
             Steps::Backprop => {
@@ -73,14 +88,33 @@ fn ep_error(
         beta: 2.0,
         ..Recipe::default()
     };
+    error(network, &recipe, precision, device)
+}
+
+fn linear_error(network: &Network, precision: Precision, device: &Arc<dyn Device>) -> Result<f64> {
+    let recipe = |is_truncated| Recipe {
+        form: NudgedPhase::Linear,
+        is_truncated,
+        ..Recipe::default()
+    };
+    let recurrent = error(network, &recipe(false), precision, device)?;
+    Ok(recurrent.max(error(network, &recipe(true), precision, device)?))
+}
+
+fn error(
+    network: &Network,
+    recipe: &Recipe,
+    precision: Precision,
+    device: &Arc<dyn Device>,
+) -> Result<f64> {
     let parameters = random_parameters(network, 1);
     let batches = [random_images(network, 3, 1), random_images(network, 3, 2)];
     let mut truth = cpu::backend(network, cpu::Precision::Fp64);
     truth.set_parameters(&parameters).unwrap();
-    let want = train(&mut *truth, network, &batches, &recipe).unwrap();
+    let want = train(&mut *truth, network, &batches, recipe).unwrap();
     let mut kernels = CudaBackend::new(network, device.clone(), precision)?;
     eqprop_cuda::phase::Backend::set_parameters(&mut kernels, &parameters)?;
-    let got = train(&mut kernels, network, &batches, &recipe)?;
+    let got = train(&mut kernels, network, &batches, recipe)?;
     let (got, want) = match precision {
         Precision::Fp32 => (got, want),
         Precision::Fp16 => (
