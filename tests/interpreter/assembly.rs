@@ -203,32 +203,3 @@ fn move_barriers(text: &str, passes: impl Fn(&str) -> bool, side: Side) -> Strin
     }
     lines.join("\n")
 }
-
-/// A `bar.sync`.
-pub struct Barrier<'a> {
-    pub kernel: &'a str,
-    /// From 0.
-    pub line: usize,
-}
-
-pub fn barriers(text: &str) -> Vec<Barrier<'_>> {
-    let mut kernel = "";
-    let mut found = Vec::new();
-    for (line, text) in text.lines().enumerate() {
-        if let Some((_, name)) = text.split_once(".entry ") {
-            kernel = name.trim_end_matches('(');
-        }
-        if text.trim_start().starts_with("bar.sync") {
-            found.push(Barrier { kernel, line });
-        }
-    }
-    found
-}
-
-pub fn without_line(text: &str, line: usize) -> String {
-    let kept = text
-        .lines()
-        .enumerate()
-        .map(|(i, text)| if i == line { "" } else { text });
-    kept.collect::<Vec<_>>().join("\n")
-}

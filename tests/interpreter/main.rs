@@ -127,34 +127,3 @@ fn every_defect_is_noticed() {
     }
     assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
 }
-
-/// Each barrier of each kernel that the training steps run, left out alone.
-#[test]
-#[ignore = "runs training steps once for each of the barriers: many minutes"]
-fn every_barrier_is_missed() {
-    let ptx = InterpretedDevice::ptx().unwrap();
-    let executed = {
-        let interpreted = Arc::new(InterpretedDevice::new().unwrap());
-        let device: Arc<dyn Device> = interpreted.clone();
-        for steps in steps::ALL {
-            steps.error(&device).unwrap();
-        }
-        interpreted.reports()
-    };
-    let (mut all, mut missed) = (0, 0);
-    for barrier in assembly::barriers(ptx) {
-        if !executed.contains_key(barrier.kernel) {
-            continue;
-        }
-        all += 1;
-        match notice(&assembly::without_line(ptx, barrier.line)) {
-            Some(_) => missed += 1,
-            None => println!(
-                "{}, PTX line {}: not missed",
-                barrier.kernel,
-                barrier.line + 1
-            ),
-        }
-    }
-    println!("{missed} of {all} barriers are missed when they are left out");
-}
