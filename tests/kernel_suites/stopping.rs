@@ -250,7 +250,7 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
     assert_eq!(other.kept_state().unwrap(), kept);
 }
 
-/// Two training steps with a tolerance, on a GPU of so many multiprocessors (one that is played; a real one has its own): where each phase stopped, and every bit
+/// Two training steps with a tolerance, on a GPU of so many multiprocessors where it is played: where each phase stopped, and every bit
 /// that came of it.
 fn steps_on(multiprocessors: usize, network: &Network) -> Vec<(String, Vec<u64>)> {
     let gpu = machine(multiprocessors);
