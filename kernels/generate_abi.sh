@@ -4,4 +4,4 @@
 cd "$(dirname "$0")/.." || exit 1
 bindgen kernels/abi.h --allowlist-file '.*abi.h' --with-derive-default \
     --raw-line '//! Structs shared with the kernels: generated from `kernels/abi.h` by `kernels/generate_abi.sh`. Do not edit.' \
-    --raw-line '#![allow(missing_docs, clippy::all)]' -- -std=c11
+    --raw-line '#![allow(missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]' -- -std=c11

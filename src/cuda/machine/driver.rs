@@ -86,10 +86,8 @@ pub fn driver_version() -> Result<(i32, i32), CudaError> {
     initialise()?;
     let mut version = 0;
     // SAFETY: writes one integer.
-    call(
-        "asking for the driver's version",
-        unsafe { sys::cuDriverGetVersion(&mut version) }.result(),
-    )?;
+    let asked = unsafe { sys::cuDriverGetVersion(&mut version) };
+    call("asking for the driver's version", asked.result())?;
     Ok((version / 1000, version % 1000 / 10))
 }
 
