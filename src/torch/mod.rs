@@ -2,7 +2,7 @@
 //! their storages themselves.
 //!
 //! Reads lists of tensors, such as the published program's `model.pt`, dictionaries of them, such as a module's state, and objects that
-//! contain either, such as a whole module. Nothing in a file is run: see [`crate::pickle`].
+//! contain either, such as a whole module. Nothing in a file is run: see `src/pickle`.
 
 mod format;
 mod model;
