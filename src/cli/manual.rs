@@ -45,7 +45,7 @@ pub fn completions(args: &CompletionsArgs, mut command: Command) -> Result<ExitC
 fn with_runs(script: &str) -> String {
     const WITH_RUNS: &str = r#"
 _eqprop_cuda_with_runs() {
-    _eqprop-cuda "$@"
+    COMPLETE "$@"
     case "${COMP_WORDS[1]} $3" in
         "train --resume") ;;
         *" -"*) return ;;
@@ -61,11 +61,16 @@ _eqprop_cuda_with_runs() {
     done
 }
 "#;
+    // The function's name is clap_complete's own affair.
+    let name = (script.split("complete -F ").nth(1)).and_then(|rest| rest.split(' ').next());
+    let Some(name) = name else {
+        return script.to_string();
+    };
     let registered = script.replace(
-        "complete -F _eqprop-cuda ",
+        &format!("complete -F {name} "),
         "complete -F _eqprop_cuda_with_runs ",
     );
-    format!("{WITH_RUNS}{registered}")
+    format!("{}{registered}", WITH_RUNS.replace("COMPLETE", name))
 }
 
 const PRESET: &str = "preset";

@@ -137,8 +137,9 @@ fn norms_of_gradients_are_recorded_and_event_files_written() {
     // Twelve convolutions with four tensors each, and the head with two.
     assert_eq!(norms.len(), 12 * 4 + 2);
     assert!(record["train"]["state_norms"].is_null());
-    let events: Vec<_> = fs::read_dir(run.join("tensorboard")).unwrap().collect();
-    let events = fs::read(events[0].as_ref().unwrap().path()).unwrap();
+    let mut files = fs::read_dir(&run).unwrap().map(|file| file.unwrap().path());
+    let events = files.find(|path| path.to_string_lossy().contains("events.out.tfevents"));
+    let events = fs::read(events.unwrap()).unwrap();
     let holds = |name: &str| events.windows(name.len()).any(|w| w == name.as_bytes());
     for name in [
         "cost/train",
