@@ -171,6 +171,7 @@ typedef struct EqHopperTarget {
     uint32_t width_bits, height_bits; /* of a box */
     uint32_t boxes_x, boxes_y;
     uint32_t slices_up, slices_down; /* of K, in the order of taps: all taps upwards come first */
+    uint32_t first_tap, taps;
 } EqHopperTarget;
 
 /* EqTap for Hopper: class pixel (i, j) reads pixel (i + shift_y, j + shift_x) of a view that holds the pixels which the tap can reach. */
@@ -181,6 +182,7 @@ typedef struct EqHopperTap {
     int32_t shift_y, shift_x;
     uint32_t slices; /* of K */
     uint32_t updated; /* as in EqSource */
+    uint32_t downwards;
 } EqHopperTap;
 
 typedef struct EqHopperArgs {

@@ -1,6 +1,7 @@
 // All kernels as one translation unit: one fat binary for nvcc, one object for the emulation.
 #include "relax_simt.cu"
 #include "relax_mma.cu"
+#include "relax_hopper.cu"
 #include "cost.cu"
 #include "phase.cu"
 #include "pool.cu"

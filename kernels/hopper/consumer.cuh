@@ -29,7 +29,7 @@ __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint3
         const uint64_t first = ptx::operand(ring.box(2 * at.consumer), 16, EIGHT_ROWS);
         const uint64_t second = ptx::operand(ring.box(2 * at.consumer + 1), 16, EIGHT_ROWS);
         const uint64_t slab = ptx::operand(ring.box(PIXEL_BOXES), broken(SLAB_DISTANCE_WRONG) ? BOX_BYTES / 2 : BOX_BYTES, EIGHT_ROWS);
-        ptx::wgmma_fence();
+        if (!broken(NO_FENCE_BEFORE_PRODUCTS)) ptx::wgmma_fence();
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
             ptx::wgmma_m64n128k16<Downwards>(sums[0], first + k * PIXELS_APART, slab + k * SLAB_APART);

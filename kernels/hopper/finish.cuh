@@ -138,7 +138,7 @@ template <int COMPONENTS>
 __device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTarget& views, const EqTile& tile, int channel, Ring& ring,
                                      const Place& at) {
     if (!broken(NO_FENCE_BEFORE_STORE)) ptx::fence_proxy_async();
-    ptx::named_barrier(1 + at.consumer, WARPGROUP);
+    if (!broken(STORE_BEFORE_ALL_WROTE)) ptx::named_barrier(1 + at.consumer, WARPGROUP);
     if (at.first()) {
         const uint32_t fresh = view(views.views, old_view(*args.relax.phase) ^ 1);
         const void* const map = args.maps + fresh * EQ_TENSOR_MAP_BYTES;
@@ -181,7 +181,7 @@ __device__ __forceinline__ void finish(float (&sums)[2][64], const EqHopperArgs&
         Change changes[STRIPS];
         finish_half<FORM, COMPONENTS, 0>(sums, args, target, views, tile, rows, ring, at, changes);
         if (halves(target, tile) > 1) finish_half<FORM, COMPONENTS, 1>(sums, args, target, views, tile, rows, ring, at, changes);
-        EqChange(&cells)[STRIPS][CONSUMER_WARPS] = ring.rest().changes[turn & 1];
+        EqChange(&cells)[STRIPS][CONSUMER_WARPS] = ring.rest().changes[broken(CHANGES_OF_LAST_TILE_OVERWRITTEN) ? 0 : turn & 1];
 #pragma unroll
         for (int strip = 0; strip < STRIPS; ++strip) {
             const EqChange total = warp_sum(changes[strip]);

@@ -19,32 +19,29 @@ struct Producer {
 
     // The slices of all taps.
     template <int COMPONENTS>
-    __device__ __forceinline__ void products(const EqTile& tile, const EqTarget& target, const ptx::Corner (&corners)[2][2]) {
+    __device__ __forceinline__ void products(const EqTile& tile, const EqHopperTarget& views, const ptx::Corner (&corners)[2][2]) {
         const uint32_t iterations = args.relax.phase ? args.relax.phase->iterations : 0;
-        for (uint32_t r = 0; r < target.runs; ++r) {
-            const EqRun run = args.relax.runs[target.first_run + r];
-            for (uint32_t t = 0; t < run.taps; ++t) {
-                const EqHopperTap tap = args.taps[run.first_tap + t];
-                const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
-                const void* const slabs = map(tap.slabs);
+        for (uint32_t t = 0; t < views.taps; ++t) {
+            const EqHopperTap tap = args.taps[views.first_tap + t];
+            const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
+            const void* const slabs = map(tap.slabs);
 #pragma unroll 1
-                for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
-                    begin(SLOT_BYTES);
-                    const int k = slice * DEPTH;
+            for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
+                begin(SLOT_BYTES);
+                const int k = slice * DEPTH;
 #pragma unroll
-                    for (int i = 0; i < PIXEL_BOXES; ++i) {
-                        ptx::Corner at = corners[i / 2][i % 2];
-                        at.channel = k;
-                        at.x += tap.shift_x;
-                        at.y += tap.shift_y;
-                        ptx::tma_load(ring.box(i), pixels, at, ring.full());
-                    }
+                for (int i = 0; i < PIXEL_BOXES; ++i) {
+                    ptx::Corner at = corners[i / 2][i % 2];
+                    at.channel = k;
+                    at.x += tap.shift_x + (broken(TAP_SHIFTED_BY_ONE) ? 1 : 0);
+                    at.y += tap.shift_y;
+                    ptx::tma_load(ring.box(i), pixels, at, ring.full());
+                }
 #pragma unroll
-                    for (int i = 0; i < SLAB_BOXES; ++i) {
-                        const int channel = tile.first_channel + i * DEPTH;
-                        ptx::tma_load(ring.box(PIXEL_BOXES + i), slabs, run.downwards ? channel : k, run.downwards ? k : channel,
-                                      tap.slab, ring.full());
-                    }
+                for (int i = 0; i < SLAB_BOXES; ++i) {
+                    const int channel = tile.first_channel + i * DEPTH;
+                    ptx::tma_load(ring.box(PIXEL_BOXES + i), slabs, tap.downwards ? channel : k, tap.downwards ? k : channel, tap.slab,
+                                  ring.full());
                 }
             }
         }
@@ -88,7 +85,7 @@ struct Producer {
             for (int consumer = 0; consumer < CONSUMERS; ++consumer)
 #pragma unroll
                 for (int sum = 0; sum < 2; ++sum) corners[consumer][sum] = corner_of<COMPONENTS>(views, tile, consumer, sum);
-            products<COMPONENTS>(tile, target, corners);
+            products<COMPONENTS>(tile, views, corners);
             if constexpr (FORM != EQ_FORM_RAW) state<FORM>(tile, target, views, corners);
         }
     }

@@ -4,6 +4,7 @@
 #include "../epilogue.cuh"
 #include "../ptx/tma.cuh"
 #include "../ptx/wgmma.cuh"
+#include "defects.cuh"
 
 namespace hopper {
 

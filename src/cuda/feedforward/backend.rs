@@ -42,7 +42,7 @@ impl CudaFeedForward {
         check(model)?;
         let format = precision.format();
         let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widths.max().unwrap_or(0));
+        let relax = Relax::choose(format, widths.max().unwrap_or(0), device.capabilities());
         let layout = Arc::new(layout_of(model));
         let running = (0..network.edges().len()).map(|e| {
             let Part::Convolution { .. } = model.part(e) else {

@@ -319,10 +319,12 @@ pub struct EqHopperTarget {
     pub boxes_y: u32,
     pub slices_up: u32,
     pub slices_down: u32,
+    pub first_tap: u32,
+    pub taps: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqHopperTarget"][::std::mem::size_of::<EqHopperTarget>() - 36usize];
+    ["Size of EqHopperTarget"][::std::mem::size_of::<EqHopperTarget>() - 44usize];
     ["Alignment of EqHopperTarget"][::std::mem::align_of::<EqHopperTarget>() - 4usize];
     ["Offset of field: EqHopperTarget::views"]
         [::std::mem::offset_of!(EqHopperTarget, views) - 0usize];
@@ -340,6 +342,10 @@ const _: () = {
         [::std::mem::offset_of!(EqHopperTarget, slices_up) - 28usize];
     ["Offset of field: EqHopperTarget::slices_down"]
         [::std::mem::offset_of!(EqHopperTarget, slices_down) - 32usize];
+    ["Offset of field: EqHopperTarget::first_tap"]
+        [::std::mem::offset_of!(EqHopperTarget, first_tap) - 36usize];
+    ["Offset of field: EqHopperTarget::taps"]
+        [::std::mem::offset_of!(EqHopperTarget, taps) - 40usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -351,10 +357,11 @@ pub struct EqHopperTap {
     pub shift_x: i32,
     pub slices: u32,
     pub updated: u32,
+    pub downwards: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqHopperTap"][::std::mem::size_of::<EqHopperTap>() - 32usize];
+    ["Size of EqHopperTap"][::std::mem::size_of::<EqHopperTap>() - 36usize];
     ["Alignment of EqHopperTap"][::std::mem::align_of::<EqHopperTap>() - 4usize];
     ["Offset of field: EqHopperTap::views"][::std::mem::offset_of!(EqHopperTap, views) - 0usize];
     ["Offset of field: EqHopperTap::slabs"][::std::mem::offset_of!(EqHopperTap, slabs) - 8usize];
@@ -366,6 +373,8 @@ const _: () = {
     ["Offset of field: EqHopperTap::slices"][::std::mem::offset_of!(EqHopperTap, slices) - 24usize];
     ["Offset of field: EqHopperTap::updated"]
         [::std::mem::offset_of!(EqHopperTap, updated) - 28usize];
+    ["Offset of field: EqHopperTap::downwards"]
+        [::std::mem::offset_of!(EqHopperTap, downwards) - 32usize];
 };
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]

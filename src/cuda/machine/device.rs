@@ -3,7 +3,9 @@
 //! Three machines implement [`Device`]: a GPU through its driver, the emulation that runs the same kernels on the CPU, and the
 //! interpreter that runs what nvcc made of them.
 
-use anyhow::{Context, Result};
+use super::capabilities::Capabilities;
+use super::tensor_map::{self, TensorMap};
+use anyhow::{Context, Result, bail};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,19 @@ pub trait Device: Send + Sync {
 
     /// How many blocks of a large kernel run at once, at least.
     fn multiprocessors(&self) -> usize;
+
+    /// What it can do beyond what every machine can.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// A tensor map as its copies read it.
+    ///
+    /// # Errors
+    /// When it cannot be made, or there are no such copies.
+    fn tensor_map(&self, _map: &TensorMap) -> Result<[u8; tensor_map::BYTES]> {
+        bail!("{} has no copies by tensor map", self.describe())
+    }
 
     /// Device memory, not initialised.
     fn allocate(&self, bytes: usize) -> Result<u64>;

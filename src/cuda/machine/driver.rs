@@ -1,9 +1,11 @@
 //! A GPU as a [`Device`], through the CUDA driver, which is loaded when the first GPU is asked for.
 
+use super::capabilities::{self, Capabilities};
 use super::device::{Device, KernelSpec, Recording};
 use super::error::CudaError;
 use super::image;
 use super::kernels;
+use super::tensor_map::{self, TensorMap};
 use anyhow::{Context, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -13,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The oldest GPUs that the tensor-core kernels run on (`mma.sync` with fp16 and `cp.async`).
 const OLDEST: (i32, i32) = (8, 0);
+/// The GPUs that the kernels for `sm_90a` run on, and no others.
+const HOPPER: (i32, i32) = (9, 0);
 /// More dynamic shared memory than this must be asked for.
 const DEFAULT_SHARED_BYTES: u32 = 48 << 10;
 /// Kernels that use more than this ask for a part of a multiprocessor's memory, all of them for the same: a change would wait for
@@ -122,6 +126,7 @@ fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice), CudaError> {
 /// One GPU with the kernels loaded. All work goes through one stream, in order.
 pub struct Gpu {
     handles: Arc<Handles>,
+    capabilities: Capabilities,
     functions: Mutex<HashMap<&'static str, Function>>,
     staging: Mutex<Staging>,
 }
@@ -234,7 +239,11 @@ impl Gpu {
                 needs: OLDEST,
             });
         }
+        let capabilities = Capabilities {
+            hopper: info.compute_capability == HOPPER && capabilities::hopper_wanted()?,
+        };
         Ok(Self {
+            capabilities,
             handles: Arc::new(Handles::open(info, device, image)?),
             functions: Mutex::default(),
             staging: Mutex::new(Staging {
@@ -428,6 +437,42 @@ impl Device for Gpu {
 
     fn multiprocessors(&self) -> usize {
         self.info().multiprocessors as usize
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u8; tensor_map::BYTES]> {
+        use sys::{
+            CUtensorMapDataType_enum as DataType, CUtensorMapFloatOOBfill_enum as Fill,
+            CUtensorMapInterleave_enum as Interleave, CUtensorMapL2promotion_enum as Promotion,
+            CUtensorMapSwizzle_enum as Swizzle,
+        };
+        self.enter()?;
+        // SAFETY: 128 bytes of integers, for which zeros are a value.
+        let mut encoded: sys::CUtensorMap = unsafe { std::mem::zeroed() };
+        let steps = vec![1u32; map.dims.len()];
+        // SAFETY: all arrays have as many elements as there are dimensions, strides one less.
+        let outcome = unsafe {
+            sys::cuTensorMapEncodeTiled(
+                &mut encoded,
+                DataType::CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+                map.dims.len() as u32,
+                map.address as *mut c_void,
+                map.dims.as_ptr(),
+                map.strides.as_ptr(),
+                map.box_dims.as_ptr(),
+                steps.as_ptr(),
+                Interleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
+                Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                Promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                Fill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+            )
+        };
+        call("making a tensor map", outcome.result())?;
+        let words = encoded.opaque.map(u64::to_ne_bytes);
+        Ok(std::array::from_fn(|i| words[i / 8][i % 8]))
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

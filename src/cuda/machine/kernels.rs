@@ -7,6 +7,7 @@
 #![expect(clippy::missing_errors_doc, reason = "said once above")]
 
 use super::abi::*;
+use super::capabilities::Capabilities;
 use super::device::{Device, KernelSpec, Plain, bytes_of, plain};
 use anyhow::Result;
 use half::f16;
@@ -24,10 +25,13 @@ plain!(
     EqGradTile,
     EqBiasTile,
     EqGatherBlock,
-    EqBatchNorm
+    EqBatchNorm,
+    EqHopperTarget,
+    EqHopperTap
 );
 plain!(
     EqRelaxArgs,
+    EqHopperArgs,
     EqAdvanceArgs,
     EqNudgeArgs,
     EqPoolArgs,
@@ -109,6 +113,8 @@ pub enum Relax {
     MmaMedium,
     /// the same with 32 channels to a tile, for narrow networks
     MmaNarrow,
+    /// fp16 on Hopper's tensor cores: products of warpgroups, copies by tensor map
+    Hopper,
 }
 
 /// Bytes of the stages of a product whose two tiles have so many rows together (`kernels/mma_slices.cuh`).
@@ -131,14 +137,26 @@ pub const LARGEST_SHARED_BYTES: u32 = relax_mma_bytes(EQ_MMA_WIDE);
 const RELAX_SIMT_BYTES: u32 =
     4 * 16 * (EQ_SIMT_ROWS + 4 + EQ_SIMT_COLUMNS + 4) + 4 * size_of::<EqChange>() as u32;
 
+/// Shared memory of `relax_hopper`: the ring, its barriers, the changes of two tiles, and room to begin at a multiple of 1024
+/// (`kernels/hopper/ring.cuh`).
+const RELAX_HOPPER_BYTES: u32 = {
+    let boxes = EQ_HOPPER_ROWS / EQ_HOPPER_BOX + EQ_HOPPER_COLUMNS / EQ_HOPPER_DEPTH;
+    let ring = EQ_HOPPER_SLOTS * boxes * EQ_HOPPER_BOX * EQ_HOPPER_DEPTH * 2;
+    let strips = EQ_HOPPER_COLUMNS / EQ_CHANGE_CHANNELS;
+    ring + EQ_HOPPER_SLOTS * 16 + 2 * strips * 8 * size_of::<EqChange>() as u32 + 1024
+};
+
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
 
 impl Relax {
-    /// The version for states of a format, on a network whose widest layer has so many (padded) channels.
-    pub fn choose(format: Format, widest: usize) -> Self {
+    /// The version for states of a format, on a network whose widest layer has so many (padded) channels, and on a machine that
+    /// can do so much. The one place where this is decided.
+    pub fn choose(format: Format, widest: usize, machine: Capabilities) -> Self {
         match format {
             Format::F32 => Self::Simt,
+            // It computes networks of any width; that it pays for narrow ones is not claimed.
+            Format::F16 if machine.hopper => Self::Hopper,
             Format::F16 if widest <= NARROW => Self::MmaNarrow,
             Format::F16 => Self::MmaWide,
         }
@@ -151,6 +169,7 @@ impl Relax {
             Self::MmaWide => (EQ_MMA_ROWS, EQ_MMA_WIDE),
             Self::MmaMedium => (EQ_MMA_ROWS, EQ_MMA_MEDIUM),
             Self::MmaNarrow => (EQ_MMA_ROWS, EQ_MMA_NARROW),
+            Self::Hopper => (EQ_HOPPER_ROWS, EQ_HOPPER_COLUMNS),
         };
         TileShape {
             rows: rows as usize,
@@ -163,35 +182,31 @@ impl Relax {
         match self {
             Self::MmaWide => Some(Self::MmaMedium),
             Self::MmaMedium => Some(Self::MmaNarrow),
-            Self::MmaNarrow | Self::Simt => None,
+            Self::MmaNarrow | Self::Simt | Self::Hopper => None,
         }
     }
 
     /// Its kernel for a form (`EQ_FORM_*`), in which the number of components is implied except for raw and states.
     fn kernel(self, form: u32, components: usize) -> KernelSpec {
         macro_rules! forms {
-            ($prefix:literal, $bytes:expr) => {
+            ($prefix:literal, $threads:expr, $bytes:expr) => {
                 match (form, components) {
-                    (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair"), EQ_RELAX_THREADS, $bytes),
-                    (EQ_FORM_RESPONSE, _) => {
-                        spec(concat!($prefix, "_response"), EQ_RELAX_THREADS, $bytes)
-                    }
-                    (EQ_FORM_STATES, 1) => {
-                        spec(concat!($prefix, "_states_1"), EQ_RELAX_THREADS, $bytes)
-                    }
-                    (EQ_FORM_STATES, _) => {
-                        spec(concat!($prefix, "_states_2"), EQ_RELAX_THREADS, $bytes)
-                    }
-                    (_, 1) => spec(concat!($prefix, "_raw_1"), EQ_RELAX_THREADS, $bytes),
-                    (_, _) => spec(concat!($prefix, "_raw_2"), EQ_RELAX_THREADS, $bytes),
+                    (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair"), $threads, $bytes),
+                    (EQ_FORM_RESPONSE, _) => spec(concat!($prefix, "_response"), $threads, $bytes),
+                    (EQ_FORM_STATES, 1) => spec(concat!($prefix, "_states_1"), $threads, $bytes),
+                    (EQ_FORM_STATES, _) => spec(concat!($prefix, "_states_2"), $threads, $bytes),
+                    (_, 1) => spec(concat!($prefix, "_raw_1"), $threads, $bytes),
+                    (_, _) => spec(concat!($prefix, "_raw_2"), $threads, $bytes),
                 }
             };
         }
+        const THREADS: u32 = EQ_RELAX_THREADS;
         match self {
-            Self::Simt => forms!("relax_simt", RELAX_SIMT_BYTES),
-            Self::MmaWide => forms!("relax_mma_wide", relax_mma_bytes(EQ_MMA_WIDE)),
-            Self::MmaMedium => forms!("relax_mma_medium", relax_mma_bytes(EQ_MMA_MEDIUM)),
-            Self::MmaNarrow => forms!("relax_mma_narrow", relax_mma_bytes(EQ_MMA_NARROW)),
+            Self::Simt => forms!("relax_simt", THREADS, RELAX_SIMT_BYTES),
+            Self::MmaWide => forms!("relax_mma_wide", THREADS, relax_mma_bytes(EQ_MMA_WIDE)),
+            Self::MmaMedium => forms!("relax_mma_medium", THREADS, relax_mma_bytes(EQ_MMA_MEDIUM)),
+            Self::MmaNarrow => forms!("relax_mma_narrow", THREADS, relax_mma_bytes(EQ_MMA_NARROW)),
+            Self::Hopper => forms!("relax_hopper", EQ_HOPPER_THREADS, RELAX_HOPPER_BYTES),
         }
     }
 
@@ -204,6 +219,17 @@ impl Relax {
         args: &EqRelaxArgs,
     ) -> Result<()> {
         launch(device, self.kernel(args.form, components), tiles, args)
+    }
+
+    /// The same on Hopper: as many blocks as multiprocessors take the tiles by turns.
+    pub fn launch_hopper(
+        device: &dyn Device,
+        components: usize,
+        args: &EqHopperArgs,
+    ) -> Result<()> {
+        let kernel = Self::Hopper.kernel(args.relax.form, components);
+        let blocks = (args.tiles as usize).min(device.multiprocessors());
+        launch(device, kernel, blocks, args)
     }
 }
 
@@ -353,7 +379,7 @@ impl WeightGrad {
     pub fn choose(relax: Relax) -> Self {
         match relax {
             Relax::Simt => Self::Simt,
-            Relax::MmaWide | Relax::MmaMedium => Self::MmaWide,
+            Relax::MmaWide | Relax::MmaMedium | Relax::Hopper => Self::MmaWide,
             Relax::MmaNarrow => Self::MmaNarrow,
         }
     }

@@ -1,6 +1,7 @@
 //! What runs kernels: a GPU through its driver, the emulation of one, or the interpreter of the compiled kernels.
 
 pub mod abi;
+pub mod capabilities;
 pub mod device;
 pub mod driver;
 #[cfg(feature = "emulation")]
@@ -10,3 +11,4 @@ pub mod image;
 #[cfg(feature = "interpreter")]
 pub mod interpreted;
 pub mod kernels;
+pub mod tensor_map;

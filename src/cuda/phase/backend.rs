@@ -85,7 +85,7 @@ impl CudaBackend {
         let widest = network
             .free_layers()
             .map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widest.max().unwrap_or(0));
+        let relax = Relax::choose(format, widest.max().unwrap_or(0), device.capabilities());
         Ok(Self {
             parameters: Parameters::new(&device, &layout, format)?,
             batches: Recent::new(),

@@ -96,6 +96,17 @@ impl Tensor {
     }
 }
 
+/// An edge's weights, `[tap][C_post][C_pre]`: where they begin, in elements of the parameter buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slabs {
+    pub first: usize,
+    pub taps: usize,
+    /// padded
+    pub post: usize,
+    /// padded
+    pub pre: usize,
+}
+
 #[derive(Debug, Clone)]
 pub struct Layout {
     tensors: Vec<Tensor>,
@@ -180,6 +191,20 @@ impl Layout {
         };
         let (post, pre) = (padded(g.full.channels), padded(g.pre.channels));
         (self.starts[tensor] + tap * post * pre, pre)
+    }
+
+    /// All slabs of an edge.
+    pub fn slabs(&self, e: usize) -> Slabs {
+        let tensor = self.weight(e);
+        let Tensor::Weight { geometry: g, .. } = &self.tensors[tensor] else {
+            unreachable!("tensor {tensor} is a weight")
+        };
+        Slabs {
+            first: self.starts[tensor],
+            taps: g.taps(),
+            post: padded(g.full.channels),
+            pre: padded(g.pre.channels),
+        }
     }
 
     pub fn pack(&self, set: &ParameterSet<f64>) -> Vec<f32> {

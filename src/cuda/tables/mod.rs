@@ -1,5 +1,6 @@
 //! What a launch reads: a network as taps, tiles and places in memory.
 
+pub mod boxes;
 pub mod geometry;
 pub mod gradient;
 pub mod layout;

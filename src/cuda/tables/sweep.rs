@@ -2,6 +2,7 @@
 //!
 //! This is where a network description becomes the tables that the kernels read.
 
+use super::boxes::{BoxShape, Boxes, BoxesBuilder, Stored};
 use super::geometry::{Class, Tap};
 use super::layout::{Layout, padded};
 use super::tiles::{Extent, TileList};
@@ -82,6 +83,8 @@ pub struct SweepBuilder<'a> {
     runs: Vec<EqRun>,
     taps: Vec<EqTap>,
     extents: Vec<Extent>,
+    /// for Hopper
+    boxes: Option<BoxesBuilder>,
 }
 
 impl<'a> SweepBuilder<'a> {
@@ -96,6 +99,7 @@ impl<'a> SweepBuilder<'a> {
             runs: Vec::new(),
             taps: Vec::new(),
             extents: Vec::new(),
+            boxes: (relax == Relax::Hopper).then(BoxesBuilder::default),
         }
     }
 
@@ -104,7 +108,22 @@ impl<'a> SweepBuilder<'a> {
         let channels = padded(target.shape.channels);
         let first_run = self.runs.len() as u32;
         let (mut depth, mut steps) = (0, 0);
+        let shape = BoxShape::choose(class.size, self.images);
+        let mut of_boxes = Vec::new();
         for (tap, source) in in_order_of_parity(taps) {
+            if let Some(boxes) = &mut self.boxes {
+                let sides = source.sides.map(|side| Stored {
+                    address: side as u64,
+                    components: self.components,
+                    component_stride: source.component_stride,
+                    size: [source.height as usize, source.width as usize],
+                    channels: source.channels,
+                });
+                let slabs = self.layout.slabs(tap.edge);
+                let entry = boxes.tap(&tap, sides, source.updated, self.images, shape, slabs);
+                let Some(entry) = entry else { continue };
+                of_boxes.push(entry);
+            }
             let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
             depth += source.channels as usize;
             steps += source.channels.div_ceil(EQ_MMA_DEPTH) as usize;
@@ -130,6 +149,24 @@ impl<'a> SweepBuilder<'a> {
                 Some(last) if last.taps < EQ_RUN_TAPS && continues(last, &run) => last.taps += 1,
                 _ => self.runs.push(run),
             }
+        }
+        let mut pixels = self.images * class.size[0] * class.size[1];
+        if let Some(boxes) = &mut self.boxes {
+            pixels = shape.count(class.size, self.images) * EQ_HOPPER_BOX as usize;
+            let stored = |address: *const c_void, components| Stored {
+                address: address as u64,
+                components,
+                component_stride: target.component_stride as u64,
+                size: [target.shape.height, target.shape.width],
+                channels: channels as u32,
+            };
+            let sides = (target.sides).map(|side| stored(side, self.components));
+            let free = stored(target.free_state, 1);
+            let states = (
+                (!target.sides[0].is_null()).then_some(sides),
+                (!target.free_state.is_null()).then_some(free),
+            );
+            boxes.target(class, self.images, shape, states, of_boxes);
         }
         self.targets.push(EqTarget {
             bias: target.bias,
@@ -157,7 +194,7 @@ impl<'a> SweepBuilder<'a> {
             high: target.bounds.1,
         });
         self.extents.push(Extent {
-            pixels: self.images * class.size[0] * class.size[1],
+            pixels,
             channels,
             depth,
             steps,
@@ -201,6 +238,10 @@ impl<'a> SweepBuilder<'a> {
                 taps: self.taps,
                 sources: self.sources,
             },
+            boxes: match self.boxes {
+                Some(boxes) => Some(boxes.build(device)?),
+                None => None,
+            },
         })
     }
 }
@@ -243,6 +284,8 @@ pub struct Sweep {
     runs: Buffer<EqRun>,
     taps: Buffer<EqTap>,
     sources: Buffer<EqSource>,
+    /// for Hopper
+    boxes: Option<Boxes>,
 }
 
 impl Sweep {
@@ -267,6 +310,15 @@ impl Sweep {
             images: self.images as u32,
             ..args
         };
+        if let Some(boxes) = &self.boxes {
+            // Its tiles are whole: there is nothing to join.
+            let args = EqRelaxArgs {
+                tiles: self.tiles.ptr(),
+                ..args
+            };
+            let args = boxes.args(device, args, self.list.tiles.len())?;
+            return Relax::launch_hopper(device, self.components, &args);
+        }
         let (first, joins) = (self.list.tiles.len(), self.list.joins.len());
         for (from, tiles) in [(0, first), (first, joins)] {
             let args = EqRelaxArgs {

@@ -153,7 +153,7 @@ fn splits(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
         .map(|e| e.tiles(relax.tile(), components))
         .collect();
     // With several tiles for each block one more or less at the end matters little.
-    if relax == Relax::Simt || tiles.iter().sum::<usize>() > 2 * BLOCKS {
+    if matches!(relax, Relax::Simt | Relax::Hopper) || tiles.iter().sum::<usize>() > 2 * BLOCKS {
         return whole;
     }
     // A step of a smaller tile takes less than the rest.

@@ -1,0 +1,30 @@
+// Deliberate defects of relax_hopper.cu, compiled in one at a time (EQPROP_HOPPER_DEFECT): tests/hopper expects each to be noticed.
+#pragma once
+
+namespace hopper {
+
+enum Defect : int {
+    RING_PARITY_WRONG = 1,
+    RING_ANNOUNCES_TOO_FEW_BYTES,
+    RING_SLOT_NOT_AWAITED,
+    RING_SLOT_RELEASED_EARLY,
+    RING_ARRIVAL_LOST,
+    SLAB_DISTANCE_WRONG,
+    SUMS_NOT_AWAITED,
+    NO_FENCE_BEFORE_PRODUCTS,
+    SWIZZLE_FORGOTTEN,
+    NO_FENCE_BEFORE_STORE,
+    STORE_NOT_AWAITED,
+    STORE_BEFORE_ALL_WROTE,
+    MAPS_NOT_FENCED,
+    TAP_SHIFTED_BY_ONE,
+    CHANGES_OF_LAST_TILE_OVERWRITTEN,
+};
+
+#ifdef EQPROP_HOPPER_DEFECT
+__host__ __device__ constexpr bool broken(Defect defect) { return defect == EQPROP_HOPPER_DEFECT; }
+#else
+__host__ __device__ constexpr bool broken(Defect) { return false; }
+#endif
+
+} // namespace hopper
