@@ -9,6 +9,8 @@ use std::process::Command;
 const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 /// What a GPU that has no image of its own gets: compiled by its driver when the program starts.
 const PORTABLE: &str = "80";
+/// Has instructions of its own: `kernels/relax_hopper.cu` is for it alone.
+const HOPPER: &str = "90a";
 /// Narrows [`ARCHITECTURES`], for a faster build during development.
 const ARCHITECTURES_VARIABLE: &str = "EQPROP_CUDA_ARCHS";
 
@@ -31,7 +33,16 @@ fn main() {
         Some(nvcc) => {
             compile_fat_binary(&nvcc);
             if env::var_os("CARGO_FEATURE_INTERPRETER").is_some() {
-                compile_ptx(&nvcc);
+                compile_ptx(&nvcc, PORTABLE, "kernels.cu", "kernels.ptx", "eqprop_ptx");
+                if known_architectures(&nvcc).iter().any(|a| a == HOPPER) {
+                    compile_ptx(
+                        &nvcc,
+                        HOPPER,
+                        "relax_hopper.cu",
+                        "hopper.ptx",
+                        "eqprop_hopper_ptx",
+                    );
+                }
             }
         }
         None => println!(
@@ -111,18 +122,18 @@ fn compile_fat_binary(nvcc: &Path) {
     }
 }
 
-/// The portable code as text, with the source lines, for the interpreter.
-fn compile_ptx(nvcc: &Path) {
+/// Code as text, with the source lines, for the interpreter; then `cfg` is set.
+fn compile_ptx(nvcc: &Path, architecture: &str, source: &str, name: &str, cfg: &str) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut command = Command::new(nvcc);
     command
         .args(["--ptx", "-lineinfo", "-std=c++17", "-O3"])
-        .arg(format!("-arch=compute_{PORTABLE}"))
+        .arg(format!("-arch=compute_{architecture}"))
         .arg("-o")
-        .arg(out.join("kernels.ptx"))
-        .arg("kernels/kernels.cu");
+        .arg(out.join(name))
+        .arg(Path::new("kernels").join(source));
     match command.output() {
-        Ok(output) if output.status.success() => println!("cargo:rustc-cfg=eqprop_ptx"),
+        Ok(output) if output.status.success() => println!("cargo:rustc-cfg={cfg}"),
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
             panic!("{} --ptx failed:\n{text}", nvcc.display());

@@ -169,7 +169,7 @@ fn print_constants(gpu: &str, chip: &Chip) {
 
 fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
     println!(
-        "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6}",
+        "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6} {:>10}",
         "kernel",
         "shape",
         "channels",
@@ -180,7 +180,8 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
         "MB",
         "limit",
         "us",
-        "share"
+        "share",
+        "hopper, us"
     );
     for line in table {
         let launches = &line.launches;
@@ -191,7 +192,7 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
             _ => format!("{} launches", launches.len()),
         };
         println!(
-            "{:12} {:28} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {limit:>14} {:8.1} {:5.1}%",
+            "{:12} {:28} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {limit:>14} {:8.1} {:5.1}% {:10.1}",
             line.kernel,
             line.shape,
             launches.iter().map(|l| l.channels).max().unwrap_or(0),
@@ -201,7 +202,8 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
             sum(|l| l.l2_bytes) / 1e6,
             sum(|l| l.memory_bytes) / 1e6,
             line.seconds() * 1e6,
-            100.0 * line.share(chip)
+            100.0 * line.share(chip),
+            line.hopper_seconds * 1e6
         );
         if launches.len() > 1 && launches.len() <= 3 {
             for launch in launches {

@@ -5,7 +5,8 @@
 
 Without a file: the newest one that cargo built. Fails when a hot kernel spills, when it is larger than the instruction cache, when a
 tensor-core kernel has no tensor-core instruction or more registers than two blocks on a multiprocessor have, and when its loop or what
-follows it (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory. --loop prints the
+follows it (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory; of the kernels for Hopper, when
+they lack one of their instructions, or the compiler has put waits between products. --loop prints the
 instruction mix of the longest loop with HMMA of one kernel.
 """
 import argparse
@@ -20,6 +21,10 @@ from collections import Counter
 # Kernels that run once per iteration, per layer, or over the whole gradient: a spill costs time in each of them.
 HOT = ("relax_", "weight_grad_", "batch_norm_")
 TENSOR_CORE = "_mma_"
+# Products of warpgroups, copies by tensor map, registers that change hands.
+HOPPER = {"relax_hopper_": ("HGMMA", "UTMALDG", "USETMAXREG")}
+# A wait in the loop of each direction of the weights, and one for the last products.
+HOPPER_WAITS = 3
 # Bytes of an instruction, and of the cache that a kernel's code should fit in.
 INSTRUCTION, CACHE = 16, 128 * 1024
 # 65,536 registers for two blocks of 128 threads.
@@ -132,6 +137,15 @@ def main():
                                 f"on {arch}, more than {bounds[0]}, {bounds[1]} or {bounds[2]}")
         if TENSOR_CORE in kernel and not opcodes["HMMA"]:
             problems.append(f"{kernel} has no tensor-core instruction on {arch}")
+        for prefix, needed in HOPPER.items():
+            if not kernel.startswith(prefix):
+                continue
+            for opcode in needed:
+                if not opcodes[opcode]:
+                    problems.append(f"{kernel} has no {opcode} on {arch}")
+            waits = sum(opcode == "WARPGROUP" and rest.startswith(".DEPBAR") for _, opcode, rest in body)
+            if waits > HOPPER_WAITS:
+                problems.append(f"{kernel} waits for products in {waits} places on {arch}, where {HOPPER_WAITS} are written")
     if not used:
         problems.append("no kernels in " + binary)
     for problem in problems:

@@ -94,7 +94,9 @@ __device__ __forceinline__ Fp16* two_units(unsigned char* box, int row, int piec
 // Updates one half of the channels where the old state lies. The change of each strip is added to `changes`.
 template <int FORM, int COMPONENTS, int HALF>
 __device__ __forceinline__ void update_state(const float (&sums)[2][64], const Update& update, const Rows& rows, const Ring& ring,
-                                             int live, const Place& at, Change (&changes)[STRIPS]) {
+                                             const EqTarget& target, int first_channel, const Place& at,
+                                             Change (&changes)[STRIPS]) {
+    const int live = static_cast<int>(target.live_channels) - first_channel;
     unsigned char* const states[2] = {ring.box_memory(2 * at.consumer), ring.box_memory(2 * at.consumer + 1)};
     unsigned char* const free_states = ring.box_memory(PIXEL_BOXES + at.consumer);
 #pragma unroll
@@ -107,6 +109,13 @@ __device__ __forceinline__ void update_state(const float (&sums)[2][64], const U
             const int row = at.row + 8 * half, i = 4 * (FIRST + piece) + 2 * half;
             Fp16* const places[2] = {two_units(states[0], row, piece, at), two_units(states[1], row, piece, at)};
             float old[2][2], fresh[2][2], free_state[2];
+            uint32_t responds[2] = {};
+            if constexpr (FORM == EQ_FORM_RESPONSE) {
+#pragma unroll
+                for (int sum = 0; sum < 2; ++sum)
+                    if (is_live[0] && rows.unit[sum][half] >= 0)
+                        responds[sum] = responding(target, rows.unit[sum][half] + first_channel + (FIRST + piece) * 8);
+            }
             load(old[0], places[0]);
             load(old[1], places[1]);
             if constexpr (FORM == EQ_FORM_PAIR) load(free_state, two_units(free_states, row, piece, at));
@@ -116,6 +125,9 @@ __device__ __forceinline__ void update_state(const float (&sums)[2][64], const U
                     fresh[0][v] = old[0][v];
                     fresh[1][v] = old[1][v];
                     update.pair(fresh[0][v], fresh[1][v], sums[0][i + v], sums[1][i + v], free_state[v]);
+                } else if constexpr (FORM == EQ_FORM_RESPONSE) {
+                    fresh[0][v] = update.response(old[0][v], sums[0][i + v], responds[0] >> v & 1);
+                    fresh[1][v] = update.response(old[1][v], sums[1][i + v], responds[1] >> v & 1);
                 } else {
                     fresh[0][v] = update.state(old[0][v], sums[0][i + v]);
                     fresh[1][v] = update.state(old[1][v], sums[1][i + v]);
@@ -162,8 +174,7 @@ __device__ __forceinline__ void finish_half(const float (&sums)[2][64], const Eq
                                             const Place& at, Change (&changes)[STRIPS]) {
     ptx::mbarrier_wait(ring.full(), ring.parity);
     const Update update(target, *args.relax.phase);
-    const int live = static_cast<int>(target.live_channels) - static_cast<int>(tile.first_channel) - at.pair;
-    update_state<FORM, COMPONENTS, HALF>(sums, update, rows, ring, live, at, changes);
+    update_state<FORM, COMPONENTS, HALF>(sums, update, rows, ring, target, tile.first_channel + at.pair, at, changes);
     send<COMPONENTS>(args, views, tile, tile.first_channel + HALF * DEPTH, ring, at);
 }
 

@@ -22,6 +22,7 @@ mod recent;
 mod tables;
 
 pub use feedforward::CudaFeedForward;
+pub use machine::capabilities::Capabilities;
 pub use machine::device::{Buffer, Device, KernelSpec, peak_bytes};
 pub use machine::driver::{Gpu, GpuInfo, driver_version, list_gpus};
 #[cfg(feature = "emulation")]
@@ -30,6 +31,7 @@ pub use machine::error::CudaError;
 pub use machine::image::architectures as kernel_architectures;
 #[cfg(feature = "interpreter")]
 pub use machine::interpreted;
+pub use machine::tensor_map::TensorMap;
 pub use machine::{abi, kernels};
 pub use phase::CudaBackend;
 pub use precision::Precision;

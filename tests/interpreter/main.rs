@@ -4,6 +4,7 @@
 
 mod assembly;
 mod compiled;
+mod hopper;
 mod steps;
 #[path = "../support/mod.rs"]
 mod support;

@@ -258,6 +258,7 @@ pub fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
 pub struct CountingDevice {
     bytes: AtomicUsize,
     multiprocessors: usize,
+    capabilities: Capabilities,
 }
 
 impl CountingDevice {
@@ -266,6 +267,14 @@ impl CountingDevice {
         Self {
             multiprocessors,
             ..Self::default()
+        }
+    }
+
+    /// The same for a GPU that can do so much.
+    pub fn capable(self, capabilities: Capabilities) -> Self {
+        Self {
+            capabilities,
+            ..self
         }
     }
 
@@ -282,6 +291,10 @@ impl Device for CountingDevice {
 
     fn multiprocessors(&self) -> usize {
         self.multiprocessors.max(1)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {

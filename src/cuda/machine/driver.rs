@@ -239,8 +239,12 @@ impl Gpu {
                 needs: OLDEST,
             });
         }
+        let wanted =
+            capabilities::hopper_wanted().map_err(|e| CudaError::Setting(e.to_string()))?;
         let capabilities = Capabilities {
-            hopper: info.compute_capability == HOPPER && capabilities::hopper_wanted()?,
+            hopper: info.compute_capability == HOPPER
+                && image::architectures().is_some_and(|all| all.split(',').any(|a| a == "90a"))
+                && wanted,
         };
         Ok(Self {
             capabilities,

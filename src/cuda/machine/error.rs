@@ -44,6 +44,9 @@ pub enum CudaError {
         /// as many as were asked for
         bytes: usize,
     },
+    /// An environment variable says something that it cannot.
+    #[error("{0}")]
+    Setting(String),
     /// A call of the driver failed: what it was for, and the driver's code.
     #[error("{call}: {}", remedy(*code))]
     Driver {

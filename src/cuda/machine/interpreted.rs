@@ -3,9 +3,11 @@
 //! Every launch is checked: addresses, alignment, reads of what nobody wrote, races, barriers. EQPROP_INTERPRETER changes
 //! how it runs; see [`Settings`].
 
+use super::capabilities::{Capabilities, hopper_wanted};
 use super::device::{Device, KernelSpec};
+use super::tensor_map::{self, TensorMap};
 use anyhow::{Context, Result, bail, ensure};
-use ptx_interpreter::{Memory, Module, Options, Report, Sums};
+use ptx_interpreter::{Memory, Module, Options, Report, Sums, Swizzle};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -15,6 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 const PTX: Option<&str> = Some(include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx")));
 #[cfg(not(eqprop_ptx))]
 const PTX: Option<&str> = None;
+
+/// The same of the kernels for Hopper alone.
+#[cfg(eqprop_hopper_ptx)]
+const HOPPER_PTX: Option<&str> = Some(include_str!(concat!(env!("OUT_DIR"), "/hopper.ptx")));
+#[cfg(not(eqprop_hopper_ptx))]
+const HOPPER_PTX: Option<&str> = None;
 
 /// Names [`Settings`], for instance `seed=3,sums=truncated`.
 const VARIABLE: &str = "EQPROP_INTERPRETER";
@@ -28,6 +36,8 @@ pub struct Settings {
     pub table: bool,
     /// Of the GPU that is played: the host divides launches into tiles by them.
     pub multiprocessors: usize,
+    /// Whether it plays a Hopper, and the host uses the kernels for it.
+    pub hopper: bool,
 }
 
 impl Default for Settings {
@@ -37,17 +47,21 @@ impl Default for Settings {
             options: Options::default(),
             table: false,
             multiprocessors: 1,
+            hopper: false,
         }
     }
 }
 
 impl Settings {
-    /// What EQPROP_INTERPRETER asks for.
+    /// What EQPROP_INTERPRETER and EQPROP_HOPPER ask for.
     ///
     /// # Errors
     /// Those of [`Settings::parse`].
     pub fn from_environment() -> Result<Self> {
-        Self::parse(&std::env::var(VARIABLE).unwrap_or_default())
+        Ok(Self {
+            hopper: hopper_wanted()?,
+            ..Self::parse(&std::env::var(VARIABLE).unwrap_or_default())?
+        })
     }
 
     /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
@@ -91,6 +105,8 @@ impl Settings {
 /// A machine that executes PTX.
 pub struct InterpretedDevice {
     module: Arc<Module>,
+    /// asked first
+    hopper: Option<Arc<Module>>,
     memory: RwLock<Memory>,
     settings: Settings,
     reports: Mutex<BTreeMap<&'static str, Report>>,
@@ -102,7 +118,13 @@ impl InterpretedDevice {
     /// # Errors
     /// When the environment names no settings, or this build has no kernels.
     pub fn new() -> Result<Self> {
-        Ok(Self::with(Self::kernels()?, Settings::from_environment()?))
+        let settings = Settings::from_environment()?;
+        let hopper = settings.hopper;
+        let device = Self::with(Self::kernels()?, settings);
+        match hopper {
+            true => Ok(device.with_hopper(Self::hopper_kernels()?)),
+            false => Ok(device),
+        }
     }
 
     /// This build's kernels as nvcc wrote them.
@@ -133,10 +155,46 @@ impl InterpretedDevice {
         })
     }
 
+    /// The PTX of the kernels for Hopper.
+    ///
+    /// # Errors
+    /// When this build found no nvcc that knows sm_90a.
+    pub fn hopper_ptx() -> Result<&'static str> {
+        HOPPER_PTX.context(
+            "EQPROP_HOPPER=on: this build has no PTX for Hopper; build it where nvcc of CUDA 12 or later is found",
+        )
+    }
+
+    /// The kernels for Hopper, read once.
+    ///
+    /// # Errors
+    /// Those of [`InterpretedDevice::hopper_ptx`]; and when the text cannot be read.
+    pub fn hopper_kernels() -> Result<Arc<Module>> {
+        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
+        let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match &*module {
+            Some(module) => module.clone(),
+            None => {
+                let parsed = Module::parse(Self::hopper_ptx()?);
+                let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
+                module.insert(Arc::new(parsed)).clone()
+            }
+        })
+    }
+
+    /// With these kernels for Hopper, which the host then uses.
+    #[must_use]
+    pub fn with_hopper(mut self, hopper: Arc<Module>) -> Self {
+        self.settings.hopper = true;
+        self.hopper = Some(hopper);
+        self
+    }
+
     /// With any module, for instance one with a defect.
     pub fn with(module: Arc<Module>, settings: Settings) -> Self {
         Self {
             module,
+            hopper: None,
             memory: RwLock::default(),
             settings,
             reports: Mutex::default(),
@@ -168,6 +226,24 @@ impl Device for InterpretedDevice {
         self.settings.multiprocessors
     }
 
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            hopper: self.hopper.is_some(),
+        }
+    }
+
+    fn tensor_map(&self, map: &TensorMap) -> Result<[u8; tensor_map::BYTES]> {
+        let map = ptx_interpreter::TensorMap {
+            address: map.address,
+            element_bytes: tensor_map::ELEMENT_BYTES,
+            dims: map.dims.clone(),
+            strides: map.strides.clone(),
+            box_dims: map.box_dims.clone(),
+            swizzle: Swizzle::Span128,
+        };
+        Ok(map.encode()?)
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         Ok(self.memory_mut().allocate(bytes))
     }
@@ -193,9 +269,12 @@ impl Device for InterpretedDevice {
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
-        let code = self.module.kernel(kernel.name)?;
+        let of_hopper = self.hopper.as_ref();
+        let of_hopper = of_hopper.filter(|m| m.names().any(|name| name == kernel.name));
+        let module = of_hopper.unwrap_or(&self.module);
+        let code = module.kernel(kernel.name)?;
         ensure!(blocks > 0, "kernel {}: a launch of no blocks", kernel.name);
-        let report = self.module.launch(
+        let report = module.launch(
             code,
             u32::try_from(blocks)?.into(),
             kernel.threads.into(),

@@ -222,6 +222,9 @@ impl Relax {
     }
 
     /// The same on Hopper: as many blocks as multiprocessors take the tiles by turns.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn launch_hopper(
         device: &dyn Device,
         components: usize,

@@ -7,9 +7,11 @@
 //! that must move at least once, whichever is longer.
 
 use super::chip::{Chip, INSTRUCTIONS, Instructions};
+use super::hopper;
 use super::relaxation::{trained, update};
 use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
+use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
 use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
@@ -28,6 +30,8 @@ pub struct Estimate {
     pub shape: String,
     /// one after the other
     pub launches: Vec<Launch>,
+    /// of all of them with the kernels for Hopper, by a simpler model
+    pub hopper_seconds: f64,
 }
 
 /// A launch by the model.
@@ -91,6 +95,10 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
         Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));
     let backend = trained(network, &device, Precision::Fp16, images)?;
     let (setup, batch) = (backend.setup(), backend.batch()?);
+    let capable = CountingDevice::with(chip.multiprocessors.value as usize);
+    let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities { hopper: true }));
+    let on_hopper = trained(network, &hopper, Precision::Fp16, images)?;
+    let (hopper_setup, hopper_batch) = (on_hopper.setup(), on_hopper.batch()?);
     let mut table = Vec::new();
     for kind in [Kind::Free, Kind::Pair] {
         let launch = |sweep: &Sweep, layers: &[usize]| {
@@ -100,12 +108,18 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             });
             model(sweep, kind, (operations, bytes), chip)
         };
+        let by_hopper = |sweep: &Sweep, layers: &[usize]| {
+            let bytes = layers.iter().map(|&l| update(setup, l, kind, images).bytes);
+            let (list, extents) = sweep.tiles();
+            hopper::seconds(list, extents, kind, bytes.sum(), chip)
+        };
         for l in network.free_layers() {
             let line = update(setup, l, kind, images);
             table.push(Estimate {
                 kernel: line.kernel,
                 shape: line.shape,
                 launches: vec![launch(&batch.layer_sweep(setup, l, kind)?, &[l])],
+                hopper_seconds: by_hopper(&hopper_batch.layer_sweep(hopper_setup, l, kind)?, &[l]),
             });
         }
         for mode in [
@@ -115,6 +129,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             Mode::Forward,
         ] {
             let sweeps = batch.group_sweeps(setup, mode, kind)?;
+            let on_hopper = hopper_batch.group_sweeps(hopper_setup, mode, kind)?;
             let groups = network.update_groups(mode);
             table.push(Estimate {
                 kernel: if kind == Kind::Free {
@@ -126,6 +141,9 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 launches: (sweeps.iter().zip(&groups))
                     .map(|(sweep, group)| launch(sweep, group))
                     .collect(),
+                hopper_seconds: (on_hopper.iter().zip(&groups))
+                    .map(|(sweep, group)| by_hopper(sweep, group))
+                    .sum(),
             });
         }
     }

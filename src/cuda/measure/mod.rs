@@ -3,6 +3,7 @@
 mod chip;
 mod estimate;
 mod feedforward;
+mod hopper;
 mod relaxation;
 mod timing;
 mod traffic;

@@ -110,6 +110,10 @@ impl<'a> SweepBuilder<'a> {
         let (mut depth, mut steps) = (0, 0);
         let shape = BoxShape::choose(class.size, self.images);
         let mut of_boxes = Vec::new();
+        let slice = match self.boxes {
+            Some(_) => EQ_HOPPER_DEPTH,
+            None => EQ_MMA_DEPTH,
+        };
         for (tap, source) in in_order_of_parity(taps) {
             if let Some(boxes) = &mut self.boxes {
                 let sides = source.sides.map(|side| Stored {
@@ -126,7 +130,7 @@ impl<'a> SweepBuilder<'a> {
             }
             let (weight, pitch) = self.layout.slab(tap.edge, tap.tap);
             depth += source.channels as usize;
-            steps += source.channels.div_ceil(EQ_MMA_DEPTH) as usize;
+            steps += source.channels.div_ceil(slice) as usize;
             let [y, x] = tap.offset;
             let first_tap = self.taps.len() as u32;
             self.taps.push(EqTap {

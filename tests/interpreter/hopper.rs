@@ -1,0 +1,290 @@
+//! The kernels for Hopper (`kernels/relax_hopper.cu`), interpreted: they compute what the CPU backend does, the same bits in whatever order
+//! warps run and copies arrive, and defects in them are noticed.
+
+use crate::summary;
+use crate::support::kernels::*;
+use anyhow::Result;
+use eqprop_cuda::cpu;
+use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
+use eqprop_cuda::cuda::{CudaBackend, Device, Precision};
+use eqprop_cuda::network::{ActivationKind, Network};
+use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
+use ptx_interpreter::{Finding, Module};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+/// What correct kernels stay below: as for the other fp16 kernels (`steps.rs`).
+const TOLERANCE: f64 = 2e-2;
+
+/// A network with images, and what is done with them.
+struct Case {
+    name: &'static str,
+    network: Network,
+    images: usize,
+    recipe: Recipe,
+    /// how the interpreter runs: other orders, other numbers of blocks that take tiles by turns
+    settings: &'static [&'static str],
+}
+
+/// Widths below one box; widths of several boxes and tiles, with rests; max pooling and the cross-entropy; two states side by side.
+fn cases() -> [Case; 4] {
+    let of =
+        |name, channels, inputs| preset(name, channels, inputs, 10, ActivationKind::HardSigmoid);
+    let recipe = Recipe {
+        form: NudgedPhase::SumDifference,
+        beta: 2.0,
+        free: 4,
+        nudged: 3,
+        ..Recipe::default()
+    };
+    let direct = Recipe {
+        form: NudgedPhase::Direct,
+        ..recipe
+    };
+    let ce = Recipe {
+        cost: CostFunction::Ce,
+        ..recipe
+    };
+    [
+        Case {
+            name: "narrow",
+            network: of("hopfieldresnet13", [4, 6, 8, 9], 3),
+            images: 3,
+            recipe,
+            settings: &["", "seed=1", "seed=2,multiprocessors=3", "sums=truncated"],
+        },
+        Case {
+            name: "direct",
+            network: of("hopfieldresnet13", [4, 6, 8, 9], 3),
+            images: 3,
+            recipe: direct,
+            settings: &["seed=3"],
+        },
+        Case {
+            name: "pooled",
+            network: of("vgg5", [4, 6, 8, 9], 1),
+            images: 2,
+            recipe: ce,
+            settings: &["seed=4"],
+        },
+        Case {
+            name: "wide",
+            network: of("hopfieldresnet13", [40, 72, 136, 200], 3),
+            images: 2,
+            recipe: Recipe {
+                free: 2,
+                nudged: 2,
+                ..recipe
+            },
+            settings: &["", "seed=5,multiprocessors=7"],
+        },
+    ]
+}
+
+impl Case {
+    fn run(&self, backend: &mut dyn Backend) -> Result<Trace> {
+        let batches = [random_images(&self.network, self.images, 1)];
+        backend.set_parameters(&random_parameters(&self.network, 1))?;
+        train(backend, &self.network, &batches, &self.recipe)
+    }
+
+    fn truth(&self) -> Trace {
+        let mut truth = cpu::backend(&self.network, cpu::Precision::Fp64);
+        self.run(&mut *truth)
+            .unwrap()
+            .without_what_fp16_rounds_away()
+    }
+
+    fn on(&self, device: &Arc<dyn Device>) -> Result<Trace> {
+        let mut kernels = CudaBackend::new(&self.network, device.clone(), Precision::Fp16)?;
+        Ok(self.run(&mut kernels)?.without_what_fp16_rounds_away())
+    }
+}
+
+fn machine(settings: &str, hopper: Arc<Module>) -> Arc<InterpretedDevice> {
+    let settings = Settings::parse(settings).unwrap();
+    let device = InterpretedDevice::with(InterpretedDevice::kernels().unwrap(), settings);
+    Arc::new(device.with_hopper(hopper))
+}
+
+#[test]
+fn they_match_the_cpu_the_same_bits_in_every_order() {
+    let hopper = InterpretedDevice::hopper_kernels().unwrap();
+    for case in cases() {
+        let truth = case.truth();
+        // Pooling decides near ties either way in fp16: no further from the truth than the other kernels.
+        let others: Arc<dyn Device> = Arc::new(InterpretedDevice::with(
+            InterpretedDevice::kernels().unwrap(),
+            Settings::default(),
+        ));
+        let of_others = worst(&case.on(&others).unwrap(), &truth, |_| 0.1).0;
+        let tolerance = TOLERANCE.max(1.5 * of_others);
+        let mut first: Option<Trace> = None;
+        for settings in case.settings {
+            let played = machine(settings, hopper.clone());
+            let device: Arc<dyn Device> = played.clone();
+            let got = case.on(&device);
+            let got =
+                got.unwrap_or_else(|finding| panic!("{}, {settings}: {finding:#}", case.name));
+            let (error, place) = worst(&got, &truth, |_| 0.1);
+            println!(
+                "{}, {settings:?}: error {error:.1e} ({of_others:.1e} of the other kernels) in {place}",
+                case.name
+            );
+            assert!(error < tolerance, "{}, {settings}: {place}", case.name);
+            let reports = played.reports();
+            let launched = |name: &str| reports.keys().any(|kernel| kernel.starts_with(name));
+            assert!(launched("relax_hopper_states") && launched("relax_hopper_raw"));
+            assert!(
+                !launched("relax_mma"),
+                "the choice of kernels is one for all sweeps"
+            );
+            // Truncated sums are other numbers.
+            if settings.contains("truncated") {
+                continue;
+            }
+            match &first {
+                None => first = Some(got),
+                Some(first) => assert!(first.values == got.values, "{}, {settings}", case.name),
+            }
+        }
+    }
+}
+
+/// What notices the kernels of a text: the first case that goes wrong, and how.
+fn notice(ptx: &str) -> Option<String> {
+    let module = Arc::new(Module::parse(ptx).unwrap_or_else(|e| panic!("{e}")));
+    let cases = cases();
+    [&cases[0], &cases[3]].into_iter().find_map(|case| {
+        let device: Arc<dyn Device> = machine("", module.clone());
+        let what = match case.on(&device) {
+            Ok(got) => match worst(&got, &case.truth(), |_| 0.1).0 {
+                error if error < TOLERANCE => return None,
+                error => format!("result off by {error:.0e}"),
+            },
+            Err(error) => match error.downcast_ref::<Box<Finding>>() {
+                Some(finding) => summary(finding),
+                None => format!("{error:#}"),
+            },
+        };
+        Some(format!("{}: {what}", case.name))
+    })
+}
+
+/// Changes of single instructions in the compiled text.
+const IN_TEXT: [(&str, &str, &str); 11] = [
+    ("no wgmma.fence", "wgmma.fence.sync.aligned;", ""),
+    (
+        "no wait for the last products",
+        "wgmma.wait_group.sync.aligned 0;",
+        "",
+    ),
+    (
+        "a slot freed while its products run",
+        "wgmma.wait_group.sync.aligned 1;",
+        "wgmma.wait_group.sync.aligned 2;",
+    ),
+    (
+        "products are not committed",
+        "wgmma.commit_group.sync.aligned;",
+        "",
+    ),
+    ("no fence.proxy.async", "fence.proxy.async.shared::cta;", ""),
+    (
+        "no fence for tensor maps",
+        "fence.proxy.tensormap::generic.acquire.sys",
+        "//",
+    ),
+    (
+        "stores are not committed",
+        "cp.async.bulk.commit_group;",
+        "",
+    ),
+    (
+        "stores are not waited for",
+        "cp.async.bulk.wait_group.read 0;",
+        "",
+    ),
+    (
+        "a wait that does not wait",
+        "mbarrier.try_wait.parity.shared::cta.b64 complete,",
+        "setp.eq.u32 complete, 0, 0; //",
+    ),
+    (
+        "weights upwards taken for weights downwards",
+        ", 1, 1, 1, 0, 0;",
+        ", 1, 1, 1, 0, 1;",
+    ),
+    (
+        "more registers than there are",
+        "setmaxnreg.inc.sync.aligned.u32 232;",
+        "setmaxnreg.inc.sync.aligned.u32 240;",
+    ),
+];
+
+#[test]
+fn wrong_instructions_are_noticed() {
+    let ptx = InterpretedDevice::hopper_ptx().unwrap();
+    let mut unnoticed = Vec::new();
+    for (name, from, to) in IN_TEXT {
+        assert!(ptx.contains(from), "{name}: the text has no {from}");
+        let noticed = notice(&ptx.replace(from, to));
+        println!(
+            "| {name} | {} |",
+            noticed.as_deref().unwrap_or("**nothing**")
+        );
+        if noticed.is_none() {
+            unnoticed.push(name);
+        }
+    }
+    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+}
+
+/// Names and numbers of `kernels/hopper/defects.cuh`.
+fn defects() -> Vec<(String, usize)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/hopper/defects.cuh");
+    let text = std::fs::read_to_string(path).unwrap();
+    let body = text
+        .split("enum Defect : int {")
+        .nth(1)
+        .expect("the list of defects");
+    let names = body.split('}').next().unwrap().split(',');
+    let names = names.map(|name| name.split('=').next().unwrap().trim());
+    let readable = names
+        .filter(|name| !name.is_empty())
+        .map(|name| name.to_lowercase().replace('_', " "));
+    readable.zip(1..).collect()
+}
+
+#[test]
+#[ignore = "compiles the kernels more than a dozen times: some minutes; needs NVCC"]
+fn every_defect_for_hopper_is_noticed() {
+    let mut unnoticed = Vec::new();
+    for (name, number) in defects() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("hopper.ptx");
+        let mut nvcc = Command::new(std::env::var_os("NVCC").expect("NVCC names the compiler"));
+        nvcc.args([
+            "--ptx",
+            "-arch=compute_90a",
+            "-lineinfo",
+            "-std=c++17",
+            "-O3",
+            "-o",
+        ])
+        .arg(&out)
+        .arg(format!("-DEQPROP_HOPPER_DEFECT={number}"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/relax_hopper.cu"));
+        assert!(nvcc.status().unwrap().success());
+        let noticed = notice(&std::fs::read_to_string(&out).unwrap());
+        println!(
+            "| {name} | {} |",
+            noticed.as_deref().unwrap_or("**nothing**")
+        );
+        if noticed.is_none() {
+            unnoticed.push(name);
+        }
+    }
+    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+}
