@@ -192,7 +192,7 @@ __device__ __forceinline__ void finish(float (&sums)[2][64], const EqHopperArgs&
         Change changes[STRIPS];
         finish_half<FORM, COMPONENTS, 0>(sums, args, target, views, tile, rows, ring, at, changes);
         if (halves(target, tile) > 1) finish_half<FORM, COMPONENTS, 1>(sums, args, target, views, tile, rows, ring, at, changes);
-        EqChange(&cells)[STRIPS][CONSUMER_WARPS] = ring.rest().changes[broken(CHANGES_OF_LAST_TILE_OVERWRITTEN) ? 0 : turn & 1];
+        EqChange(&cells)[STRIPS][CONSUMER_WARPS] = ring.rest().changes[turn & 1];
 #pragma unroll
         for (int strip = 0; strip < STRIPS; ++strip) {
             const EqChange total = warp_sum(changes[strip]);
