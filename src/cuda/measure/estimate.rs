@@ -110,7 +110,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
         };
         let by_hopper = |sweep: &Sweep, layers: &[usize]| {
             let bytes = layers.iter().map(|&l| update(setup, l, kind, images).bytes);
-            let (list, extents) = sweep.tiles();
+            let (list, extents, _) = sweep.tiles();
             hopper::seconds(list, extents, kind, bytes.sum(), chip)
         };
         for l in network.free_layers() {
