@@ -35,7 +35,7 @@ BOUNDS = {
     "relax_mma_wide": (1000, 6000, 260),
     "relax_mma_medium": (750, 3100, 140),
     "relax_mma_narrow": (620, 1650, 80),
-    "weight_grad_mma_wide": (290, 1600, 0),
+    "weight_grad_mma_wide": (320, 1600, 0),
     "weight_grad_mma_narrow": (115, 200, 0),
 }
 
