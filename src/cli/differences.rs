@@ -142,15 +142,6 @@ fn word(key: &str, value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn run(settings: &str) -> Run {
-        Run {
-            name: "run".into(),
-            folder: "run".into(),
-            settings: settings.parse().unwrap(),
-            records: Vec::new(),
-        }
-    }
-
     #[test]
     fn labels_say_what_differs_and_no_more() {
         let runs = [
@@ -158,7 +149,7 @@ mod tests {
             "lossfn = \"CE\"\nseed = 0\nbeta = 0.2\nomega = 1.6",
             "lossfn = \"CE\"\nseed = 1\nbeta = 0.2\nomega = 1.6",
         ]
-        .map(run);
+        .map(Run::of);
         let runs: Vec<&Run> = runs.iter().collect();
         assert_eq!(
             differences(&runs, true),
@@ -171,7 +162,7 @@ mod tests {
         let without_seeds = ["MSE, beta 0.1", "CE, beta 0.2", "CE, beta 0.2"];
         assert_eq!(differences(&runs, false), without_seeds);
         assert_eq!(differences(&runs[..1], true), [""]);
-        let other = run("algorithm = \"backprop\"\nlossfn = \"CE\"\nseed = 1");
+        let other = Run::of("algorithm = \"backprop\"\nlossfn = \"CE\"\nseed = 1");
         assert_eq!(
             differences(&[runs[2], &other], true),
             ["EP", "backpropagation"]
@@ -194,7 +185,7 @@ mod tests {
             "beta = 0.1\nomega = 1.0\nepochs = 1\nmomentum = 0.9\nbatch-size = 8\nseed = 0\nclip-norm = 1",
             "beta = 0.2\nomega = 1.6\nepochs = 2\nmomentum = 0.8\nbatch-size = 9\nseed = 0\nclip-norm = 2",
         ]
-        .map(run);
+        .map(Run::of);
         let runs: Vec<&Run> = runs.iter().collect();
         assert_eq!(differences(&runs, true), ["omega 1.0", "omega 1.6"]);
         assert_eq!(

@@ -247,17 +247,21 @@ fn plain(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(settings: &str) -> Run {
-        Run {
+impl Run {
+    /// A run of these settings alone.
+    pub fn of(settings: &str) -> Self {
+        Self {
             name: "run".into(),
             folder: "run".into(),
             settings: settings.parse().unwrap(),
             records: Vec::new(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn runs_of_other_seeds_belong_together() {
@@ -266,7 +270,7 @@ mod tests {
             "seed = 0\nbeta = 0.2",
             "seed = 1\nbeta = 0.1\noffline = true",
         ];
-        let groups = groups(runs.map(run).into());
+        let groups = groups(runs.map(Run::of).into());
         let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
         assert_eq!(sizes, [2, 1]);
         assert_eq!(groups[0][1].setting("seed"), "1");

@@ -62,8 +62,7 @@ impl Learning for EquilibriumPropagation {
                 "--gradient-formula {formula}: with --nudged-phase linear both formulas are one; leave it out"
             );
         }
-        check_over_relaxation(&settings.free, network)?;
-        check_over_relaxation(&settings.nudged, network)
+        check_over_relaxation(settings, network)
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

@@ -100,6 +100,5 @@ pub(super) fn check_clamped(
              use direct or sum-difference, or --algorithm rbp"
         );
     }
-    check_over_relaxation(&settings.free, network)?;
-    check_over_relaxation(&settings.nudged, network)
+    check_over_relaxation(settings, network)
 }

@@ -3,11 +3,8 @@
 
 use super::ep::RATES;
 use super::pair::Pair;
-use super::rule::{
-    Description, Learning, LearningRule, RuleSettings, SavedAs, check_over_relaxation,
-};
+use super::rule::{Description, Learning, LearningRule, RuleSettings, SavedAs};
 use crate::network::{Network, presets};
-use crate::usage::UsageError;
 use anyhow::Result;
 
 /// As it is registered.
@@ -29,11 +26,6 @@ impl Learning for RecurrentBackpropagation {
             relaxes: true,
             saved_as: SavedAs::List,
         }
-    }
-
-    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
-        check_over_relaxation(&settings.free, network)?;
-        check_over_relaxation(&settings.nudged, network)
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

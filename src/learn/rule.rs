@@ -168,7 +168,7 @@ pub trait Learning: Sync {
     /// # Errors
     /// An option that it cannot train `network` with.
     fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
-        check_over_relaxation(&settings.free, network)
+        check_over_relaxation(settings, network)
     }
 
     /// Builds one of its published networks, with its published widths where none are given. `rng` draws the bounds of activations.
@@ -265,21 +265,22 @@ pub trait Learning: Sync {
 /// # Errors
 /// When it diverges in this order of updates.
 pub(super) fn check_over_relaxation(
-    relaxation: &Relaxation,
+    settings: &RuleSettings,
     network: &Network,
 ) -> Result<(), UsageError> {
-    let Relaxation { omega, mode, .. } = relaxation;
-    if *omega <= 1.0 {
-        return Ok(());
-    }
-    if let Some(edge) = network.joined_in(*mode) {
-        usage!(
-            "--omega {omega}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
-             use --mode coloured, or --omega 1",
-            mode.name(),
-            network.layers()[edge.pre].name,
-            network.layers()[edge.post].name,
-        );
+    for Relaxation { omega, mode, .. } in [&settings.free, &settings.nudged] {
+        if *omega <= 1.0 {
+            continue;
+        }
+        if let Some(edge) = network.joined_in(*mode) {
+            usage!(
+                "--omega {omega}: the mode {} updates the joined layers {} and {} together, which diverges when over-relaxed; \
+                 use --mode coloured, or --omega 1",
+                mode.name(),
+                network.layers()[edge.pre].name,
+                network.layers()[edge.post].name,
+            );
+        }
     }
     Ok(())
 }

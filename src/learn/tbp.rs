@@ -2,14 +2,11 @@
 
 use super::ep::RATES;
 use super::relaxing::{Estimate, Relaxing};
-use super::rule::{
-    Description, Learning, LearningRule, RuleSettings, SavedAs, check_over_relaxation,
-};
+use super::rule::{Description, Learning, LearningRule, RuleSettings, SavedAs};
 use crate::cuda;
 use crate::network::{Network, presets};
 use crate::optim::OptimizerConfig;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation};
-use crate::usage::UsageError;
 use anyhow::Result;
 
 /// As it is registered.
@@ -31,11 +28,6 @@ impl Learning for TruncatedBackpropagation {
             relaxes: true,
             saved_as: SavedAs::List,
         }
-    }
-
-    fn check(&self, settings: &RuleSettings, network: &Network) -> Result<(), UsageError> {
-        check_over_relaxation(&settings.free, network)?;
-        check_over_relaxation(&settings.nudged, network)
     }
 
     fn memory_need(

@@ -112,6 +112,22 @@ pub struct InterpretedDevice {
     reports: Mutex<BTreeMap<&'static str, Report>>,
 }
 
+/// Kernels, from when they are first asked for.
+type Once = Mutex<Option<Arc<Module>>>;
+
+/// What is in `once`, into which the text goes that `ptx` gives.
+fn read_once(once: &Once, ptx: impl FnOnce() -> Result<&'static str>) -> Result<Arc<Module>> {
+    let mut module = once.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(match &*module {
+        Some(module) => module.clone(),
+        None => {
+            let parsed = Module::parse(ptx()?);
+            let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
+            module.insert(Arc::new(parsed)).clone()
+        }
+    })
+}
+
 impl InterpretedDevice {
     /// With this build's kernels, and the settings that the environment names.
     ///
@@ -143,16 +159,8 @@ impl InterpretedDevice {
     /// # Errors
     /// Those of [`InterpretedDevice::ptx`]; and when nvcc wrote something that cannot be read, whose line is named.
     pub fn kernels() -> Result<Arc<Module>> {
-        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
-        let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(match &*module {
-            Some(module) => module.clone(),
-            None => {
-                let parsed = Module::parse(Self::ptx()?);
-                let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
-                module.insert(Arc::new(parsed)).clone()
-            }
-        })
+        static MODULE: Once = Mutex::new(None);
+        read_once(&MODULE, Self::ptx)
     }
 
     /// The PTX of the kernels for Hopper.
@@ -170,16 +178,8 @@ impl InterpretedDevice {
     /// # Errors
     /// Those of [`InterpretedDevice::hopper_ptx`]; and when the text cannot be read.
     pub fn hopper_kernels() -> Result<Arc<Module>> {
-        static MODULE: Mutex<Option<Arc<Module>>> = Mutex::new(None);
-        let mut module = MODULE.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(match &*module {
-            Some(module) => module.clone(),
-            None => {
-                let parsed = Module::parse(Self::hopper_ptx()?);
-                let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
-                module.insert(Arc::new(parsed)).clone()
-            }
-        })
+        static MODULE: Once = Mutex::new(None);
+        read_once(&MODULE, Self::hopper_ptx)
     }
 
     /// With these kernels for Hopper, which the host then uses.

@@ -11,6 +11,7 @@
 //! the states that its updates read. The host looks at each iteration, because the safeguard may have changed omega.
 
 use super::batch::Batch;
+use super::gradient;
 use super::iteration::Phase;
 use super::setup::Setup;
 use super::states::{Kind, Side};
@@ -19,7 +20,7 @@ use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{GradientPlan, Origin, Products};
+use crate::cuda::tables::gradient::{GradientPlan, Origin};
 use crate::network::order::Order;
 use anyhow::Result;
 use std::ffi::c_void;
@@ -275,37 +276,14 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
 
 /// What an iteration adds to the gradient: the states that its updates read, with `k`.
 fn parts(batch: &Batch, setup: &Setup, operands: &[Buffer<u8>], order: &Order) -> Vec<Origin> {
-    let network = &setup.network;
     let units = |l: usize| batch.images * setup.units(l);
     let component = |l: usize, component: usize| {
         let at = component * units(l) * setup.format.bytes();
         operands[l].at::<c_void>(at).cast_const()
     };
-    let biases = network.free_layers().map(|l| Origin::Rows {
-        rows: component(l, ADJOINT),
-        count: batch.images * setup.shape(l).pixels(),
-    });
-    // Where a state lies, and how far behind it its `k`.
-    let state = |l: usize, read: usize| (component(l, read), (ADJOINT - read) * units(l));
-    let weights = network.edges().iter().enumerate().map(|(e, edge)| {
-        let (post, post_stride) = match &batch.pools[e] {
-            Some(pool) => (pool.unpooled.ptr::<c_void>().cast_const(), pool.full_units),
-            None => state(edge.post, order.read(edge.post, edge.pre, 1)),
-        };
-        let (pre, pre_stride) = match (edge.pre, &batch.input_operand) {
-            (0, Some(operand)) => (operand.ptr::<c_void>().cast_const(), 0),
-            (0, None) => (batch.input.ptr::<c_void>().cast_const(), 0),
-            (pre, _) => state(pre, order.read(pre, edge.post, 1)),
-        };
-        Origin::Products(Products {
-            geometry: Geometry::of(network, e),
-            pre,
-            pre_stride,
-            post,
-            post_stride,
-            // The image has no adjoint.
-            one: edge.pre == 0,
-        })
-    });
-    biases.chain(weights).collect()
+    let rows = |l: usize| component(l, ADJOINT);
+    gradient::parts(setup, batch, rows, |l, other| {
+        let read = order.read(l, other, 1);
+        (component(l, read), (ADJOINT - read) * units(l))
+    })
 }
