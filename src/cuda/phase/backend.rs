@@ -653,9 +653,9 @@ impl Backend for CudaBackend {
         let onward = phase(relaxation, patience, Kind::Onward, weights, None);
         let end = truncated::forwards(batch, &self.setup, &onward)?;
         let output = self.setup.network.output_index();
-        let state = Buffer::new(&self.setup.device, self.trajectory()?.state_bytes(output))?;
-        self.trajectory()?.copy_end(output, &state)?;
-        let slope = self.cost_slope(cost, &self.decode(&state.read()?))?;
+        let trajectory = self.trajectory()?;
+        trajectory.copy_end(output, &trajectory.output)?;
+        let slope = self.cost_slope(cost, &self.decode(&trajectory.output.read()?))?;
         let gradient = &self.parameters.gradient;
         let batch = self.batches.present_mut().expect("a batch is loaded");
         truncated::backwards(batch, &self.setup, weights, &slope, gradient)?;

@@ -21,6 +21,8 @@ pub struct Trajectory {
     pub find_maxima: Vec<(usize, PoolUp)>,
     /// by layer what a gradient is a product of: three components, the states before and after an iteration, then `k` of `truncated.rs`
     pub operands: Vec<Buffer<u8>>,
+    /// the output's last state, for the host
+    pub output: Buffer<u8>,
     pub gradient: GradientPlan,
 }
 

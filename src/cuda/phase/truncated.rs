@@ -269,6 +269,7 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
         states: states.collect::<Result<_>>()?,
         maxima,
         find_maxima,
+        output: Buffer::new(device, bytes(network.output_index()))?,
         gradient: GradientPlan::new(device, &setup.layout, arithmetic, batch.images, &parts)?,
         operands,
     })
