@@ -7,11 +7,17 @@ use crate::output::remark;
 use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The number of the first signal that came; 0 before.
 static CAUGHT: AtomicI32 = AtomicI32::new(0);
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 static LISTENING: AtomicBool = AtomicBool::new(false);
+/// What is sent by a program, not typed, may come several times for one end: a launcher and its daemon both send SIGTERM, and Linux sends a
+/// child the signal of its parent's death for each thread of the parent that it is handed to. Within this time they are one.
+const ONE_END: Duration = Duration::from_secs(1);
+/// When the first signal came.
+static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
 /// What the first signal leads to, for its acknowledgement.
 static CONSEQUENCE: Mutex<&str> = Mutex::new("");
 
@@ -28,6 +34,9 @@ impl Drop for Watch {
         WATCHES.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+/// The number of Ctrl-C, which is typed.
+const TYPED: i32 = 2;
 
 /// What was given up because a signal asked for the end.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +97,13 @@ fn code_of(signal: i32) -> u8 {
 }
 
 fn caught(signal: i32, name: &str) {
-    let first = CAUGHT.swap(signal, Ordering::SeqCst) == 0;
-    if !first || WATCHES.load(Ordering::SeqCst) == 0 {
+    let before = CAUGHT.swap(signal, Ordering::SeqCst);
+    let mut came = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    let began = *came.get_or_insert_with(Instant::now);
+    if before == signal && signal != TYPED && began.elapsed() < ONE_END {
+        return;
+    }
+    if before != 0 || WATCHES.load(Ordering::SeqCst) == 0 {
         std::process::exit(i32::from(code_of(signal)));
     }
     let leads_to = *consequence();
@@ -156,10 +170,7 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
-    /// The number that Unix gives Ctrl-C, for the exit status.
-    const CTRL_C: i32 = 2;
-
     pub fn listen() -> anyhow::Result<()> {
-        Ok(ctrlc::set_handler(|| super::caught(CTRL_C, "Ctrl-C"))?)
+        Ok(ctrlc::set_handler(|| super::caught(super::TYPED, "Ctrl-C"))?)
     }
 }
