@@ -171,6 +171,8 @@ mod signals {
 #[cfg(not(unix))]
 mod signals {
     pub fn listen() -> anyhow::Result<()> {
-        Ok(ctrlc::set_handler(|| super::caught(super::TYPED, "Ctrl-C"))?)
+        Ok(ctrlc::set_handler(|| {
+            super::caught(super::TYPED, "Ctrl-C")
+        })?)
     }
 }
