@@ -388,7 +388,7 @@ impl<T: Real> CpuBackend<T> {
     pub(super) fn observed_free_phase(
         &mut self,
         relaxation: &Relaxation,
-        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport) + Send,
     ) -> PhaseReport {
         let packed = &self.packed;
         let groups = packed.network.update_groups(relaxation.mode);
@@ -408,7 +408,7 @@ impl<T: Real> CpuBackend<T> {
         nudging: &Nudging,
         cost: CostFunction,
         relaxation: &Relaxation,
-        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport),
+        mut observe: impl FnMut(&PackedNetwork<T>, &mut [Chunk<T>], &PhaseReport) + Send,
     ) -> Result<PhaseReport> {
         if nudging.form == NudgedPhase::Linear {
             return self.linear_response(nudging, cost, relaxation);
