@@ -363,26 +363,34 @@ typedef struct EqNormArgs {
     uint32_t padding;
 } EqNormArgs;
 
-/* A convolution of a feed-forward network with its batch normalisation; pointers are to the first channel. */
+#define EQ_POOLING_NONE 0
+#define EQ_POOLING_MAX 1     /* of what is normalised */
+#define EQ_POOLING_AVERAGE 2 /* before it is normalised */
+
+/* A product of a feed-forward network with its batch normalisation; pointers are to the first channel. */
 typedef struct EqBatchNorm {
-    const float *convolved;     /* z: [image][y][x][channel] */
+    const float *convolved;     /* [image][y][x][channel] */
     const float *scale, *shift; /* gamma, beta */
     float *mean, *inverse;      /* of z, and 1/sqrt(variance + epsilon) */
     float *running_mean, *running_variance;
-    float *partials;                          /* [split][2][channel] */
+    float *partials;                          /* [split][2][channel]; null: not normalised, and mean and inverse are given */
     float *scale_gradient, *shift_gradient;   /* dL/dgamma, dL/dbeta */
-    void *difference;                         /* dL/dz, in the operand format */
+    void *difference;                         /* dL/dconvolved, in the operand format */
+    uint8_t *argmax;                          /* per unit of the state: which of its window was largest; of max pooling */
+    uint32_t height, width;                   /* of what is convolved */
+    uint32_t pooling;                         /* EQ_POOLING_* */
 } EqBatchNorm;
 
-/* All that meet in one layer: state = pool(relu(sum of the normalised convolutions)). */
+/* All that meet in one layer: state = relu(sum of the normalised products). */
 typedef struct EqBatchNormArgs {
     const EqBatchNorm *edges;
     void *state;           /* in the operand format */
-    uint8_t *argmax;       /* per unit of the state, or null: no 2x2 max pooling */
     const float *gradient; /* dL/dstate */
     uint32_t edge_count;
-    uint32_t images, height, width, channels; /* of the convolutions; channels are padded */
-    uint32_t splits, rows_per_split; /* no splits: nothing is normalised, and mean and inverse are given */
+    uint32_t images, height, width, channels; /* of the state; channels are padded */
+    uint32_t pixels;                 /* of the largest convolution */
+    uint32_t splits, rows_per_split; /* of the edge that has most; none: nothing is normalised */
+    uint32_t linear;                 /* 1: negative units are kept */
     uint32_t evaluate; /* 1: by the running statistics, which stay as they are */
     float epsilon, momentum;
 } EqBatchNormArgs;

@@ -1,13 +1,13 @@
 // Batch normalisation of the feed-forward networks (Ioffe & Szegedy 2015), fused with what surrounds it: of a layer into which
-// the convolutions z_e come,
+// the convolutions z_e come (an edge that pools averages does so first: z_e is what it has pooled),
 //
 //   mean_e, var_e = over images and pixels       xhat_e = (z_e - mean_e) / sqrt(var_e + epsilon)
-//   y = sum_e gamma_e xhat_e + beta_e            state = pool(relu(y))
+//   y_e = gamma_e xhat_e + beta_e                state = relu(sum_e y_e), an edge that pools maxima giving max y_e of a window
 //
-// and back, with g = dL/dy (dL/dstate where the unit passed relu and pooling, else zero) and M pixels of all images,
+// and back, with g_e = dL/dy_e (dL/dstate where the unit passed relu and e's pooling, else zero) and M_e pixels of all images,
 //
-//   dL/dbeta_e = sum g      dL/dgamma_e = sum g xhat_e
-//   dL/dz_e = gamma_e / sqrt(var_e + epsilon) * (g - dL/dbeta_e / M - xhat_e dL/dgamma_e / M)
+//   dL/dbeta_e = sum g_e      dL/dgamma_e = sum g_e xhat_e
+//   dL/dz_e = gamma_e / sqrt(var_e + epsilon) * (g_e - dL/dbeta_e / M_e - xhat_e dL/dgamma_e / M_e)
 //
 // Each direction is a reduction over pixels and then one pass over the units:
 //
@@ -15,7 +15,7 @@
 //   backward    sums                               -> gather_sums                   -> difference
 //
 // Rows are pixels of all images. Reductions: COLUMNS channels, so that a warp reads 128 bytes, by LANES rows at a time. Sums
-// have a fixed order. Bound by memory.
+// have a fixed order. An edge that is not normalised (a dense one) has no part in them. Bound by memory.
 #include "values.cuh"
 
 namespace batch_norm {
@@ -40,12 +40,59 @@ __device__ __forceinline__ Part part_of_block(const EqBatchNormArgs& args, uint3
     return {args.edges[edge], split, blockIdx.x % columns * COLUMNS + threadIdx.x % COLUMNS, threadIdx.x / COLUMNS};
 }
 
-__device__ __forceinline__ uint32_t rows(const EqBatchNormArgs& args) { return args.images * args.height * args.width; }
+__device__ __forceinline__ uint32_t side(uint32_t pixels, bool pooled) { return pooled ? pixels / 2 : pixels; }
+
+// What is normalised of an edge: images x height x width rows.
+struct Rows {
+    uint32_t height, width, count;
+};
+
+__device__ __forceinline__ Rows rows_of(const EqBatchNormArgs& args, const EqBatchNorm& edge) {
+    const bool averaged = edge.pooling == EQ_POOLING_AVERAGE;
+    const uint32_t height = side(edge.height, averaged), width = side(edge.width, averaged);
+    return {height, width, args.images * height * width};
+}
 
 // One past the last row of a split.
-__device__ __forceinline__ uint32_t end_of_split(const EqBatchNormArgs& args, uint32_t split) {
+__device__ __forceinline__ uint32_t end_of_split(const EqBatchNormArgs& args, const Rows& rows, uint32_t split) {
     const uint32_t end = (split + 1) * args.rows_per_split;
-    return end < rows(args) ? end : rows(args);
+    return end < rows.count ? end : rows.count;
+}
+
+__device__ __forceinline__ uint32_t splits_of(const EqBatchNormArgs& args, const Rows& rows) {
+    return ceil_div(rows.count, args.rows_per_split);
+}
+
+__device__ __forceinline__ size_t offset(uint32_t channels, uint32_t height, uint32_t width, uint32_t image, uint32_t y, uint32_t x) {
+    return ((static_cast<size_t>(image) * height + y) * width + x) * channels;
+}
+
+// z at V channels of one normalised pixel.
+template <int V>
+__device__ __forceinline__ void z_at(const EqBatchNormArgs& args, const EqBatchNorm& edge, uint32_t image, uint32_t y, uint32_t x,
+                                     uint32_t channel, float (&z)[V]) {
+    if (edge.pooling != EQ_POOLING_AVERAGE) {
+        load(z, edge.convolved + offset(args.channels, edge.height, edge.width, image, y, x) + channel);
+        return;
+    }
+#pragma unroll
+    for (int v = 0; v < V; ++v) z[v] = 0;
+    for (int i = 0; i < WINDOW; ++i) {
+        float part[V];
+        load(part, edge.convolved + offset(args.channels, edge.height, edge.width, image, 2 * y + i / 2, 2 * x + i % 2) + channel);
+#pragma unroll
+        for (int v = 0; v < V; ++v) z[v] += part[v] * (1.0f / WINDOW);
+    }
+}
+
+// The same of one channel, by the row.
+__device__ __forceinline__ float z_of_row(const EqBatchNormArgs& args, const EqBatchNorm& edge, const Rows& rows, uint32_t row,
+                                          uint32_t channel) {
+    if (edge.pooling != EQ_POOLING_AVERAGE) return edge.convolved[static_cast<size_t>(row) * args.channels + channel];
+    const uint32_t image = row / (rows.height * rows.width), within = row % (rows.height * rows.width);
+    float z[1];
+    z_at(args, edge, image, within / rows.width, within % rows.width, channel, z);
+    return z[0];
 }
 
 // Adds what the lanes of a column hold; the first lane gets the sum.
@@ -65,15 +112,16 @@ __device__ __forceinline__ T sum_of_lanes(T value) {
 // where the mean is large.
 __device__ __forceinline__ void moments(const EqBatchNormArgs& args) {
     const Part part = part_of_block(args, args.splits);
+    const Rows rows = rows_of(args, part.edge);
+    if (!part.edge.partials || part.split >= splits_of(args, rows)) return;
     const uint32_t first = part.split * args.rows_per_split;
-    const uint32_t end = end_of_split(args, part.split);
+    const uint32_t end = end_of_split(args, rows, part.split);
     const bool present = part.channel < args.channels;
-    const float* z = part.edge.convolved + part.channel;
     float first_value = 0, sum = 0, squares = 0;
     if (present) {
-        first_value = z[static_cast<size_t>(first) * args.channels];
+        first_value = z_of_row(args, part.edge, rows, first, part.channel);
         for (uint32_t row = first + part.lane; row < end; row += LANES) {
-            const float away = z[static_cast<size_t>(row) * args.channels] - first_value;
+            const float away = z_of_row(args, part.edge, rows, row, part.channel) - first_value;
             sum += away;
             squares += away * away;
         }
@@ -90,19 +138,22 @@ __device__ __forceinline__ void moments(const EqBatchNormArgs& args) {
 // Joins the splits: sum of squared deviations = those within the splits + those of the splits' means.
 __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
     const Part part = part_of_block(args, 1);
+    if (!part.edge.partials) return;
+    const Rows rows = rows_of(args, part.edge);
+    const uint32_t splits = splits_of(args, rows);
     const bool present = part.channel < args.channels;
     const float* partials = part.edge.partials + part.channel;
     const auto count = [&](uint32_t split) {
-        return static_cast<double>(end_of_split(args, split) - split * args.rows_per_split);
+        return static_cast<double>(end_of_split(args, rows, split) - split * args.rows_per_split);
     };
     double mean = 0, deviations = 0;
     if (!args.evaluate) {
-        for (uint32_t split = part.lane; present && split < args.splits; split += LANES)
+        for (uint32_t split = part.lane; present && split < splits; split += LANES)
             mean += count(split) * partials[static_cast<size_t>(split) * 2 * args.channels];
         sum_of_lanes(mean);
         __syncthreads();
-        mean = reinterpret_cast<const double*>(shared_arena())[threadIdx.x % COLUMNS] / rows(args);
-        for (uint32_t split = part.lane; present && split < args.splits; split += LANES) {
+        mean = reinterpret_cast<const double*>(shared_arena())[threadIdx.x % COLUMNS] / rows.count;
+        for (uint32_t split = part.lane; present && split < splits; split += LANES) {
             const float* of_split = partials + static_cast<size_t>(split) * 2 * args.channels;
             const double away = of_split[0] - mean;
             deviations += of_split[args.channels] + count(split) * away * away;
@@ -110,7 +161,7 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         deviations = sum_of_lanes(deviations);
     }
     if (!present || part.lane != 0) return;
-    double variance = deviations / rows(args);
+    double variance = deviations / rows.count;
     float& running_mean = part.edge.running_mean[part.channel];
     float& running_variance = part.edge.running_variance[part.channel];
     if (args.evaluate) {
@@ -118,7 +169,7 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         variance = running_variance;
     } else {
         // The running variance is that of the population: one less in the denominator.
-        double unbiased = deviations / (rows(args) - 1.0);
+        double unbiased = deviations / (rows.count - 1.0);
         if (broken(RUNNING_VARIANCE_BIASED)) unbiased = variance;
         running_mean = static_cast<float>((1.0 - args.momentum) * running_mean + args.momentum * mean);
         running_variance = static_cast<float>((1.0 - args.momentum) * running_variance + args.momentum * unbiased);
@@ -127,7 +178,7 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
     part.edge.inverse[part.channel] = static_cast<float>(1.0 / sqrt(variance + static_cast<double>(args.epsilon)));
 }
 
-// A pixel of the convolutions, at this thread's channels, as the passes over units see it.
+// A pixel of images of this size, at this thread's channels, as the passes over units see it.
 struct Unit {
     bool present;
     uint32_t image, y, x, channel;
@@ -142,71 +193,77 @@ __device__ __forceinline__ Unit unit_of_thread(const EqBatchNormArgs& args, uint
             static_cast<uint32_t>(index % per_pixel) * PER_THREAD};
 }
 
-__device__ __forceinline__ size_t at(const EqBatchNormArgs& args, uint32_t image, uint32_t y, uint32_t x, uint32_t channel) {
-    return ((static_cast<size_t>(image) * args.height + y) * args.width + x) * args.channels + channel;
+// y_e at one normalised pixel.
+__device__ __forceinline__ void normalised(const EqBatchNormArgs& args, const EqBatchNorm& edge, uint32_t image, uint32_t y, uint32_t x,
+                                           uint32_t channel, float (&out)[PER_THREAD]) {
+    float z[PER_THREAD], mean[PER_THREAD], inverse[PER_THREAD], scale[PER_THREAD], shift[PER_THREAD];
+    z_at(args, edge, image, y, x, channel, z);
+    load(mean, edge.mean + channel);
+    load(inverse, edge.inverse + channel);
+    load(scale, edge.scale + channel);
+    load(shift, edge.shift + channel);
+#pragma unroll
+    for (int v = 0; v < PER_THREAD; ++v) out[v] = scale[v] * ((z[v] - mean[v]) * inverse[v]) + shift[v];
 }
 
-// y at one pixel: the normalised convolutions, added.
-__device__ __forceinline__ void normalised(const EqBatchNormArgs& args, size_t unit, uint32_t channel, float (&y)[PER_THREAD]) {
+// The largest y_e of a window, and which it is.
+__device__ __forceinline__ void largest(const EqBatchNormArgs& args, const EqBatchNorm& edge, const Unit& unit, size_t out,
+                                        float (&best)[PER_THREAD]) {
+    uint8_t argmax[PER_THREAD] = {};
+    for (int i = 0; i < WINDOW; ++i) {
+        float y[PER_THREAD];
+        normalised(args, edge, unit.image, 2 * unit.y + i / 2, 2 * unit.x + i % 2, unit.channel, y);
 #pragma unroll
-    for (int v = 0; v < PER_THREAD; ++v) y[v] = 0;
-    for (uint32_t e = 0; e < args.edge_count; ++e) {
-        const EqBatchNorm& edge = args.edges[e];
-        float z[PER_THREAD], mean[PER_THREAD], inverse[PER_THREAD], scale[PER_THREAD], shift[PER_THREAD];
-        load(z, edge.convolved + unit);
-        load(mean, edge.mean + channel);
-        load(inverse, edge.inverse + channel);
-        load(scale, edge.scale + channel);
-        load(shift, edge.shift + channel);
-#pragma unroll
-        for (int v = 0; v < PER_THREAD; ++v) y[v] += scale[v] * ((z[v] - mean[v]) * inverse[v]) + shift[v];
+        for (int v = 0; v < PER_THREAD; ++v)
+            if (i == 0 || y[v] > best[v]) {
+                best[v] = y[v];
+                argmax[v] = static_cast<uint8_t>(i);
+            }
     }
+#pragma unroll
+    for (int v = 0; v < PER_THREAD; ++v) edge.argmax[out + v] = argmax[v];
 }
 
 template <class S>
 __device__ __forceinline__ void apply(const EqBatchNormArgs& args) {
-    const uint32_t pool = args.argmax ? 2 : 1, height = args.height / pool, width = args.width / pool;
-    const Unit unit = unit_of_thread(args, height, width);
+    const Unit unit = unit_of_thread(args, args.height, args.width);
     if (!unit.present) return;
-    const size_t out = ((static_cast<size_t>(unit.image) * height + unit.y) * width + unit.x) * args.channels + unit.channel;
-    float best[PER_THREAD] = {};
-    if (!args.argmax) {
-        normalised(args, out, unit.channel, best);
-    } else { // relu does not change which unit of a window is largest; where all are cut off, nothing passes back anyway
-        uint8_t argmax[PER_THREAD] = {};
-        for (int i = 0; i < WINDOW; ++i) {
-            float y[PER_THREAD];
-            normalised(args, at(args, unit.image, 2 * unit.y + i / 2, 2 * unit.x + i % 2, unit.channel), unit.channel, y);
+    const size_t out = offset(args.channels, args.height, args.width, unit.image, unit.y, unit.x) + unit.channel;
+    float sum[PER_THREAD] = {};
+    for (uint32_t e = 0; e < args.edge_count; ++e) {
+        const EqBatchNorm& edge = args.edges[e];
+        float y[PER_THREAD] = {};
+        if (edge.pooling == EQ_POOLING_MAX)
+            largest(args, edge, unit, out, y);
+        else
+            normalised(args, edge, unit.image, unit.y, unit.x, unit.channel, y);
 #pragma unroll
-            for (int v = 0; v < PER_THREAD; ++v)
-                if (i == 0 || y[v] > best[v]) {
-                    best[v] = y[v];
-                    argmax[v] = static_cast<uint8_t>(i);
-                }
-        }
-#pragma unroll
-        for (int v = 0; v < PER_THREAD; ++v) args.argmax[out + v] = argmax[v];
+        for (int v = 0; v < PER_THREAD; ++v) sum[v] += y[v];
     }
 #pragma unroll
-    for (int v = 0; v < PER_THREAD; ++v) best[v] = best[v] < 0.0f ? 0.0f : best[v]; // NaN stays NaN
-    store(static_cast<S*>(args.state) + out, best);
+    for (int v = 0; v < PER_THREAD; ++v)
+        if (!args.linear) sum[v] = sum[v] < 0.0f ? 0.0f : sum[v]; // NaN stays NaN
+    store(static_cast<S*>(args.state) + out, sum);
 }
 
-// dL/dy at V channels of one pixel.
+// dL/dy_e at V channels of one normalised pixel.
 template <class S, int V>
-__device__ __forceinline__ void gradient_of(const EqBatchNormArgs& args, uint32_t image, uint32_t y, uint32_t x, uint32_t channel,
-                                            float (&g)[V]) {
-    const uint32_t pool = args.argmax ? 2 : 1, height = args.height / pool, width = args.width / pool;
+__device__ __forceinline__ void gradient_of(const EqBatchNormArgs& args, const EqBatchNorm& edge, uint32_t image, uint32_t y, uint32_t x,
+                                            uint32_t channel, float (&g)[V]) {
+    const bool pooled = edge.pooling == EQ_POOLING_MAX;
 #pragma unroll
     for (int v = 0; v < V; ++v) g[v] = 0;
-    if (y / pool >= height || x / pool >= width) return; // the odd last row or column is in no window
-    const size_t unit = ((static_cast<size_t>(image) * height + y / pool) * width + x / pool) * args.channels + channel;
-    int position = y % pool * 2 + x % pool;
+    int position = pooled ? y % 2 * 2 + x % 2 : 0;
     if (broken(GRADIENT_GOES_TO_NEXT_OF_WINDOW)) ++position;
+    y = side(y, pooled);
+    x = side(x, pooled);
+    if (y >= args.height || x >= args.width) return; // the odd last row or column is in no window
+    const size_t unit = offset(args.channels, args.height, args.width, image, y, x) + channel;
     const S* state = static_cast<const S*>(args.state) + unit;
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-        const bool passed = value_of(state[v]) > 0.0f && (!args.argmax || args.argmax[unit + v] == position);
+        const bool active = args.linear || value_of(state[v]) > 0.0f;
+        const bool passed = active && (!pooled || edge.argmax[unit + v] == position);
         if (passed) g[v] = args.gradient[unit + v];
     }
 }
@@ -215,17 +272,19 @@ __device__ __forceinline__ void gradient_of(const EqBatchNormArgs& args, uint32_
 template <class S>
 __device__ __forceinline__ void sums(const EqBatchNormArgs& args) {
     const Part part = part_of_block(args, args.splits);
+    const Rows rows = rows_of(args, part.edge);
+    if (!part.edge.partials || part.split >= splits_of(args, rows)) return;
     const uint32_t first = part.split * args.rows_per_split;
-    const uint32_t end = end_of_split(args, part.split);
+    const uint32_t end = end_of_split(args, rows, part.split);
     const bool present = part.channel < args.channels;
     float sum = 0, product = 0;
     if (present) {
         const float mean = part.edge.mean[part.channel], inverse = part.edge.inverse[part.channel];
         for (uint32_t row = first + part.lane; row < end; row += LANES) {
-            const uint32_t image = row / (args.height * args.width), within = row % (args.height * args.width);
+            const uint32_t image = row / (rows.height * rows.width), within = row % (rows.height * rows.width);
             float g[1];
-            gradient_of<S>(args, image, within / args.width, within % args.width, part.channel, g);
-            const float z = part.edge.convolved[static_cast<size_t>(row) * args.channels + part.channel];
+            gradient_of<S>(args, part.edge, image, within / rows.width, within % rows.width, part.channel, g);
+            const float z = z_of_row(args, part.edge, rows, row, part.channel);
             sum += g[0];
             product += g[0] * ((z - mean) * inverse);
         }
@@ -240,9 +299,11 @@ __device__ __forceinline__ void sums(const EqBatchNormArgs& args) {
 
 __device__ __forceinline__ void gather_sums(const EqBatchNormArgs& args) {
     const Part part = part_of_block(args, 1);
+    if (!part.edge.partials) return;
+    const uint32_t splits = splits_of(args, rows_of(args, part.edge));
     const bool present = part.channel < args.channels;
     double sum = 0, product = 0;
-    for (uint32_t split = part.lane; present && split < args.splits; split += LANES) {
+    for (uint32_t split = part.lane; present && split < splits; split += LANES) {
         const float* of_split = part.edge.partials + static_cast<size_t>(split) * 2 * args.channels + part.channel;
         sum += of_split[0];
         product += of_split[args.channels];
@@ -254,33 +315,42 @@ __device__ __forceinline__ void gather_sums(const EqBatchNormArgs& args) {
     part.edge.scale_gradient[part.channel] = static_cast<float>(product);
 }
 
-// dL/dz of all convolutions of a unit.
+// dL/dconvolved of one edge at this thread's unit of it.
 template <class S>
-__device__ __forceinline__ void difference(const EqBatchNormArgs& args) {
-    const Unit unit = unit_of_thread(args, args.height, args.width);
+__device__ __forceinline__ void difference_of(const EqBatchNormArgs& args, const EqBatchNorm& edge) {
+    const Unit unit = unit_of_thread(args, edge.height, edge.width);
     if (!unit.present) return;
-    float g[PER_THREAD];
-    gradient_of<S>(args, unit.image, unit.y, unit.x, unit.channel, g);
-    const size_t here = at(args, unit.image, unit.y, unit.x, unit.channel);
-    const float share = 1.0f / static_cast<float>(rows(args));
-    for (uint32_t e = 0; e < args.edge_count; ++e) {
-        const EqBatchNorm& edge = args.edges[e];
-        float z[PER_THREAD], mean[PER_THREAD], inverse[PER_THREAD], scale[PER_THREAD], sum[PER_THREAD], product[PER_THREAD];
-        load(z, edge.convolved + here);
+    const bool averaged = edge.pooling == EQ_POOLING_AVERAGE;
+    const Rows rows = rows_of(args, edge);
+    const uint32_t y = side(unit.y, averaged), x = side(unit.x, averaged);
+    float out[PER_THREAD] = {};
+    if (y < rows.height && x < rows.width) { // the odd last row or column is in no window
+        float g[PER_THREAD], z[PER_THREAD], mean[PER_THREAD], inverse[PER_THREAD], scale[PER_THREAD];
+        float sum[PER_THREAD] = {}, product[PER_THREAD] = {};
+        gradient_of<S>(args, edge, unit.image, y, x, unit.channel, g);
+        z_at(args, edge, unit.image, y, x, unit.channel, z);
         load(mean, edge.mean + unit.channel);
         load(inverse, edge.inverse + unit.channel);
         load(scale, edge.scale + unit.channel);
-        load(sum, edge.shift_gradient + unit.channel);
-        load(product, edge.scale_gradient + unit.channel);
-        float out[PER_THREAD];
+        if (edge.partials) {
+            load(sum, edge.shift_gradient + unit.channel);
+            load(product, edge.scale_gradient + unit.channel);
+        }
+        const float share = 1.0f / static_cast<float>(rows.count), part = averaged ? 1.0f / WINDOW : 1.0f;
 #pragma unroll
         for (int v = 0; v < PER_THREAD; ++v) {
             const float centred = (z[v] - mean[v]) * inverse[v];
             if (broken(NORMALISATION_PASSES_ON_VARIANCE)) product[v] = 0;
-            out[v] = bounded(scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v])), S());
+            out[v] = bounded(part * scale[v] * inverse[v] * (g[v] - share * (sum[v] + centred * product[v])), S());
         }
-        store(static_cast<S*>(edge.difference) + here, out);
     }
+    const size_t here = offset(args.channels, edge.height, edge.width, unit.image, unit.y, unit.x) + unit.channel;
+    store(static_cast<S*>(edge.difference) + here, out);
+}
+
+template <class S>
+__device__ __forceinline__ void difference(const EqBatchNormArgs& args) {
+    for (uint32_t e = 0; e < args.edge_count; ++e) difference_of<S>(args, args.edges[e]);
 }
 
 } // namespace batch_norm

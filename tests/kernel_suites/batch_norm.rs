@@ -13,7 +13,7 @@ use eqprop_cuda::cuda::kernels::{Format, batch_norm_backward, batch_norm_forward
 use eqprop_cuda::feedforward::{NORM_EPSILON, NORM_MOMENTUM};
 use machine::{Arrays, decoded, interleaved};
 use rand::RngExt;
-use truth::{Case, Channel, Unit, moments, slope};
+use truth::{Case, Channel, Kind, Unit, moments, slope};
 
 fn close(what: &str, case: &Case, got: &[f64], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len(), "{what}");
@@ -30,7 +30,7 @@ fn close(what: &str, case: &Case, got: &[f64], want: &[f64], tolerance: f64) {
 fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
     let device = crate::support::kernels::machine(1);
     let mut channels = case.random(seed);
-    let (padded, rows) = (case.padded(), case.rows());
+    let padded = case.padded();
     let states: Vec<Vec<Unit>> = channels.iter().map(|c| case.state(c, evaluate)).collect();
     // Any gradient, but none where rounding decides which way it goes.
     let mut rng = rng(seed ^ 1);
@@ -43,31 +43,30 @@ fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
             units.iter().map(any).collect()
         })
         .collect();
-    let arrays: Vec<Arrays> = (0..case.edges)
+    let arrays: Vec<Arrays> = (0..case.edges.len())
         .map(|e| Arrays::new(&device, case, &channels, e, format))
         .collect();
     let table: Vec<EqBatchNorm> = arrays.iter().map(Arrays::table).collect();
     let table = Buffer::from_slice(&device, &table).unwrap();
     let units = states[0].len() * padded;
     let state = Buffer::<u8>::new(&device, units * format.bytes()).unwrap();
-    let argmax = Buffer::<u8>::new(&device, units).unwrap();
     let of_state = Buffer::from_slice(&device, &interleaved(&gradient)).unwrap();
+    let most = |of: &dyn Fn(usize) -> usize| -> u32 {
+        (0..case.edges.len()).map(of).max().unwrap() as u32
+    };
     let args = EqBatchNormArgs {
         edges: table.ptr(),
         state: state.ptr(),
-        argmax: if case.pooled {
-            argmax.ptr()
-        } else {
-            std::ptr::null_mut()
-        },
         gradient: of_state.ptr(),
-        edge_count: case.edges as u32,
+        edge_count: case.edges.len() as u32,
         images: case.images as u32,
         height: case.side[0] as u32,
         width: case.side[1] as u32,
         channels: padded as u32,
-        splits: case.splits() as u32,
+        pixels: most(&|e| case.full(e).iter().product()),
+        splits: most(&|e| case.splits(e)),
         rows_per_split: case.rows_per_split as u32,
+        linear: u32::from(case.linear),
         evaluate: u32::from(evaluate),
         epsilon: NORM_EPSILON as f32,
         momentum: NORM_MOMENTUM as f32,
@@ -97,9 +96,12 @@ fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
     for (e, array) in arrays.iter().enumerate() {
         for (i, what) in ["running mean", "running variance"].iter().enumerate() {
             let expected = |channel: &Channel| {
-                let mut of_batch = moments(&channel.z[e]);
-                of_batch[1] *= rows as f64 / (rows as f64 - 1.0);
-                let momentum = if evaluate { 0.0 } else { NORM_MOMENTUM };
+                let z = case.normalised(e, &channel.z[e]);
+                let rows = z.len() as f64;
+                let mut of_batch = moments(&z);
+                of_batch[1] *= rows / (rows - 1.0);
+                let is_still = evaluate || case.edges[e] == Kind::Dense;
+                let momentum = if is_still { 0.0 } else { NORM_MOMENTUM };
                 (1.0 - momentum) * channel.running[e][i] + momentum * of_batch[i]
             };
             let want: Vec<f64> = channels.iter().map(expected).collect();
@@ -116,7 +118,7 @@ fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
         let [mut of_scale, mut of_shift] = [Vec::new(), Vec::new()];
         for (c, channel) in channels.iter_mut().enumerate() {
             let step = 1e-5;
-            of_z[c] = (0..rows)
+            of_z[c] = (0..case.rows(e))
                 .map(|row| {
                     slope(case, channel, &gradient[c], step * case.spread, |c| {
                         &mut c.z[e][row]
@@ -133,6 +135,9 @@ fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
         let want: Vec<f64> = interleaved(&of_z).iter().map(|&v| v.into()).collect();
         let got = decoded(format, &array.difference.read().unwrap());
         close("dL/dz", case, &got, &want, stored);
+        if case.edges[e] == Kind::Dense {
+            continue;
+        }
         close(
             "dL/dgamma",
             case,
@@ -153,9 +158,10 @@ fn check(case: &Case, format: Format, evaluate: bool, seed: u64) {
 const PLAIN: Case = Case {
     images: 3,
     side: [4, 4],
+    odd: [0, 0],
     channels: 8,
-    edges: 1,
-    pooled: false,
+    edges: &[Kind::Plain],
+    linear: false,
     rows_per_split: 512,
     offset: 0.5,
     spread: 1.0,
@@ -172,14 +178,14 @@ fn odd_shapes_agree_with_the_definition() {
         // one row more than a split
         Case {
             channels: 9,
-            edges: 2,
+            edges: &[Kind::Plain, Kind::Plain],
             rows_per_split: 47,
             ..PLAIN
         },
         Case {
             channels: 40,
             side: [5, 7],
-            edges: 2,
+            edges: &[Kind::Plain, Kind::Plain],
             rows_per_split: 16,
             ..PLAIN
         },
@@ -192,16 +198,44 @@ fn odd_shapes_agree_with_the_definition() {
         },
         Case {
             channels: 9,
-            side: [7, 5],
-            pooled: true,
+            side: [3, 2],
+            odd: [1, 1],
+            edges: &[Kind::Max],
             rows_per_split: 40,
             ..PLAIN
         },
         Case {
             channels: 40,
+            side: [1, 1],
+            odd: [0, 1],
+            edges: &[Kind::Max, Kind::Max],
+            ..PLAIN
+        },
+        Case {
+            channels: 9,
+            side: [3, 2],
+            odd: [1, 0],
+            edges: &[Kind::Average],
+            rows_per_split: 7,
+            ..PLAIN
+        },
+        // edges of every kind, and so of different sizes, meet in one layer
+        Case {
+            channels: 11,
             side: [2, 3],
-            edges: 2,
-            pooled: true,
+            odd: [0, 1],
+            edges: &[Kind::Plain, Kind::Max, Kind::Average, Kind::Dense],
+            rows_per_split: 10,
+            ..PLAIN
+        },
+        Case {
+            side: [2, 2],
+            edges: &[Kind::Dense, Kind::Max, Kind::Plain],
+            linear: true,
+            ..PLAIN
+        },
+        Case {
+            edges: &[Kind::Dense],
             ..PLAIN
         },
         // where a sum of squares minus the square of a sum would have no digits left
@@ -229,10 +263,18 @@ fn random_shapes_agree_with_the_definition() {
         let mut rng = rng(seed);
         let case = Case {
             images: rng.random_range(2..5),
-            side: [rng.random_range(2..8), rng.random_range(2..8)],
+            side: [rng.random_range(1..6), rng.random_range(2..6)],
+            odd: [rng.random_range(0..2), rng.random_range(0..2)],
             channels: rng.random_range(1..50),
-            edges: rng.random_range(1..4),
-            pooled: rng.random_range(0..2) == 0,
+            edges: [
+                &[Kind::Plain][..],
+                &[Kind::Plain, Kind::Plain, Kind::Plain],
+                &[Kind::Max],
+                &[Kind::Average, Kind::Max],
+                &[Kind::Max, Kind::Plain],
+                &[Kind::Dense, Kind::Plain, Kind::Average],
+            ][rng.random_range(0..6)],
+            linear: rng.random_range(0..4) == 0,
             rows_per_split: rng.random_range(1..60),
             offset: rng.random_range(-3.0..3.0),
             spread: rng.random_range(0.1..3.0),

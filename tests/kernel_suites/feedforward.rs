@@ -169,12 +169,66 @@ fn perceptrons_are_trained_by_the_kernels() {
     }
 }
 
-#[test]
-fn what_has_no_kernels_is_named() {
-    let toml = "name = \"averages\"
+/// Edges of several kinds into one layer: `kinds` from the input, at twice the layer's resolution or, of stride 2, at its own.
+fn meeting(kinds: &[&str], activation: &str) -> FeedForward {
+    let edges = kinds.iter().map(|kind| {
+        let more = match *kind {
+            "dense" => "",
+            "conv" => "kernel = 3\nstride = 2\npadding = 1\n",
+            _ => "kernel = 3\npadding = 1\n",
+        };
+        format!("[[edge]]\nfrom = \"in\"\nto = \"mid\"\nkind = \"{kind}\"\n{more}")
+    });
+    let shape = if kinds.contains(&"dense") { 2 } else { 6 };
+    let toml = format!(
+        "name = \"meeting\"
 [[layer]]
 name = \"in\"
-shape = [1, 8, 8]
+shape = [2, {shape}, {shape}]
+[[layer]]
+name = \"mid\"
+channels = 11
+activation = \"{activation}\"
+[[layer]]
+name = \"out\"
+shape = [10]
+[[edge]]
+from = \"mid\"
+to = \"out\"
+kind = \"dense\"
+{}",
+        edges.collect::<String>()
+    );
+    let description = NetworkDescription::from_toml(&toml).unwrap();
+    let network = description.build(ActivationKind::Relu6, &mut networks::rng(0));
+    FeedForward::of(&network.unwrap())
+}
+
+#[test]
+fn edges_of_several_kinds_meet_in_a_layer() {
+    for (kinds, activation) in [
+        (&["conv-avg-pool"][..], "relu6"),
+        (&["conv-max-pool"], "identity"),
+        (&["conv-max-pool", "conv", "conv-avg-pool"], "relu6"),
+        (&["dense", "conv-max-pool", "conv"], "relu6"),
+        (&["conv-avg-pool", "dense"], "identity"),
+    ] {
+        let model = meeting(kinds, activation);
+        let batches = [0, 1].map(|b| random_images(model.network(), 9, 40 + b));
+        let [mut kernels, mut cpu] = pair(&model, Precision::Fp32, 4);
+        let got = train_feed_forward(&mut *kernels, &model, &batches, SGD).unwrap();
+        let want = train_feed_forward(&mut *cpu, &model, &batches, SGD).unwrap();
+        let (error, place) = worst(&got, &want, |_| 0.1);
+        assert!(error < 1e-3, "{kinds:?} {activation}: {error:e}: {place}");
+    }
+}
+
+#[test]
+fn what_has_no_kernels_is_named() {
+    let toml = "name = \"two\"
+[[layer]]
+name = \"in\"
+shape = [1, 4, 4]
 [[layer]]
 name = \"mid\"
 channels = 2
@@ -184,8 +238,11 @@ shape = [3]
 [[edge]]
 from = \"in\"
 to = \"mid\"
-kind = \"conv-avg-pool\"
-kernel = 3
+kind = \"dense\"
+[[edge]]
+from = \"in\"
+to = \"out\"
+kind = \"dense\"
 [[edge]]
 from = \"mid\"
 to = \"out\"
@@ -197,7 +254,8 @@ kind = \"dense\"
     let error = device().feed_forward(&model, Precision::Fp32).err();
     let message = error.expect("there are no such kernels").to_string();
     assert!(
-        message.contains("(in -> mid) pools averages") && message.contains("--device cpu"),
+        message.contains("(in -> out) is not the only edge into the output")
+            && message.contains("--device cpu"),
         "{message}"
     );
 }

@@ -13,7 +13,7 @@ use crate::cuda::recent::Recent;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
 use crate::feedforward::{Backend, FeedForward, Mode, Part};
-use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet, Pooling};
+use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, check_batch};
 use anyhow::{Context, Result, ensure};
@@ -111,20 +111,10 @@ fn check(model: &FeedForward) -> Result<(), NetworkError> {
     let output = network.output_index();
     for (e, edge) in network.edges().iter().enumerate() {
         let is_only = network.edges_into(edge.post).count() == 1;
-        let mut beside = network.edges_into(edge.post);
-        let is_mixed = beside
-            .any(|(_, other)| (other.map == LinearMap::Dense) != (edge.map == LinearMap::Dense));
-        let is_pooled = edge.pooling != Pooling::None;
         let fault = match edge.map {
-            _ if edge.pooling == Pooling::Average2x2 => "pools averages",
             LinearMap::Conv(_) if edge.post == output => "is a convolution into the output",
             LinearMap::Dense if edge.post == output && !is_only => {
                 "is not the only edge into the output"
-            }
-            _ if is_mixed => "meets an edge of another kind in its layer",
-            _ if !is_only && is_pooled => "pools, and is not the only edge into its layer",
-            _ if edge.post != output && !model.is_rectified(edge.post) => {
-                "leads to a layer that is not rectified"
             }
             _ => continue,
         };

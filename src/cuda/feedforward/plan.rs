@@ -1,11 +1,12 @@
 //! Device memory of a batch, and the launches of its passes.
 //!
 //! ```text
-//! forward    layer by layer:   convolved_e = W_e * state_pre + b_e      state = pool(relu(sum BN_e(convolved_e)))
+//! forward    layer by layer:   convolved_e = W_e * state_pre + b_e      state = relu(sum pool_e(BN_e(convolved_e)))
 //! backward   layer by layer:   gradient = sum W_e^T * difference_e      difference_e = dL/dconvolved_e
 //! ```
 //!
-//! A layer of dense edges is not normalised: to the kernels it is one whose mean is zero and whose variance is one, whatever its batch.
+//! An edge that pools averages does so before its normalisation. A dense edge is not normalised: to the kernels it is one whose mean
+//! is zero and whose variance is one, whatever its batch.
 //!
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
@@ -38,7 +39,10 @@ struct Convolution {
     convolved: Buffer<f32>,
     mean: Buffer<f32>,
     inverse: Buffer<f32>,
-    partials: Buffer<f32>,
+    /// of an edge that is normalised
+    partials: Option<Buffer<f32>>,
+    /// of an edge that pools maxima: where it took each unit of its layer from
+    argmax: Option<Buffer<u8>>,
 }
 
 /// A layer above the input.
@@ -46,9 +50,8 @@ pub(in crate::cuda) struct Layer {
     pub(in crate::cuda) sweep: Sweep,
     state: Buffer<u8>,
     pub(in crate::cuda) args: EqBatchNormArgs,
-    // What `args` points to: the edges that come in, and where pooling took each unit from.
+    // What `args` points to: the edges that come in.
     _table: Buffer<EqBatchNorm>,
-    _argmax: Option<Buffer<u8>>,
 }
 
 /// What only training needs.
@@ -102,25 +105,23 @@ impl Plan {
             );
         }
         let convolution = |e: usize| -> Result<Option<Convolution>> {
-            if network.edges()[e].post == network.output_index() {
+            let post = network.edges()[e].post;
+            if post == network.output_index() {
                 return Ok(None);
             }
-            let full = Geometry::of(network, e).full;
-            let channels = padded(full.channels);
-            if let Part::Dense { .. } = setup.model.part(e) {
-                return Ok(Some(Convolution {
-                    convolved: Buffer::new(device, images * padded_units(full))?,
-                    mean: Buffer::zeros(device, channels)?,
-                    inverse: Buffer::from_slice(device, &vec![1.0; channels])?,
-                    partials: Buffer::new(device, 0)?,
-                }));
-            }
-            let splits = (images * full.pixels()).div_ceil(ROWS_PER_SPLIT);
+            let g = Geometry::of(network, e);
+            let channels = padded(g.full.channels);
+            let is_normalised = matches!(setup.model.part(e), Part::Convolution { .. });
+            let argmax = images * padded_units(network.layers()[post].shape);
+            let argmax = pools_maxima(&g).then(|| Buffer::new(device, argmax));
+            let partials = splits(&g, images) * 2 * channels;
+            let partials = is_normalised.then(|| Buffer::new(device, partials));
             Ok(Some(Convolution {
-                convolved: Buffer::new(device, images * padded_units(full))?,
-                mean: Buffer::new(device, channels)?,
-                inverse: Buffer::new(device, channels)?,
-                partials: Buffer::new(device, splits * 2 * channels)?,
+                convolved: Buffer::new(device, images * padded_units(g.full))?,
+                mean: Buffer::zeros(device, channels)?,
+                inverse: Buffer::from_slice(device, &vec![1.0; channels])?,
+                partials: partials.transpose()?,
+                argmax: argmax.transpose()?,
             }))
         };
         let convolutions = (0..network.edges().len()).map(convolution);
@@ -404,17 +405,17 @@ impl Layer {
         let units = images * padded_units(network.layers()[l].shape);
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
         let mut table = Vec::new();
-        let mut full = network.layers()[l].shape;
-        let mut pooled = false;
-        let mut is_normalised = false;
+        let (mut pixels, mut most_splits) = (0, 0);
         for (e, edge) in network.edges_into(l) {
             let bias = match setup.model.part(e) {
                 Part::Convolution { bias, .. } => bias,
                 Part::Dense { bias, .. } => Some(bias),
             };
-            is_normalised |= matches!(setup.model.part(e), Part::Convolution { .. });
             let g = Geometry::of(network, e);
-            (full, pooled) = (g.full, g.pooled);
+            pixels = pixels.max(g.full.pixels());
+            if let Part::Convolution { .. } = setup.model.part(e) {
+                most_splits = most_splits.max(splits(&g, images));
+            }
             let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
             let target = Target {
                 bias: bias.map_or(null::<f32>().cast_const(), start),
@@ -428,37 +429,44 @@ impl Layer {
             table.push(batch_norm(setup, parameters, running, convolutions, e));
         }
         let state = Buffer::new(device, units * setup.format.bytes())?;
-        let argmax = pooled.then(|| Buffer::new(device, units)).transpose()?;
         let table = Buffer::from_slice(device, &table)?;
-        let rows = images * full.pixels();
+        let shape = network.layers()[l].shape;
         Ok(Self {
             args: EqBatchNormArgs {
                 edges: table.ptr(),
                 state: state.ptr(),
-                argmax: argmax
-                    .as_ref()
-                    .map_or(null(), |argmax: &Buffer<u8>| argmax.ptr()),
                 gradient: null::<f32>().cast_const(),
                 edge_count: table.len() as u32,
                 images: images as u32,
-                height: full.height as u32,
-                width: full.width as u32,
-                channels: padded(full.channels) as u32,
-                splits: match is_normalised {
-                    true => rows.div_ceil(ROWS_PER_SPLIT) as u32,
-                    false => 0,
-                },
+                height: shape.height as u32,
+                width: shape.width as u32,
+                channels: padded(shape.channels) as u32,
+                pixels: pixels as u32,
+                splits: most_splits as u32,
                 rows_per_split: ROWS_PER_SPLIT as u32,
+                linear: u32::from(!setup.model.is_rectified(l)),
                 evaluate: 0,
                 epsilon: NORM_EPSILON as f32,
                 momentum: NORM_MOMENTUM as f32,
             },
             sweep: sweep.build(device)?,
             state,
-            _argmax: argmax,
             _table: table,
         })
     }
+}
+
+fn pools_maxima(g: &Geometry) -> bool {
+    g.pooled && !g.average
+}
+
+/// Parts into which the rows of what edge `g` normalises are divided.
+fn splits(g: &Geometry, images: usize) -> usize {
+    let pixels = match g.average {
+        true => (g.full.height / 2) * (g.full.width / 2),
+        false => g.full.pixels(),
+    };
+    (images * pixels).div_ceil(ROWS_PER_SPLIT)
 }
 
 fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
@@ -476,33 +484,36 @@ fn batch_norm(
     e: usize,
 ) -> EqBatchNorm {
     let convolution = convolution(convolutions, e);
+    let g = Geometry::of(setup.model.network(), e);
+    let (zeros, ones) = (convolution.mean.ptr(), convolution.inverse.ptr());
+    let edge = EqBatchNorm {
+        convolved: convolution.convolved.ptr(),
+        mean: convolution.mean.ptr(),
+        inverse: convolution.inverse.ptr(),
+        scale: ones,
+        shift: zeros,
+        argmax: (convolution.argmax.as_ref()).map_or(null(), Buffer::ptr),
+        height: g.full.height as u32,
+        width: g.full.width as u32,
+        pooling: match (g.pooled, g.average) {
+            (false, _) => EQ_POOLING_NONE,
+            (true, false) => EQ_POOLING_MAX,
+            (true, true) => EQ_POOLING_AVERAGE,
+        },
+        ..EqBatchNorm::default()
+    };
     let Part::Convolution { gamma, beta, .. } = setup.model.part(e) else {
-        let (zeros, ones) = (convolution.mean.ptr(), convolution.inverse.ptr());
-        return EqBatchNorm {
-            convolved: convolution.convolved.ptr(),
-            scale: ones,
-            shift: zeros,
-            mean: zeros,
-            inverse: ones,
-            scale_gradient: zeros,
-            shift_gradient: zeros,
-            ..EqBatchNorm::default()
-        };
+        return edge;
     };
     let running = running[e].as_ref().expect("a convolution has statistics");
     let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
     EqBatchNorm {
-        convolved: convolution.convolved.ptr(),
         scale: start(gamma),
         shift: start(beta),
-        mean: convolution.mean.ptr(),
-        inverse: convolution.inverse.ptr(),
         running_mean: running.mean.ptr(),
         running_variance: running.variance.ptr(),
-        partials: convolution.partials.ptr(),
-        scale_gradient: null(),
-        shift_gradient: null(),
-        difference: null(),
+        partials: (convolution.partials.as_ref()).map_or(null(), Buffer::ptr),
+        ..edge
     }
 }
 

@@ -40,6 +40,9 @@ pub const EQ_COST_CE: u32 = 1;
 pub const EQ_TILE_WHOLE: u32 = 0;
 pub const EQ_TILE_PART: u32 = 1;
 pub const EQ_TILE_JOIN: u32 = 2;
+pub const EQ_POOLING_NONE: u32 = 0;
+pub const EQ_POOLING_MAX: u32 = 1;
+pub const EQ_POOLING_AVERAGE: u32 = 2;
 pub const EQ_OPTIMIZER_SGD: u32 = 0;
 pub const EQ_OPTIMIZER_ADAMW: u32 = 1;
 pub const EQ_OPTIMIZER_ADAM: u32 = 2;
@@ -1040,10 +1043,14 @@ pub struct EqBatchNorm {
     pub scale_gradient: *mut f32,
     pub shift_gradient: *mut f32,
     pub difference: *mut ::std::os::raw::c_void,
+    pub argmax: *mut u8,
+    pub height: u32,
+    pub width: u32,
+    pub pooling: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqBatchNorm"][::std::mem::size_of::<EqBatchNorm>() - 88usize];
+    ["Size of EqBatchNorm"][::std::mem::size_of::<EqBatchNorm>() - 112usize];
     ["Alignment of EqBatchNorm"][::std::mem::align_of::<EqBatchNorm>() - 8usize];
     ["Offset of field: EqBatchNorm::convolved"]
         [::std::mem::offset_of!(EqBatchNorm, convolved) - 0usize];
@@ -1064,6 +1071,11 @@ const _: () = {
         [::std::mem::offset_of!(EqBatchNorm, shift_gradient) - 72usize];
     ["Offset of field: EqBatchNorm::difference"]
         [::std::mem::offset_of!(EqBatchNorm, difference) - 80usize];
+    ["Offset of field: EqBatchNorm::argmax"][::std::mem::offset_of!(EqBatchNorm, argmax) - 88usize];
+    ["Offset of field: EqBatchNorm::height"][::std::mem::offset_of!(EqBatchNorm, height) - 96usize];
+    ["Offset of field: EqBatchNorm::width"][::std::mem::offset_of!(EqBatchNorm, width) - 100usize];
+    ["Offset of field: EqBatchNorm::pooling"]
+        [::std::mem::offset_of!(EqBatchNorm, pooling) - 104usize];
 };
 impl Default for EqBatchNorm {
     fn default() -> Self {
@@ -1079,15 +1091,16 @@ impl Default for EqBatchNorm {
 pub struct EqBatchNormArgs {
     pub edges: *const EqBatchNorm,
     pub state: *mut ::std::os::raw::c_void,
-    pub argmax: *mut u8,
     pub gradient: *const f32,
     pub edge_count: u32,
     pub images: u32,
     pub height: u32,
     pub width: u32,
     pub channels: u32,
+    pub pixels: u32,
     pub splits: u32,
     pub rows_per_split: u32,
+    pub linear: u32,
     pub evaluate: u32,
     pub epsilon: f32,
     pub momentum: f32,
@@ -1100,24 +1113,26 @@ const _: () = {
         [::std::mem::offset_of!(EqBatchNormArgs, edges) - 0usize];
     ["Offset of field: EqBatchNormArgs::state"]
         [::std::mem::offset_of!(EqBatchNormArgs, state) - 8usize];
-    ["Offset of field: EqBatchNormArgs::argmax"]
-        [::std::mem::offset_of!(EqBatchNormArgs, argmax) - 16usize];
     ["Offset of field: EqBatchNormArgs::gradient"]
-        [::std::mem::offset_of!(EqBatchNormArgs, gradient) - 24usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, gradient) - 16usize];
     ["Offset of field: EqBatchNormArgs::edge_count"]
-        [::std::mem::offset_of!(EqBatchNormArgs, edge_count) - 32usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, edge_count) - 24usize];
     ["Offset of field: EqBatchNormArgs::images"]
-        [::std::mem::offset_of!(EqBatchNormArgs, images) - 36usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, images) - 28usize];
     ["Offset of field: EqBatchNormArgs::height"]
-        [::std::mem::offset_of!(EqBatchNormArgs, height) - 40usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, height) - 32usize];
     ["Offset of field: EqBatchNormArgs::width"]
-        [::std::mem::offset_of!(EqBatchNormArgs, width) - 44usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, width) - 36usize];
     ["Offset of field: EqBatchNormArgs::channels"]
-        [::std::mem::offset_of!(EqBatchNormArgs, channels) - 48usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, channels) - 40usize];
+    ["Offset of field: EqBatchNormArgs::pixels"]
+        [::std::mem::offset_of!(EqBatchNormArgs, pixels) - 44usize];
     ["Offset of field: EqBatchNormArgs::splits"]
-        [::std::mem::offset_of!(EqBatchNormArgs, splits) - 52usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, splits) - 48usize];
     ["Offset of field: EqBatchNormArgs::rows_per_split"]
-        [::std::mem::offset_of!(EqBatchNormArgs, rows_per_split) - 56usize];
+        [::std::mem::offset_of!(EqBatchNormArgs, rows_per_split) - 52usize];
+    ["Offset of field: EqBatchNormArgs::linear"]
+        [::std::mem::offset_of!(EqBatchNormArgs, linear) - 56usize];
     ["Offset of field: EqBatchNormArgs::evaluate"]
         [::std::mem::offset_of!(EqBatchNormArgs, evaluate) - 60usize];
     ["Offset of field: EqBatchNormArgs::epsilon"]

@@ -450,7 +450,7 @@ pub fn batch_norm_forward(
     args: &EqBatchNormArgs,
 ) -> Result<()> {
     const STATISTICS: KernelSpec = spec("batch_norm_statistics", THREADS as u32, REDUCTION_BYTES);
-    if args.evaluate == 0 {
+    if args.evaluate == 0 && args.splits > 0 {
         let moments = spec("batch_norm_moments", THREADS as u32, REDUCTION_BYTES / 2);
         launch(device, moments, batch_norm_parts(args, args.splits), args)?;
     }
@@ -461,8 +461,7 @@ pub fn batch_norm_forward(
         spec("batch_norm_apply_f32", THREADS as u32, 0),
         spec("batch_norm_apply_f16", THREADS as u32, 0),
     );
-    let pool = if args.argmax.is_null() { 1 } else { 2 };
-    let blocks = batch_norm_blocks(args, args.height / pool, args.width / pool);
+    let blocks = batch_norm_blocks(args, args.height * args.width);
     launch(device, apply, blocks, args)
 }
 
@@ -477,20 +476,24 @@ pub fn batch_norm_backward(
         spec("batch_norm_sums_f32", THREADS as u32, REDUCTION_BYTES / 2),
         spec("batch_norm_sums_f16", THREADS as u32, REDUCTION_BYTES / 2),
     );
-    launch(device, sums, batch_norm_parts(args, args.splits), args)?;
     if args.splits > 0 {
+        launch(device, sums, batch_norm_parts(args, args.splits), args)?;
         launch(device, GATHER, batch_norm_parts(args, 1), args)?;
     }
     let difference = format.pick(
         spec("batch_norm_difference_f32", THREADS as u32, 0),
         spec("batch_norm_difference_f16", THREADS as u32, 0),
     );
-    let blocks = batch_norm_blocks(args, args.height, args.width);
-    launch(device, difference, blocks, args)
+    launch(
+        device,
+        difference,
+        batch_norm_blocks(args, args.pixels),
+        args,
+    )
 }
 
-fn batch_norm_blocks(args: &EqBatchNormArgs, height: u32, width: u32) -> usize {
-    let units: usize = [args.images, height, width, args.channels]
+fn batch_norm_blocks(args: &EqBatchNormArgs, pixels: u32) -> usize {
+    let units: usize = [args.images, pixels, args.channels]
         .map(|n| n as usize)
         .iter()
         .product();

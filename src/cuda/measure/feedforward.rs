@@ -12,6 +12,7 @@ use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::padded_units;
 use crate::cuda::tables::sweep::Sweep;
 use crate::feedforward::{Backend, FeedForward, Mode};
+use crate::network::{Edge, Pooling};
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -157,7 +158,7 @@ impl Bench<'_> {
         Ok(Measurement {
             bytes: 2.0 * 4.0 * self.convolved(l)
                 + self.format_bytes() * self.units(l)
-                + self.argmax(l, args),
+                + self.argmax(l),
             ..self.line("batch norm", l, seconds)
         })
     }
@@ -169,9 +170,8 @@ impl Bench<'_> {
         let seconds = time(device, self.repeats, || {
             kernels::batch_norm_backward(device, setup.format, args)
         })?;
-        let read = 4.0 * self.convolved(l)
-            + (4.0 + self.format_bytes()) * self.units(l)
-            + self.argmax(l, args);
+        let read =
+            4.0 * self.convolved(l) + (4.0 + self.format_bytes()) * self.units(l) + self.argmax(l);
         Ok(Measurement {
             bytes: 2.0 * read + self.format_bytes() * self.convolved(l),
             ..self.line("batch norm, back", l, seconds)
@@ -193,13 +193,11 @@ impl Bench<'_> {
         (self.images * padded_units(shape)) as f64
     }
 
-    /// Bytes of the positions of maxima, where the layer pools.
-    fn argmax(&self, l: usize, args: &EqBatchNormArgs) -> f64 {
-        if args.argmax.is_null() {
-            0.0
-        } else {
-            self.units(l)
-        }
+    /// Bytes of the positions of maxima, of the edges that pool them.
+    fn argmax(&self, l: usize) -> f64 {
+        let network = self.backend.setup.model.network();
+        let pooling = |&(_, edge): &(usize, &Edge)| edge.pooling == Pooling::Max2x2;
+        network.edges_into(l).filter(pooling).count() as f64 * self.units(l)
     }
 }
 

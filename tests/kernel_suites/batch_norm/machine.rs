@@ -1,7 +1,7 @@
 //! What batch normalisation reads and writes, in device memory.
 
-use super::truth::{Case, Channel};
-use eqprop_cuda::cuda::abi::EqBatchNorm;
+use super::truth::{Case, Channel, Kind};
+use eqprop_cuda::cuda::abi::{EQ_POOLING_AVERAGE, EQ_POOLING_MAX, EQ_POOLING_NONE, EqBatchNorm};
 use eqprop_cuda::cuda::kernels::Format;
 use eqprop_cuda::cuda::{Buffer, Device};
 use half::f16;
@@ -36,6 +36,9 @@ pub struct Arrays {
     pub channels: [Buffer<f32>; 8],
     partials: Buffer<f32>,
     pub difference: Buffer<u8>,
+    argmax: Buffer<u8>,
+    kind: Kind,
+    full: [usize; 2],
 }
 
 impl Arrays {
@@ -53,20 +56,34 @@ impl Arrays {
         let empty = |len| Buffer::new(device, len).unwrap();
         let z: Vec<&[f64]> = channels.iter().map(|c| &*c.z[e]).collect();
         let padded = case.padded();
+        let kind = case.edges[e];
+        let given = |value: f64| column(&|_| value);
+        let is_dense = kind == Kind::Dense;
         Self {
             z: Buffer::from_slice(device, &interleaved(&z)).unwrap(),
             channels: [
-                column(&|c| c.scale[e]),
-                column(&|c| c.shift[e]),
-                empty(padded),
-                empty(padded),
+                if is_dense {
+                    given(1.0)
+                } else {
+                    column(&|c| c.scale[e])
+                },
+                if is_dense {
+                    given(0.0)
+                } else {
+                    column(&|c| c.shift[e])
+                },
+                if is_dense { given(0.0) } else { empty(padded) },
+                if is_dense { given(1.0) } else { empty(padded) },
                 column(&|c| c.running[e][0]),
                 column(&|c| c.running[e][1]),
                 empty(padded),
                 empty(padded),
             ],
-            partials: empty(case.splits() * 2 * padded),
-            difference: Buffer::new(device, case.rows() * padded * format.bytes()).unwrap(),
+            partials: empty(case.splits(e) * 2 * padded),
+            difference: Buffer::new(device, case.rows(e) * padded * format.bytes()).unwrap(),
+            argmax: Buffer::new(device, case.rows(e) * padded).unwrap(),
+            kind,
+            full: case.full(e),
         }
     }
 
@@ -80,10 +97,24 @@ impl Arrays {
             inverse: channel(3),
             running_mean: channel(4),
             running_variance: channel(5),
-            partials: self.partials.ptr(),
+            partials: match self.kind {
+                Kind::Dense => std::ptr::null_mut(),
+                _ => self.partials.ptr(),
+            },
             scale_gradient: channel(6),
             shift_gradient: channel(7),
             difference: self.difference.ptr(),
+            argmax: match self.kind {
+                Kind::Max => self.argmax.ptr(),
+                _ => std::ptr::null_mut(),
+            },
+            height: self.full[0] as u32,
+            width: self.full[1] as u32,
+            pooling: match self.kind {
+                Kind::Plain | Kind::Dense => EQ_POOLING_NONE,
+                Kind::Max => EQ_POOLING_MAX,
+                Kind::Average => EQ_POOLING_AVERAGE,
+            },
         }
     }
 }
