@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Which file of src/ knows which: no two files import each other in a circle, and no lower room knows a higher one, and only cli
-knows clap.
+"""Which file of src/ and of ptx-interpreter/src/ knows which: no two files import each other in a circle, no lower room knows a higher
+one, and only cli knows clap.
 
-`ci/imports.py [FOLDER]` reads the files of src/ (or FOLDER) and fails when there is a circle, which it prints. A file knows another when a
+`ci/imports.py [FOLDER]` reads both trees (or that one) and fails when there is a circle, which it prints. A file knows another when a
 path in it ends at an item of the other: through `use`, written out, or through the re-exports of a `mod.rs`, which are followed to
 where the item is defined; a method from an `impl` away from its type counts where its name is unlike every other. Modules for tests do
 not count. Before that, it tries itself on made-up trees with and without such mistakes.
@@ -33,17 +33,38 @@ ROOMS = [
     "cli",
 ]
 
+# The same of ptx-interpreter/src.
+INTERPRETER_ROOMS = [
+    "text number",
+    "finding options",
+    "program memory",
+    "report",
+    "machine",
+    "execute",
+    "launch",
+]
+
 ITEM = re.compile(r"\b(?:fn|struct|enum|trait|type|const|static|union)\s+(\w+)|\bmacro_rules!\s*(\w+)")
 USE = re.compile(r"\buse\s+([^;]+);")
 PATH = re.compile(r"(?<![\w:$])(\w+(?:::\w+)+)")
+MODULE = re.compile(r"\bmod \w+ \{")
 IMPL = re.compile(r"^impl(?:<[^{]*?>)?\s+([\w:]+)(?:<[^{]*?>)?\s*(?:where[^{]*)?\{", re.M)
 
 
 def without_comments(text):
     """The text without comments, texts in quotes and modules for tests."""
     text = re.sub(r'r(#+)".*?"\1|//[^\n]*|/\*.*?\*/|b?"(?:\\.|[^"\\])*"|\'(?:\\.[^\']*|[^\'\\])\'', "", text, flags=re.S)
-    while test := re.search(r"#\[cfg\(test\)\]\s*(?:pub )?mod \w+ \{", text):
+    while test := re.search(r"#\[cfg\(test\)\]\s*(?:pub(?:\([^)]*\))? )?mod \w+ \{", text):
         text = text[: test.start()] + text[block_end(text, test.end()) :]
+    return text
+
+
+def within_the_file(text):
+    """In a module inside the file, `super` is the file: `self`, seen from outside."""
+    start = 0
+    while inner := MODULE.search(text, start):
+        start, end = inner.end(), block_end(text, inner.end())
+        text = text[:start] + re.sub(r"(?<![\w:])super\b(?=::)", "self", text[start:end]) + text[end:]
     return text
 
 
@@ -79,9 +100,7 @@ def expanded(tree):
 class File:
     def __init__(self, module, text):
         self.module = module
-        self.text = re.sub(r"\bpub\(in [\w:]+\)", "", without_comments(text))
-        # In a module inside the file, `super` is the file.
-        self.has_modules = re.search(r"\bmod \w+ \{", self.text)
+        self.text = within_the_file(re.sub(r"\bpub\(in [\w:]+\)", "", without_comments(text)))
         self.items = {a or b for a, b in ITEM.findall(self.text)}
         self.uses, self.globs = {}, []
         for tree in USE.findall(self.text):
@@ -141,9 +160,6 @@ class Tree:
         edges = {module: set() for module in self.files}
 
         def knows(module, path):
-            file = self.files[module]
-            if file.has_modules and path[0] == "super" and path[1] in file.items:
-                return
             if (found := self.resolve(path, module)) not in (None, module):
                 edges[module].add(found)
 
@@ -213,9 +229,10 @@ def complaints(folder, rooms=None):
 def try_itself():
     sound = {
         "lib.rs": "mod low; mod high;",
-        "low/mod.rs": "mod a; mod b; pub use a::A; pub use b::B;",
+        "low/mod.rs": "mod a; mod b; mod c; pub use a::A; pub use b::B;",
         "low/a.rs": "pub struct A; // use crate::high::H;",
-        "low/b.rs": "use super::A; pub struct B(A); #[cfg(test)] mod tests { use crate::high::H; }",
+        "low/b.rs": "use super::A; pub struct B(A); #[cfg(test)] pub(super) mod tests { use super::*; use crate::high::H; }",
+        "low/c.rs": "pub struct C; pub(super) mod inner { use super::*; fn f(c: super::C) {} fn g(a: super::super::a::A) {} }",
         "high.rs": "use crate::low::{A, B as Other}; pub struct H;",
     }
     mistakes = {
@@ -228,6 +245,11 @@ def try_itself():
             "a circle: low::a -> low::b -> low::a",
         ),
         "a crate for options": ("low/a.rs", "use clap::Args; pub struct A;", "the command line's crate away from cli: low::a"),
+        "from a module inside": (
+            "low/a.rs",
+            "pub struct A; mod inner { use super::*; fn f(c: super::super::c::C) {} }",
+            "a circle: low::a -> low::c -> low::a",
+        ),
         "upwards": ("low/a.rs", "use crate::high as top; pub struct A; fn f() { top::H }", "a lower room knows a higher one: low::a -> high"),
     }
 
@@ -252,9 +274,14 @@ def try_itself():
 
 def main():
     try_itself()
-    folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).resolve().parent.parent / "src"
-    said = complaints(folder)
-    print("\n".join(said) or f"{len(list(folder.rglob('*.rs')))} files import each other in no circle, and no lower room knows a higher one")
+    root = pathlib.Path(__file__).resolve().parent.parent
+    trees = {root / "src": ROOMS, root / "ptx-interpreter" / "src": INTERPRETER_ROOMS}
+    if len(sys.argv) > 1:
+        folder = pathlib.Path(sys.argv[1]).resolve()
+        trees = {folder: trees.get(folder, ROOMS)}
+    said = [complaint for folder, rooms in trees.items() for complaint in complaints(folder, rooms)]
+    count = sum(len(list(folder.rglob("*.rs"))) for folder in trees)
+    print("\n".join(said) or f"{count} files import each other in no circle, and no lower room knows a higher one")
     sys.exit(bool(said))
 
 

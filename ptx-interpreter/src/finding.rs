@@ -1,7 +1,10 @@
 //! What is wrong with a kernel, and where.
 
-use crate::hopper::AsyncProblem;
-use crate::parse::{Location, SourceLine};
+mod asynchronous;
+
+pub use asynchronous::AsyncProblem;
+
+use crate::text::{Location, SourceLine};
 use std::fmt;
 
 /// A state space of PTX.
@@ -167,4 +170,9 @@ pub(crate) fn fault<T>(lane: usize, problem: Problem) -> Result<T, Fault> {
 /// A problem of a whole warp.
 pub(crate) fn warp_fault<T>(problem: Problem) -> Result<T, Fault> {
     Err(Box::new((None, problem)))
+}
+
+/// A problem of one lane with what runs on its own.
+pub(crate) fn wrong(lane: usize, problem: AsyncProblem) -> Fault {
+    Box::new((Some(lane as u32), Problem::Async(problem)))
 }

@@ -1,44 +1,17 @@
 //! A launch: blocks are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
 
-use crate::block::{Block, Context};
-use crate::decode::Kernel;
+use crate::execute::hopper;
 use crate::execute::{self, Stopped};
 use crate::finding::{Finding, Problem, Wait};
-use crate::hopper::clock::Order;
-use crate::hopper::{self, Units};
-use crate::memory::Memory;
+use crate::machine::{Block, Context, Random, State, Units, Warp};
+use crate::memory::{Memory, Order, Shared, shadow};
 use crate::options::{Dim, Options};
-use crate::parse::Location;
+use crate::program::Kernel;
 use crate::report::{Report, Traffic};
-use crate::shadow;
-use crate::shared::Shared;
-use crate::warp::{State, Warp};
+use crate::text::Location;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-
-/// SplitMix64.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, (self.next() % (i as u64 + 1)) as usize);
-        }
-    }
-}
 
 /// A block's shared memory.
 fn shared(context: &Context, bytes: usize) -> Shared {
@@ -66,7 +39,8 @@ impl Resident {
                 index: 0,
                 epoch: 0,
                 shared: shared(context, kernel.shared_bytes + shared_bytes),
-                units: kernel.hopper.then(|| Box::new(Units::new(context))),
+                units: (kernel.hopper)
+                    .then(|| Box::new(Units::new(threads.div_ceil(32), context.options.seed))),
                 local: vec![0xff; kernel.local_bytes * threads.next_multiple_of(32)],
                 counts: vec![[0; 2]; kernel.code.len()],
                 traffic: Traffic::default(),
@@ -83,7 +57,7 @@ impl Resident {
         self.block.epoch = shadow::next_epoch(0);
         self.block.shared.clear();
         if let Some(units) = &mut self.block.units {
-            units.start(context, index);
+            units.start(index);
         }
         let grid = context.grid;
         let place = [
@@ -280,7 +254,7 @@ pub fn launch(
     let findings = Mutex::new(Vec::new());
     let totals = Mutex::new((vec![[0u64; 2]; kernel.code.len()], Traffic::default()));
     let work = |worker: u64| {
-        let mut random = Random(options.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ worker);
+        let mut random = Random::new(options.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ worker);
         let mut residents: Vec<Resident> = (0..options.resident.max(1))
             .map(|_| Resident::new(&context, shared_bytes))
             .collect();

@@ -2,41 +2,35 @@
 //!
 //! # How it works
 //!
-//! `lex`, `parse` and `decode` make instructions of a text, whose operands are rows of a warp's register file; `flow` says where lanes
-//! that branch apart meet again (the immediate post-dominator). `launch` gives blocks to workers and turns to warps, `execute` runs a
-//! warp's instructions on all its lanes, `access` what touches memory. `shadow` knows who wrote and read each piece of it last.
+//! Files know each other one way, from the top of this list to its end (`ci/imports.py`):
+//!
+//! - `text`: lexemes and statements of PTX. `number`: arithmetic as the chip's. `finding`: what can be wrong. `options`: what is asked for.
+//! - `program`: statements become instructions, whose operands are rows of a warp's register file; `program/flow.rs` says where lanes that
+//!   branch apart meet again (the immediate post-dominator).
+//! - `memory`: device and shared memory; `memory/shadow.rs` knows who wrote and read each piece last, `memory/order.rs` the same where
+//!   warps are ordered by more than barriers of all.
+//! - `report`: counts. `machine`: a launch's blocks, warps, and what runs beside them.
+//! - `execute`: runs a warp's instructions on all its lanes. `launch`: gives blocks to workers and turns to warps.
 
-mod access;
-mod block;
-mod decode;
 mod execute;
 mod finding;
-mod float;
-mod flow;
-mod hopper;
-mod instruction;
-mod lane;
 mod launch;
-mod lex;
-mod matrix;
+mod machine;
 mod memory;
+mod number;
 mod options;
-mod parse;
-mod registers;
+mod program;
 mod report;
-mod shadow;
-mod shared;
-mod warp;
+mod text;
 
-pub use decode::Kernel;
-pub use finding::{Conflict, Finding, Problem, Space, Wait};
-pub use hopper::AsyncProblem;
-pub use hopper::tensor_map::{Swizzle, TensorMap, TensorMapError};
-pub use matrix::Sums;
+pub use finding::{AsyncProblem, Conflict, Finding, Problem, Space, Wait};
+pub use memory::tensor_map::{Swizzle, TensorMap, TensorMapError};
 pub use memory::{Memory, OutsideMemory};
+pub use number::matrix::Sums;
 pub use options::{Dim, Options};
-pub use parse::{Location, ParseError, SourceLine};
+pub use program::Kernel;
 pub use report::{Executed, Report, Traffic};
+pub use text::{Location, ParseError, SourceLine};
 
 use std::collections::BTreeMap;
 
@@ -62,8 +56,8 @@ impl Module {
     /// # Errors
     /// When the text is not PTX. An instruction that this crate does not know is reported when its kernel is asked for.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        let source = parse::parse(text)?;
-        let decode = |entry| decode::decode(entry, &source.variables);
+        let source = text::parse(text)?;
+        let decode = |entry| program::decode(entry, &source.variables);
         let kernels = source
             .entries
             .iter()

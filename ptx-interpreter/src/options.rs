@@ -1,6 +1,6 @@
 //! What a launch is asked to do.
 
-use crate::matrix::Sums;
+use crate::number::matrix::Sums;
 
 /// Blocks in a grid, or threads in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

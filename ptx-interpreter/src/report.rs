@@ -1,6 +1,6 @@
 //! What a launch did: instructions by kind, bytes by space.
 
-use crate::decode::Kernel;
+use crate::program::Kernel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -91,6 +91,27 @@ impl Report {
     /// Instructions of threads per second.
     pub fn rate(&self) -> f64 {
         self.total().threads as f64 / self.time.as_secs_f64().max(1e-9)
+    }
+
+    /// Copies from device to shared memory that a warp or its thread began: `cp.async`, and boxes by tensor map.
+    pub fn copies(&self) -> Executed {
+        let kinds = ["cp.async.ca", "cp.async.cg", "cp.async.bulk.tensor"];
+        kinds
+            .map(|kind| self.count(kind))
+            .into_iter()
+            .fold(Executed::default(), |sum, e| Executed {
+                warps: sum.warps + e.warps,
+                threads: sum.threads + e.threads,
+            })
+    }
+
+    /// Matrix products: `mma`, and `wgmma` of one warp of its four.
+    pub fn products(&self) -> Executed {
+        let (mma, wgmma) = (self.count("mma"), self.count("wgmma.mma_async"));
+        Executed {
+            warps: mma.warps + wgmma.warps,
+            threads: mma.threads + wgmma.threads,
+        }
     }
 
     /// Sums over opcodes with this beginning, for instance `mma`.

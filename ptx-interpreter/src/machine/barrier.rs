@@ -1,0 +1,188 @@
+//! Barriers in shared memory (`mbarrier`): arrivals and bytes of a phase.
+
+use crate::finding::AsyncProblem;
+use crate::memory::{Clock, Order};
+use std::collections::HashMap;
+
+/// Arrivals and bytes that the hardware can count.
+const MOST: u32 = (1 << 20) - 1;
+
+/// A barrier. What arriving warps know is handed to those who wait.
+pub struct Barrier {
+    address: u32,
+    expected: u32,
+    pending: u32,
+    /// Bytes that were announced and have not come; below zero when they came first.
+    bytes: i64,
+    /// How many phases are complete.
+    phase: u32,
+    gathering: [Clock; 2],
+    published: [Clock; 2],
+    /// Who made it, and when.
+    made: (usize, u32),
+}
+
+/// Barriers of a block.
+#[derive(Default)]
+pub struct Barriers {
+    list: Vec<Barrier>,
+    by_address: HashMap<u32, usize>,
+}
+
+impl Barriers {
+    fn find(&self, address: u32) -> Result<usize, AsyncProblem> {
+        let found = self.by_address.get(&address).copied();
+        found.ok_or(AsyncProblem::NoBarrier(address))
+    }
+
+    /// The barrier, if the warp may know that it was made.
+    pub fn known(&self, address: u32, order: &Order, warp: usize) -> Result<usize, AsyncProblem> {
+        let index = self.find(address)?;
+        let (maker, when) = self.list[index].made;
+        if order.checked && maker != warp && order.seen(warp, maker) < when {
+            return Err(AsyncProblem::BarrierNotKnown(address));
+        }
+        Ok(index)
+    }
+
+    /// The barrier, if copies of the warp may know that it was made.
+    pub fn known_to_copies(
+        &self,
+        address: u32,
+        order: &Order,
+        warp: usize,
+    ) -> Result<usize, AsyncProblem> {
+        let index = self.known(address, order, warp)?;
+        let (maker, when) = self.list[index].made;
+        if order.checked && order.proxied(warp, maker) < when {
+            return Err(AsyncProblem::BarrierNotKnown(address));
+        }
+        Ok(index)
+    }
+
+    pub fn phase(&self, index: usize) -> u32 {
+        self.list[index].phase
+    }
+
+    pub fn init(
+        &mut self,
+        address: u32,
+        count: u32,
+        order: &mut Order,
+        warp: usize,
+    ) -> Result<(), AsyncProblem> {
+        let not_made = |detail: String| AsyncProblem::BarrierNotMade { address, detail };
+        if !address.is_multiple_of(8) {
+            return Err(not_made("its address is no multiple of 8".into()));
+        }
+        if !(1..=MOST).contains(&count) {
+            return Err(not_made(format!("{count} arrivals; 1 to {MOST} can be")));
+        }
+        if self.by_address.contains_key(&address) {
+            return Err(not_made("there is one already".into()));
+        }
+        self.by_address.insert(address, self.list.len());
+        order.reserve(address);
+        self.list.push(Barrier {
+            address,
+            expected: count,
+            pending: count,
+            bytes: 0,
+            phase: 0,
+            gathering: Default::default(),
+            published: Default::default(),
+            made: (warp, order.seen(warp, warp)),
+        });
+        Ok(())
+    }
+
+    /// The phase's number, which is all that the returned state says.
+    pub fn arrive(
+        &mut self,
+        address: u32,
+        count: u32,
+        bytes: u32,
+        order: &Order,
+        warp: usize,
+    ) -> Result<u64, AsyncProblem> {
+        let index = self.known(address, order, warp)?;
+        let barrier = &mut self.list[index];
+        let (pending, phase) = (barrier.pending, barrier.phase);
+        if count == 0 || count > pending {
+            return Err(AsyncProblem::TooManyArrivals {
+                address,
+                count,
+                pending,
+            });
+        }
+        barrier.bytes += i64::from(bytes);
+        for (gathering, known) in barrier.gathering.iter_mut().zip(order.knowledge(warp)) {
+            gathering.join(known);
+        }
+        barrier.pending -= count;
+        barrier.complete_if_so();
+        Ok(phase.into())
+    }
+
+    pub fn expect(
+        &mut self,
+        address: u32,
+        bytes: u32,
+        order: &Order,
+        warp: usize,
+    ) -> Result<(), AsyncProblem> {
+        let index = self.known(address, order, warp)?;
+        self.list[index].bytes += i64::from(bytes);
+        Ok(())
+    }
+
+    /// A copy that was issued in phase `phase` has arrived.
+    pub fn deliver(&mut self, index: usize, phase: u32, bytes: u32) -> Result<(), AsyncProblem> {
+        let barrier = &mut self.list[index];
+        if barrier.phase != phase {
+            let address = barrier.address;
+            return Err(AsyncProblem::WrongBytes { address, bytes });
+        }
+        barrier.bytes -= i64::from(bytes);
+        barrier.complete_if_so();
+        Ok(())
+    }
+
+    /// Whether the phase of this parity is complete: that before the present one.
+    pub fn is_complete(&self, address: u32, parity: u32) -> bool {
+        let found = self.by_address.get(&address);
+        found.is_some_and(|&index| self.list[index].phase & 1 != parity & 1)
+    }
+
+    /// A warp has waited for it, and knows what those knew who arrived.
+    pub fn acquire(&self, address: u32, order: &mut Order, warp: usize) {
+        if let Some(&index) = self.by_address.get(&address) {
+            let barrier = &self.list[index];
+            order.learn(warp, &barrier.published);
+            order.copies_done(warp, index, barrier.phase);
+        }
+    }
+
+    pub fn describe(&self, address: u32, parity: u32) -> String {
+        match self.by_address.get(&address) {
+            Some(&index) => {
+                let b = &self.list[index];
+                format!(
+                    "parity {parity} of the mbarrier at {address:#x}, whose phase {} lacks {} arrivals and {} bytes",
+                    b.phase, b.pending, b.bytes
+                )
+            }
+            None => format!("an mbarrier at {address:#x} that was never made"),
+        }
+    }
+}
+
+impl Barrier {
+    fn complete_if_so(&mut self) {
+        if self.pending == 0 && self.bytes == 0 {
+            self.phase += 1;
+            self.pending = self.expected;
+            self.published = std::mem::take(&mut self.gathering);
+        }
+    }
+}

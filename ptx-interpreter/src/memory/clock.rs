@@ -1,0 +1,27 @@
+//! A vector clock.
+
+/// Steps by agent; missing ones are zero.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Vec<u32>);
+
+impl Clock {
+    pub fn get(&self, agent: usize) -> u32 {
+        self.0.get(agent).copied().unwrap_or(0)
+    }
+
+    pub fn raise(&mut self, agent: usize, step: u32) {
+        if self.0.len() <= agent {
+            self.0.resize(agent + 1, 0);
+        }
+        self.0[agent] = self.0[agent].max(step);
+    }
+
+    pub fn join(&mut self, other: &Clock) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            *mine = (*mine).max(*theirs);
+        }
+    }
+}

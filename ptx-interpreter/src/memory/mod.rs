@@ -1,0 +1,13 @@
+//! Memory, and who wrote and read each piece of it.
+
+mod clock;
+mod device;
+mod order;
+pub mod shadow;
+mod shared;
+pub mod tensor_map;
+
+pub use clock::Clock;
+pub use device::*;
+pub use order::Order;
+pub use shared::Shared;

@@ -1,0 +1,6 @@
+//! PTX as text: lexemes, and statements still by name.
+
+mod lex;
+mod parse;
+
+pub use parse::*;
