@@ -6,7 +6,7 @@
 Without a file: the newest one that cargo built. Fails when a hot kernel spills, when it is larger than the instruction cache, when a
 tensor-core kernel has no tensor-core instruction or more registers than two blocks on a multiprocessor have, and when its loop or what
 follows it (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory; of the kernels for Hopper, when
-they lack one of their instructions, or the compiler has put waits between products. --loop prints the
+they lack one of their instructions, have other registers than planned, or the compiler has put waits between products. --loop prints the
 instruction mix of the longest loop with HMMA of one kernel.
 """
 import argparse
@@ -23,6 +23,10 @@ HOT = ("relax_", "weight_grad_", "batch_norm_")
 TENSOR_CORE = "_mma_"
 # Products of warpgroups, copies by tensor map, registers that change hands.
 HOPPER = {"relax_hopper_": ("HGMMA", "UTMALDG", "USETMAXREG")}
+# Registers of a thread when a block of three warpgroups starts, and what producer and consumers then change them to: 65,536 / 384 = 170
+# and 40 + 2 x 232 = 504 for each 128 threads, both rounded down to multiples of eight. A compiler that does not know how many a kernel
+# starts with drops USETMAXREG (ptxas's warning C7508).
+HOPPER_REGISTERS, HOPPER_CHANGES = 168, {40, 232}
 # A wait in the loop of each direction of the weights, and one for the last products.
 HOPPER_WAITS = 3
 # Bytes of an instruction, and of the cache that a kernel's code should fit in.
@@ -143,6 +147,10 @@ def main():
             for opcode in needed:
                 if not opcodes[opcode]:
                     problems.append(f"{kernel} has no {opcode} on {arch}")
+            changes = {int(n, 16) for _, opcode, rest in body if opcode == "USETMAXREG" for n in re.findall(r"\b0x([0-9a-f]+)", rest)}
+            if (counts["REG"], changes) != (HOPPER_REGISTERS, HOPPER_CHANGES):
+                problems.append(f"{kernel} starts with {counts['REG']} registers on {arch} and changes to {sorted(changes)}, where "
+                                f"{HOPPER_REGISTERS} and {sorted(HOPPER_CHANGES)} are planned")
             waits = sum(opcode == "WARPGROUP" and rest.startswith(".DEPBAR") for _, opcode, rest in body)
             if waits > HOPPER_WAITS:
                 problems.append(f"{kernel} waits for products in {waits} places on {arch}, where {HOPPER_WAITS} are written")
