@@ -1,20 +1,46 @@
-//! Defects in the kernels' sources, compiled by nvcc: all of `kernels/defects.cuh`, and wrong lines of `kernels/ptx.cuh`.
+//! Defects in the kernels' sources, compiled by nvcc: those of `kernels/defects.cuh` and `kernels/hopper/defects.cuh`, and wrong lines of
+//! `kernels/ptx.cuh`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Kernels of one source, with the list of their defects.
+struct Kernels {
+    source: &'static str,
+    architecture: &'static str,
+    list: &'static str,
+    /// the compiler's switch
+    switch: &'static str,
+}
+
+const PORTABLE: Kernels = Kernels {
+    source: "kernels.cu",
+    architecture: "compute_80",
+    list: "defects.cuh",
+    switch: "EQPROP_DEFECT",
+};
+const HOPPER: Kernels = Kernels {
+    source: "relax_hopper.cu",
+    architecture: "compute_90a",
+    list: "hopper/defects.cuh",
+    switch: "EQPROP_HOPPER_DEFECT",
+};
+
+/// A defect of some kernels.
 pub struct Defect {
     pub name: String,
+    of: &'static Kernels,
     how: How,
 }
 
 enum How {
-    /// Its number in `kernels/defects.cuh`.
+    /// Its number in the list.
     Number(usize),
     /// What stands in `kernels/ptx.cuh`, and what stands there instead.
     Source(&'static str, &'static str),
 }
 
+/// Of the kernels that every GPU has.
 pub fn defects() -> Vec<Defect> {
     let in_source = [
         (
@@ -30,47 +56,43 @@ pub fn defects() -> Vec<Defect> {
     ];
     let in_source = in_source.map(|(name, from, to)| Defect {
         name: name.to_string(),
+        of: &PORTABLE,
         how: How::Source(from, to),
     });
-    numbered().into_iter().chain(in_source).collect()
+    listed(&PORTABLE).chain(in_source).collect()
 }
 
-/// The first defect of `kernels/relax_hopper.cu`.
-const OF_HOPPER: usize = 100;
+/// Of the kernels for Hopper alone.
+pub fn for_hopper() -> Vec<Defect> {
+    listed(&HOPPER).collect()
+}
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
 }
 
-fn numbered() -> Vec<Defect> {
-    let text = std::fs::read_to_string(folder().join("defects.cuh")).unwrap();
+fn listed(of: &'static Kernels) -> impl Iterator<Item = Defect> {
+    let text = std::fs::read_to_string(folder().join(of.list)).unwrap();
     let body = text
         .split("enum Defect : int {")
         .nth(1)
         .expect("the list of defects");
     let lines = body.split('}').next().unwrap().lines();
-    let names = lines.map(|line| {
-        line.split("//")
-            .next()
-            .unwrap()
-            .trim()
-            .trim_end_matches(',')
-    });
-    let mut number = 0;
-    let mut defects = Vec::new();
-    for name in names.filter(|name| !name.is_empty()) {
-        let (name, given) = name.split_once('=').unwrap_or((name, ""));
-        number = given.trim().parse().unwrap_or(number + 1);
-        // From here on they are of kernels that compute_80 has not.
-        if number >= OF_HOPPER {
-            break;
-        }
-        defects.push(Defect {
-            name: name.trim().to_lowercase().replace('_', " "),
+    let names = lines.map(|line| line.split("//").next().unwrap().trim());
+    let names: Vec<String> = (names.filter(|name| !name.is_empty()))
+        .map(|name| {
+            let name = name.split(['=', ',']).next().unwrap();
+            name.trim().to_lowercase().replace('_', " ")
+        })
+        .collect();
+    names
+        .into_iter()
+        .zip(1..)
+        .map(move |(name, number)| Defect {
+            name,
+            of,
             how: How::Number(number),
-        });
-    }
-    defects
+        })
 }
 
 impl Defect {
@@ -80,20 +102,15 @@ impl Defect {
         let out = scratch.path().join("kernels.ptx");
         let mut command = Command::new(std::env::var_os("NVCC").expect("NVCC names the compiler"));
         command
-            .args([
-                "--ptx",
-                "-arch=compute_80",
-                "-lineinfo",
-                "-std=c++17",
-                "-O3",
-                "-o",
-            ])
+            .args(["--ptx", "-lineinfo", "-std=c++17", "-O3"])
+            .arg(format!("-arch={}", self.of.architecture))
+            .arg("-o")
             .arg(&out);
         match self.how {
             How::Number(number) => {
                 command
-                    .arg(format!("-DEQPROP_DEFECT={number}"))
-                    .arg(folder().join("kernels.cu"));
+                    .arg(format!("-D{}={number}", self.of.switch))
+                    .arg(folder().join(self.of.source));
             }
             How::Source(from, to) => {
                 for entry in std::fs::read_dir(folder()).unwrap().flatten() {
@@ -106,7 +123,7 @@ impl Defect {
                 let text = std::fs::read_to_string(&path).unwrap();
                 assert!(text.contains(from), "ptx.cuh has no {from}");
                 std::fs::write(&path, text.replace(from, to)).unwrap();
-                command.arg(scratch.path().join("kernels.cu"));
+                command.arg(scratch.path().join(self.of.source));
             }
         }
         let output = command.output().unwrap();

@@ -1,17 +1,15 @@
 //! The kernels for Hopper (`kernels/relax_hopper.cu`), interpreted: they compute what the CPU backend does, the same bits in whatever order
 //! warps run and copies arrive, and defects in them are noticed.
 
-use crate::summary;
 use crate::support::kernels::*;
+use crate::{compiled, notice};
 use anyhow::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
 use eqprop_cuda::cuda::{CudaBackend, Device, Precision};
 use eqprop_cuda::network::{ActivationKind, Network};
 use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
-use ptx_interpreter::{Finding, Module};
-use std::path::Path;
-use std::process::Command;
+use ptx_interpreter::Module;
 use std::sync::Arc;
 
 /// What correct kernels stay below: as for the other fp16 kernels (`steps.rs`).
@@ -153,21 +151,13 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
 }
 
 /// What notices the kernels of a text: the first case that goes wrong, and how.
-fn notice(ptx: &str) -> Option<String> {
+fn noticed_by(ptx: &str) -> Option<String> {
     let module = Arc::new(Module::parse(ptx).unwrap_or_else(|e| panic!("{e}")));
     let cases = cases();
     [&cases[0], &cases[3]].into_iter().find_map(|case| {
         let device: Arc<dyn Device> = machine("", module.clone());
-        let what = match case.on(&device) {
-            Ok(got) => match worst(&got, &case.truth(), |_| 0.1).0 {
-                error if error < TOLERANCE => return None,
-                error => format!("result off by {error:.0e}"),
-            },
-            Err(error) => match error.downcast_ref::<Box<Finding>>() {
-                Some(finding) => summary(finding),
-                None => format!("{error:#}"),
-            },
-        };
+        let error = (case.on(&device)).map(|got| worst(&got, &case.truth(), |_| 0.1).0);
+        let what = notice::wrong(error, TOLERANCE)?;
         Some(format!("{}: {what}", case.name))
     })
 }
@@ -226,65 +216,20 @@ const IN_TEXT: [(&str, &str, &str); 11] = [
 #[test]
 fn wrong_instructions_are_noticed() {
     let ptx = InterpretedDevice::hopper_ptx().unwrap();
-    let mut unnoticed = Vec::new();
-    for (name, from, to) in IN_TEXT {
+    let changed = IN_TEXT.iter().map(|(name, from, to)| {
         assert!(ptx.contains(from), "{name}: the text has no {from}");
-        let noticed = notice(&ptx.replace(from, to));
-        println!(
-            "| {name} | {} |",
-            noticed.as_deref().unwrap_or("**nothing**")
-        );
-        if noticed.is_none() {
-            unnoticed.push(name);
-        }
-    }
-    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+        (name.to_string(), ptx.replace(from, to))
+    });
+    notice::expect_all(changed, noticed_by);
 }
 
-/// Names and numbers of `kernels/hopper/defects.cuh`.
-fn defects() -> Vec<(String, usize)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/hopper/defects.cuh");
-    let text = std::fs::read_to_string(path).unwrap();
-    let body = text
-        .split("enum Defect : int {")
-        .nth(1)
-        .expect("the list of defects");
-    let names = body.split('}').next().unwrap().split(',');
-    let names = names.map(|name| name.split('=').next().unwrap().trim());
-    let readable = names
-        .filter(|name| !name.is_empty())
-        .map(|name| name.to_lowercase().replace('_', " "));
-    readable.zip(1..).collect()
-}
-
+/// Prints the table of `docs/interpreter.md`. EQPROP_DEFECTS chooses: those whose name contains it.
 #[test]
 #[ignore = "compiles the kernels more than a dozen times: some minutes; needs NVCC"]
 fn every_defect_for_hopper_is_noticed() {
-    let mut unnoticed = Vec::new();
-    for (name, number) in defects() {
-        let scratch = tempfile::tempdir().unwrap();
-        let out = scratch.path().join("hopper.ptx");
-        let mut nvcc = Command::new(std::env::var_os("NVCC").expect("NVCC names the compiler"));
-        nvcc.args([
-            "--ptx",
-            "-arch=compute_90a",
-            "-lineinfo",
-            "-std=c++17",
-            "-O3",
-            "-o",
-        ])
-        .arg(&out)
-        .arg(format!("-DEQPROP_HOPPER_DEFECT={number}"))
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels/relax_hopper.cu"));
-        assert!(nvcc.status().unwrap().success());
-        let noticed = notice(&std::fs::read_to_string(&out).unwrap());
-        println!(
-            "| {name} | {} |",
-            noticed.as_deref().unwrap_or("**nothing**")
-        );
-        if noticed.is_none() {
-            unnoticed.push(name);
-        }
-    }
-    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+    let defects = compiled::for_hopper()
+        .into_iter()
+        .filter(|d| notice::wanted(&d.name))
+        .map(|defect| (defect.name.clone(), defect.compile()));
+    notice::expect_all(defects, noticed_by);
 }

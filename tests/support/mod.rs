@@ -13,3 +13,4 @@ pub mod naive;
 pub mod networks;
 pub mod program;
 pub mod ranks;
+pub mod steps;
