@@ -12,6 +12,8 @@ use eqprop_cuda::cuda::measure::{
     Chip, Constant, Effort, Estimate, Launch, Measurement, Roofline, estimates,
     feed_forward_kernels, kernels, roofline,
 };
+#[cfg(feature = "interpreter")]
+use eqprop_cuda::cuda::measure::{Counted, Family, counts};
 use eqprop_cuda::cuda::{Gpu, Precision};
 use eqprop_cuda::device::Device;
 use eqprop_cuda::feedforward::FeedForward;
@@ -40,7 +42,8 @@ struct Arguments {
     #[arg(long)]
     compare: bool,
     /// what the tile lists would give on a GPU, by a model whose constants are printed: needs no GPU; with one, the estimate
-    /// stands beside the measurement. Tensor-core kernels of equilibrium propagation only
+    /// stands beside the measurement. Tensor-core kernels of equilibrium propagation only. Built with the feature `interpreter`, what
+    /// one image's launches execute is counted beside what the model says of them
     #[arg(long)]
     estimate: bool,
     /// cargo's own
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         for name in presets::PRESETS {
             let network = network(name, options.channels()?)?;
             print_estimates(name, &estimates(&network, options.batch(), &chip)?, &chip);
+            print_counts(name, &network, options.batch(), &chip)?;
         }
         return Ok(());
     }
@@ -223,6 +227,77 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
             }
         }
     }
+}
+
+/// What the model says of one image's launches, and what the interpreter of the compiled kernels counts.
+#[cfg(feature = "interpreter")]
+fn print_counts(title: &str, network: &Network, images: usize, chip: &Chip) -> Result<()> {
+    println!(
+        "\n{title}, one image, counted in the compiled kernels (model in brackets): thousands of instructions of warps; megabytes\n\
+         {:12} {:28} {:>6} {:>17} {:>15} {:>9} {:>9} {:>15} {:>8} {:>8} {:>8} {:>9}",
+        "kernel",
+        "shape",
+        "tiles",
+        "instructions",
+        "mma",
+        "ldmatrix",
+        "cp.async",
+        "read, written",
+        "L2",
+        "sh. read",
+        "written",
+        "conflicts"
+    );
+    counts(network, images, chip, Family::Mma)?
+        .iter()
+        .for_each(print_count);
+    println!("by the kernels for Hopper: mma are wgmma, each of 64 rows; copies are boxes");
+    match counts(network, images, chip, Family::Hopper) {
+        Ok(table) => table.iter().for_each(print_count),
+        Err(error) => println!("not counted: {error:#}"),
+    }
+    Ok(())
+}
+
+#[cfg(feature = "interpreter")]
+fn print_count(line: &Counted) {
+    let beside = |count: f64, model: Option<f64>| match model {
+        Some(model) => format!("{count:.1} ({model:.1})"),
+        None => format!("{count:.1}"),
+    };
+    let thousands = |count: u64| count as f64 / 1e3;
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let (report, model) = (&line.report, line.modelled);
+    let traffic = &report.traffic;
+    println!(
+        "{:12} {:28} {:6} {:>17} {:>15} {:9.1} {:9.1} {:>15} {:>8} {:8.2} {:8.2} {:9}",
+        line.kernel,
+        line.shape,
+        line.tiles,
+        beside(
+            thousands(report.total().warps),
+            model.map(|m| m.instructions / 1e3)
+        ),
+        beside(
+            thousands(report.products().warps),
+            model.map(|m| m.products / 1e3)
+        ),
+        thousands(report.count("ldmatrix").warps),
+        thousands(report.copies().warps),
+        beside(
+            megabytes(traffic.global_read + traffic.global_written),
+            model.map(|m| m.asked_bytes / 1e6)
+        ),
+        model.map_or(String::new(), |m| format!("({:.1})", m.l2_bytes / 1e6)),
+        megabytes(traffic.shared_read),
+        megabytes(traffic.shared_written),
+        traffic.bank_conflicts
+    );
+}
+
+#[cfg(not(feature = "interpreter"))]
+fn print_counts(_: &str, _: &Network, _: usize, _: &Chip) -> Result<()> {
+    Ok(())
 }
 
 /// `estimates` of the same kernels and shapes stand beside the times.

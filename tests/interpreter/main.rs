@@ -5,14 +5,18 @@
 mod assembly;
 mod compiled;
 mod hopper;
-mod steps;
+mod notice;
 #[path = "../support/mod.rs"]
 mod support;
 
 use eqprop_cuda::cuda::Device;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings, table};
-use ptx_interpreter::{Finding, Module, Problem};
+use eqprop_cuda::cuda::measure::{Chip, Family, counts};
+use eqprop_cuda::network::ActivationKind;
+use ptx_interpreter::Module;
 use std::sync::Arc;
+use support::kernels::preset;
+use support::steps;
 
 #[test]
 fn training_steps_of_both_algorithms_match_the_cpu() {
@@ -39,92 +43,71 @@ fn training_steps_of_both_algorithms_match_the_cpu() {
 }
 
 /// What notices kernels: the first of the training steps that goes wrong, and how; `None` when nothing does.
-fn notice(ptx: &str) -> Option<String> {
+fn noticed_by(ptx: &str) -> Option<String> {
     let module = Arc::new(Module::parse(ptx).unwrap_or_else(|e| panic!("{e}")));
     steps::ALL.into_iter().find_map(|steps| {
         let device: Arc<dyn Device> =
             Arc::new(InterpretedDevice::with(module.clone(), Settings::default()));
-        let what = match steps.error(&device) {
-            Ok(error) if error < steps.tolerance() => return None,
-            Ok(error) => format!("result off by {error:.0e}"),
-            Err(error) => match error.downcast_ref::<Box<Finding>>() {
-                Some(finding) => summary(finding),
-                None => format!("{error:#}"),
-            },
-        };
+        let what = notice::wrong(steps.error(&device), steps.tolerance())?;
         Some(format!("{steps:?}: {what}"))
     })
 }
 
-/// A finding without addresses and threads, for a table.
-fn summary(finding: &Finding) -> String {
-    let kind = match &finding.problem {
-        Problem::OutOfBounds { space, .. } => format!("outside of {space}"),
-        Problem::Misaligned { space, align, .. } => format!("not aligned to {align}, {space}"),
-        Problem::Uninitialised { space, .. } => format!("nobody wrote it, {space}"),
-        Problem::Race { what, space, .. } => format!("{what}, {space}"),
-        Problem::BlockRace { what, .. } => format!("{what}, between blocks"),
-        Problem::PendingCopy { .. } => "copy not awaited".to_string(),
-        other => other.to_string(),
-    };
-    // The innermost line that is not in a wrapper of one instruction.
-    let source = finding.source.iter().map(|line| {
-        let name = line.file.rsplit('/').next();
-        name.unwrap_or(&line.file)
-    });
-    let place = source.filter(|name| *name != "ptx.cuh" && name.contains(".cu"));
-    let place = place.take(1).collect::<String>();
-    match place.is_empty() {
-        true => format!("{kind}, in {}", finding.kernel),
-        false => format!("{kind}, in {} ({place})", finding.kernel),
-    }
-}
-
-/// Prints a row of the table of `docs/interpreter.md`, and says whether the defect was noticed.
-fn row(name: &str, ptx: &str) -> bool {
-    let notice = notice(ptx);
-    println!(
-        "| {name} | {} |",
-        notice.as_deref().unwrap_or("**nothing**")
-    );
-    notice.is_some()
-}
-
-/// Those whose name contains EQPROP_DEFECTS: all where it is not set.
-fn wanted(name: &str) -> bool {
-    std::env::var("EQPROP_DEFECTS").is_ok_and(|part| name.contains(&part))
-        || std::env::var_os("EQPROP_DEFECTS").is_none()
+/// Defects in the assembly that are chosen, with their PTX.
+fn in_assembly(
+    chosen: impl Fn(&assembly::Defect) -> bool,
+) -> impl Iterator<Item = (String, String)> {
+    let ptx = InterpretedDevice::ptx().unwrap();
+    let defects = assembly::DEFECTS.iter().filter(move |d| chosen(d));
+    defects.map(|defect| (defect.name.to_string(), defect.change(ptx)))
 }
 
 #[test]
 fn defects_in_the_assembly_are_noticed() {
-    let ptx = InterpretedDevice::ptx().unwrap();
     // One of each kind; the next test has all of them.
-    let sample = assembly::DEFECTS.iter().filter(|d| d.sample);
-    let unnoticed: Vec<&str> = sample
-        .filter(|defect| !row(defect.name, &defect.change(ptx)))
-        .map(|defect| defect.name)
-        .collect();
-    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
+    notice::expect_all(in_assembly(|defect| defect.sample), noticed_by);
 }
 
-/// Prints the table of `docs/interpreter.md`. EQPROP_DEFECTS chooses: those whose name contains it.
+/// Prints the tables of `docs/interpreter.md`. EQPROP_DEFECTS chooses: those whose name contains it.
 #[test]
 #[ignore = "compiles the kernels dozens of times: many minutes; needs NVCC"]
 fn every_defect_is_noticed() {
-    let ptx = InterpretedDevice::ptx().unwrap();
-    let mut unnoticed = Vec::new();
-    println!("\n| defect in the sources | noticed by |\n|---|---|");
-    for defect in compiled::defects().iter().filter(|d| wanted(&d.name)) {
-        if !row(&defect.name, &defect.compile()) {
-            unnoticed.push(defect.name.clone());
+    println!("\n| defect | noticed by |\n|---|---|");
+    let in_sources = compiled::defects()
+        .into_iter()
+        .filter(|d| notice::wanted(&d.name))
+        .map(|defect| (defect.name.clone(), defect.compile()));
+    let in_assembly = in_assembly(|defect| notice::wanted(defect.name));
+    notice::expect_all(in_sources.chain(in_assembly), noticed_by);
+}
+
+/// The estimate's model of a launch (`cargo bench --bench kernels -- --estimate`) against what the compiled kernel executes.
+#[test]
+fn the_estimate_says_what_is_executed() {
+    // Tiles are full of channels, as those of the paper's networks are: what hangs over costs products, but no bytes.
+    let network = preset("hopfieldresnet13", [128; 4], 3, 10, ActivationKind::Relu6);
+    for line in counts(&network, 128, &Chip::H100, Family::Mma).unwrap() {
+        let (report, shape) = (&line.report, &line.shape);
+        let model = line.modelled.expect("a model of these kernels");
+        let traffic = &report.traffic;
+        let bytes = (traffic.global_read + traffic.global_written) as f64;
+        let ratios = [
+            report.total().warps as f64 / model.instructions,
+            bytes / model.asked_bytes,
+        ];
+        println!(
+            "{} {shape}, {} tiles: instructions and bytes {ratios:.2?} of the model's, {} conflicts",
+            line.kernel, line.tiles, traffic.bank_conflicts
+        );
+        assert_eq!(report.products().warps as f64, model.products, "{shape}");
+        // PTX is not machine code, and pixels hang over the end of small images; a loop that the model forgets would show.
+        let is_output = shape.starts_with("output");
+        for ratio in ratios {
+            assert!(
+                is_output || (0.4..1.25).contains(&ratio),
+                "{shape}: {ratio}"
+            );
         }
+        assert_eq!(traffic.bank_conflicts, 0, "{shape}");
     }
-    println!("\n| defect in the assembly | noticed by |\n|---|---|");
-    for defect in assembly::DEFECTS.iter().filter(|d| wanted(d.name)) {
-        if !row(defect.name, &defect.change(ptx)) {
-            unnoticed.push(defect.name.to_string());
-        }
-    }
-    assert!(unnoticed.is_empty(), "not noticed: {unnoticed:?}");
 }

@@ -208,6 +208,11 @@ impl InterpretedDevice {
             .clone()
     }
 
+    /// The same since the last time that they were taken.
+    pub fn take_reports(&self) -> BTreeMap<&'static str, Report> {
+        std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn memory(&self) -> std::sync::RwLockReadGuard<'_, Memory> {
         self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -319,15 +324,15 @@ pub fn table(reports: &BTreeMap<&'static str, Report>) -> String {
     let mut all = Report::default();
     for (name, report) in reports {
         all.add(report);
-        let copies = report.count("cp.async.cg").warps + report.count("cp.async.ca").warps;
         let t = &report.traffic;
         writeln!(
             text,
-            "{name:<26} {:>8} {:>12} {:>10} {:>10} {copies:>10} {:>12} {:>12} {:>12} {:>10}",
+            "{name:<26} {:>8} {:>12} {:>10} {:>10} {:>10} {:>12} {:>12} {:>12} {:>10}",
             report.launches,
             report.total().warps,
             report.count("mma").warps,
             report.count("ldmatrix").warps,
+            report.copies().warps,
             t.global_read,
             t.global_written,
             t.shared_read,

@@ -45,6 +45,12 @@ pub struct Launch {
     pub waves: f64,
     /// useful ones, two for a multiply-add of live channels
     pub operations: f64,
+    /// `mma` of warps, and all their instructions
+    pub products: f64,
+    /// see `products`
+    pub instructions: f64,
+    /// that threads ask device memory for, whatever caches there are
+    pub asked_bytes: f64,
     /// L2 to multiprocessors, and device memory
     pub l2_bytes: f64,
     /// see `l2_bytes`
@@ -150,24 +156,32 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
     Ok(table)
 }
 
-fn model(sweep: &Sweep, kind: Kind, (operations, memory_bytes): (f64, f64), chip: &Chip) -> Launch {
+/// A launch that does so many operations and moves so many bytes of device memory at least.
+pub(super) fn model(
+    sweep: &Sweep,
+    kind: Kind,
+    (operations, memory_bytes): (f64, f64),
+    chip: &Chip,
+) -> Launch {
     let (list, extents, tables) = sweep.tiles();
     let channels = list.relax.tile().channels;
     let traffic: Vec<Traffic> = (0..extents.len())
         .map(|target| Traffic::of(tables, target, kind.components(), chip))
         .collect();
     let multiprocessors = chip.multiprocessors.value as usize;
-    let (mut total, mut l2_bytes, mut clocks) = (Demand::default(), 0.0, 0.0);
+    let (mut total, mut l2_bytes, mut asked_bytes, mut clocks) = (Demand::default(), 0.0, 0.0, 0.0);
     // The joining of parts begins when the last of them is done.
     for tiles in [&list.tiles, &list.joins] {
         let work: Vec<f64> = (tiles.iter())
             .map(|tile| {
-                let (demand, bytes) =
-                    demand(tile, &traffic[tile.target as usize], channels, kind, chip);
+                let traffic = &traffic[tile.target as usize];
+                let (demand, bytes) = demand(tile, traffic, channels, kind, chip);
                 for (total, clocks) in total.0.iter_mut().zip(demand.0) {
                     *total += clocks;
                 }
                 l2_bytes += bytes;
+                asked_bytes +=
+                    bytes + (traffic.delivered - traffic.fetched) * f64::from(tile.steps);
                 demand.largest()
             })
             .collect();
@@ -185,6 +199,10 @@ fn model(sweep: &Sweep, kind: Kind, (operations, memory_bytes): (f64, f64), chip
         channels,
         waves: list.tiles.len() as f64 / (multiprocessors * BLOCKS_PER_MULTIPROCESSOR) as f64,
         operations,
+        // Of 16 x 8 x 16 multiply-adds each.
+        products: (total.0[0] * chip.per_clock(chip.mma) / 4096.0).round(),
+        instructions: total.0[1] * chip.issue.value,
+        asked_bytes,
         l2_bytes,
         memory_bytes,
         limit: if moving > computing {

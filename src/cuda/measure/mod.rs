@@ -1,6 +1,8 @@
 //! Timing of kernels on their own, for `cargo bench --bench kernels`.
 
 mod chip;
+#[cfg(feature = "interpreter")]
+mod counted;
 mod estimate;
 mod feedforward;
 mod hopper;
@@ -9,6 +11,8 @@ mod timing;
 mod traffic;
 
 pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
+#[cfg(feature = "interpreter")]
+pub use counted::{Counted, Family, counts};
 pub use estimate::{Estimate, Launch, estimates};
 pub use feedforward::feed_forward_kernels;
 pub use relaxation::kernels;

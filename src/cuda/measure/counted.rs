@@ -1,0 +1,107 @@
+//! What launches execute, counted by the interpreter of the compiled kernels, beside what the model of [`super::estimate`] says of the
+//! same tiles.
+//!
+//! Counted is one image, on a GPU that is smaller by as much as the batch is. K is split for it as for any launch of few tiles. Model and
+//! count need not be equal: the interpreter runs PTX for compute_80, from which `ptxas` makes the machine code that the model's constants
+//! were read off; and where a tile hangs over the end of the image, its masked lanes cost instructions but no bytes.
+
+use super::chip::Chip;
+use super::estimate::{Launch, model};
+use super::relaxation::{trained, update};
+use crate::cuda::machine::abi::*;
+use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::interpreted::{InterpretedDevice, Settings};
+use crate::cuda::phase::states::Kind;
+use crate::cuda::precision::Precision;
+use crate::network::Network;
+use anyhow::Result;
+use ptx_interpreter::Report;
+use std::sync::Arc;
+
+/// Which kernels are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `kernels/relax_mma.cu`, which the model describes instruction by instruction
+    Mma,
+    /// `kernels/relax_hopper.cu`
+    Hopper,
+}
+
+/// The update of one layer, with one image.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    /// as [`super::Measurement`] names the same launch
+    pub kernel: &'static str,
+    /// the layer and its units
+    pub shape: String,
+    /// blocks of tiles, those that join parts included
+    pub tiles: usize,
+    /// by the model, where it has one of these kernels
+    pub modelled: Option<Launch>,
+    /// as it was counted
+    pub report: Report,
+}
+
+/// Updates of each layer alone, in fp16, by the tiles that a batch of so many images is divided into on `chip`.
+///
+/// # Errors
+/// When this build has no such kernels, or they cannot compute the network.
+pub fn counts(
+    network: &Network,
+    images: usize,
+    chip: &Chip,
+    family: Family,
+) -> Result<Vec<Counted>> {
+    let mut settings = Settings::default();
+    // Tests look for races; here they would only cost time.
+    settings.options.checks = false;
+    settings.options.bank_conflicts = true;
+    let scaled = chip.multiprocessors.value / images.max(1) as f64;
+    settings.multiprocessors = scaled.round().max(1.0) as usize;
+    let interpreted = InterpretedDevice::with(InterpretedDevice::kernels()?, settings);
+    let interpreted = Arc::new(match family {
+        Family::Mma => interpreted,
+        Family::Hopper => interpreted.with_hopper(InterpretedDevice::hopper_kernels()?),
+    });
+    let device: Arc<dyn Device> = interpreted.clone();
+    let backend = trained(network, &device, Precision::Fp16, 1)?;
+    let (setup, batch) = (backend.setup(), backend.batch()?);
+    let phase = EqPhase {
+        omega: 1.0,
+        ..EqPhase::default()
+    };
+    let phase = Buffer::from_slice(&device, &[phase])?;
+    let mut table = Vec::new();
+    for kind in [Kind::Free, Kind::Pair] {
+        for l in network.free_layers() {
+            let sweep = batch.layer_sweep(setup, l, kind)?;
+            let changes = Buffer::<EqChange>::new(&device, sweep.changes())?;
+            let args = EqRelaxArgs {
+                weights: backend.weights(),
+                phase: phase.ptr(),
+                changes: changes.ptr(),
+                form: kind.form().code(),
+                ..EqRelaxArgs::default()
+            };
+            interpreted.take_reports();
+            sweep.launch(&*device, args)?;
+            let mut report = Report::default();
+            for launch in interpreted.take_reports().values() {
+                report.add(launch);
+            }
+            let line = update(setup, l, kind, 1);
+            let (list, ..) = sweep.tiles();
+            table.push(Counted {
+                kernel: line.kernel,
+                shape: line.shape,
+                tiles: list.tiles.len() + list.joins.len(),
+                modelled: match family {
+                    Family::Mma => Some(model(&sweep, kind, (line.operations, line.bytes), chip)),
+                    Family::Hopper => None,
+                },
+                report,
+            });
+        }
+    }
+    Ok(table)
+}
