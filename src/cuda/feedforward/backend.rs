@@ -12,12 +12,13 @@ use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
-use crate::feedforward::{Backend, FeedForward, Mode, Part};
+use crate::feedforward::{Backend, FeedForward, Mode, Part, SharedBatch};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, check_batch};
+use crate::phase::{BatchOutcome, GradientMemory, check_batch};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A feed-forward network on a GPU, or on the emulation of one.
@@ -30,6 +31,8 @@ pub struct CudaFeedForward {
     plans: Recent<Plan>,
     /// the pass that the present plan holds
     mode: Option<Mode>,
+    /// the batch that a training pass has a part of, where that is not all
+    shared: Option<Rc<dyn SharedBatch>>,
 }
 
 impl CudaFeedForward {
@@ -60,6 +63,7 @@ impl CudaFeedForward {
             parameters: Parameters::new(&device, &layout, format)?,
             plans: Recent::new(),
             mode: None,
+            shared: None,
             precision,
             setup: Setup {
                 device,
@@ -214,6 +218,10 @@ impl Backend for CudaFeedForward {
         })
     }
 
+    fn share(&mut self, batch: Rc<dyn SharedBatch>) {
+        self.shared = Some(batch);
+    }
+
     fn forward(
         &mut self,
         images: &Array4<f32>,
@@ -225,7 +233,12 @@ impl Backend for CudaFeedForward {
         let n = labels.len();
         let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
         plan.load(&self.setup, images, labels)?;
-        plan.forward(&self.setup, self.parameters.operands(), mode)?;
+        let weights = self.parameters.operands();
+        let shared = self.shared.as_deref();
+        match shared.filter(|_| mode == Mode::Train) {
+            Some(batch) => plan.forward_shared(&self.setup, weights, &self.running, batch)?,
+            None => plan.forward(&self.setup, weights, mode)?,
+        }
         self.mode = Some(mode);
         if mode == Mode::Train {
             for running in self.running.iter_mut().flatten() {
@@ -247,7 +260,16 @@ impl Backend for CudaFeedForward {
         );
         let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
-        plan.backward(setup, parameters, &self.running)
+        plan.backward(setup, parameters, &self.running, self.shared.as_deref())
+    }
+
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let plan = (self.plans.present_mut()).context("no batch went backward")?;
+        plan.reduce_gradient(&self.setup, &self.parameters, share, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

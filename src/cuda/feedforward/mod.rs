@@ -3,5 +3,6 @@
 pub mod backend;
 pub mod plan;
 mod setup;
+mod shared;
 
 pub use backend::CudaFeedForward;

@@ -12,6 +12,7 @@
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
 use super::setup::{Running, Setup};
+use super::shared;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format};
@@ -21,9 +22,9 @@ use crate::cuda::tables::gradient::{self, GradientPlan, Products};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
-use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
+use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part, SharedBatch};
 use crate::network::Shape;
-use crate::phase::BatchOutcome;
+use crate::phase::{BatchOutcome, GradientMemory};
 use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
@@ -197,6 +198,40 @@ impl Plan {
         self.head.launch(device, raw_args(weights))
     }
 
+    /// A training pass over this machine's part of a batch: the same with the statistics of the whole batch.
+    pub fn forward_shared(
+        &self,
+        setup: &Setup,
+        weights: *const c_void,
+        running: &[Option<Running>],
+        batch: &dyn SharedBatch,
+    ) -> Result<()> {
+        let device = &*setup.device;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let Some(layer) = layer else { continue };
+            layer.sweep.launch(device, raw_args(weights))?;
+            // The running statistics stay: they will follow those of the whole batch.
+            let args = EqBatchNormArgs {
+                momentum: 0.0,
+                ..layer.args
+            };
+            kernels::batch_norm_statistics(device, &args)?;
+            let edges = normalised_edges(setup, l).map(|e| {
+                let convolution = convolution(&self.convolutions, e);
+                shared::Statistics {
+                    mean: &convolution.mean,
+                    inverse: &convolution.inverse,
+                    running: (running[e].as_ref()).expect("a convolution has statistics"),
+                    pixels: normalised_pixels(&Geometry::of(setup.model.network(), e)),
+                }
+            });
+            let edges: Vec<_> = edges.collect();
+            shared::join_moments(&edges, batch)?;
+            kernels::batch_norm_apply(device, setup.format, &layer.args)?;
+        }
+        self.head.launch(device, raw_args(weights))
+    }
+
     /// Cost and errors by the logits; there is no energy.
     pub fn outcome(&self, setup: &Setup) -> Result<BatchOutcome> {
         let classes = setup.model.network().classes();
@@ -232,12 +267,13 @@ impl Plan {
         }))
     }
 
-    /// Writes the gradient of the mean loss.
+    /// Writes the gradient of the mean loss, of which batch normalisation's part is that of all of a shared batch.
     pub fn backward(
         &mut self,
         setup: &Setup,
         parameters: &Parameters,
         running: &[Option<Running>],
+        batch: Option<&dyn SharedBatch>,
     ) -> Result<()> {
         if self.backward.is_none() {
             self.backward = Some(self.plan_backward(setup, parameters, running)?);
@@ -260,12 +296,34 @@ impl Plan {
             };
             kernels::loss_gradient(device, setup.format, &args)?;
         }
-        for (sweep, args) in &plan.layers {
+        for ((sweep, args), l) in plan.layers.iter().zip((1..network.output_index()).rev()) {
             sweep.launch(device, raw_args(parameters.operands()))?;
-            kernels::batch_norm_backward(device, setup.format, args)?;
+            kernels::batch_norm_sums(device, setup.format, args)?;
+            if let Some(batch) = batch {
+                let tensors = normalised_edges(setup, l).flat_map(|e| match setup.model.part(e) {
+                    Part::Convolution { gamma, beta, .. } => [gamma, beta],
+                    Part::Dense { .. } => unreachable!("only convolutions are normalised"),
+                });
+                let tensors: Vec<_> = tensors.collect();
+                shared::join_sums(&plan.gradient, &setup.layout, &tensors, self.images, batch)?;
+            }
+            kernels::batch_norm_difference(device, setup.format, args)?;
         }
         let scale = 1.0 / (loss_scale * self.images as f32);
         plan.gradient.run(device, scale, &parameters.gradient)
+    }
+
+    /// See [`GradientPlan::reduce`].
+    pub fn reduce_gradient(
+        &mut self,
+        setup: &Setup,
+        parameters: &Parameters,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let plan = self.backward.as_mut().context("no batch went backward")?;
+        let gradient = &parameters.gradient;
+        (plan.gradient).reduce(&setup.device, share, gradient, sum)
     }
 
     /// The global norm of the last gradient, on the device.
@@ -460,13 +518,25 @@ fn pools_maxima(g: &Geometry) -> bool {
     g.pooled && !g.average
 }
 
-/// Parts into which the rows of what edge `g` normalises are divided.
-fn splits(g: &Geometry, images: usize) -> usize {
-    let pixels = match g.average {
+/// Pixels of what edge `g` normalises.
+fn normalised_pixels(g: &Geometry) -> usize {
+    match g.average {
         true => (g.full.height / 2) * (g.full.width / 2),
         false => g.full.pixels(),
-    };
-    (images * pixels).div_ceil(ROWS_PER_SPLIT)
+    }
+}
+
+/// Parts into which the rows of what edge `g` normalises are divided.
+fn splits(g: &Geometry, images: usize) -> usize {
+    (images * normalised_pixels(g)).div_ceil(ROWS_PER_SPLIT)
+}
+
+/// The edges into layer `l` that batch normalisation follows.
+fn normalised_edges(setup: &Setup, l: usize) -> impl Iterator<Item = usize> {
+    let edges = setup.model.network().edges_into(l);
+    edges
+        .map(|(e, _)| e)
+        .filter(|&e| matches!(setup.model.part(e), Part::Convolution { .. }))
 }
 
 fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
