@@ -56,7 +56,10 @@ fn main() {
         trial("two_hosts_train_as_one_process_does", two_hosts)
             .with_ignored_flag(missing.is_some() || !has_hosts),
         trial("a_rerun_is_the_same_to_the_last_bit", reruns),
-        trial("another_number_of_ranks_goes_on", another_number),
+        trial("another_number_of_ranks_goes_on", |folder| {
+            another_number(folder, TINY)?;
+            another_number(&folder.join("backprop"), BACKPROP)
+        }),
         trial("kills_lose_nothing_and_leave_nothing_behind", kills),
         trial("a_rank_that_hangs_ends_all_and_is_named", hang),
         trial("a_signal_to_any_rank_saves_once", signal),
@@ -302,8 +305,9 @@ fn reruns(folder: &Path) -> Outcome {
 }
 
 /// At an epoch boundary a run goes on with any number of ranks.
-fn another_number(folder: &Path) -> Outcome {
-    let arguments = format!("{TINY} --precision fp64");
+fn another_number(folder: &Path, tiny: &str) -> Outcome {
+    fs::create_dir_all(folder)?;
+    let arguments = format!("{tiny} --precision fp64");
     succeed(folder, 1, &format!("{arguments} --epochs 3 --output one"))?;
     succeed(folder, 2, &format!("{arguments} --epochs 1 --output other"))?;
     for (ranks, epochs) in [(3, 2), (1, 3)] {

@@ -429,7 +429,8 @@ fn a_setting_beyond_what_toml_counts() {
     let last = run.join("last.safetensors");
     let whole = Checkpoint::load(&last).unwrap();
     const BEYOND: usize = 1 << 63;
-    let settings: [(&str, fn(&mut Config)); 11] = [
+    type Change = fn(&mut Config);
+    let settings: [(&str, Change); 11] = [
         ("--seed", |config| config.seed = BEYOND as u64),
         ("--epochs", |config| config.epochs = BEYOND),
         ("--batch-size", |config| config.batch_size = BEYOND),

@@ -1,6 +1,8 @@
 //! Two "machines" on this one: network namespaces with host names of their own, which reach each other over a cable between them, and
 //! nobody else.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
