@@ -31,7 +31,8 @@ fn main() {
     }
     match find_nvcc() {
         Some(nvcc) => {
-            compile_fat_binary(&nvcc);
+            let architectures = compile_fat_binary(&nvcc);
+            compile_while_node(&nvcc, &architectures);
             if env::var_os("CARGO_FEATURE_INTERPRETER").is_some() {
                 compile_ptx(&nvcc, PORTABLE, "kernels.cu", "kernels.ptx", "eqprop_ptx");
                 if known_architectures(&nvcc).iter().any(|a| a == HOPPER) {
@@ -79,15 +80,10 @@ fn compile_emulation() {
         .compile("eqprop_emulation");
 }
 
-fn compile_fat_binary(nvcc: &Path) {
+/// All kernels but one, for all architectures that are wanted and known, which are returned.
+fn compile_fat_binary(nvcc: &Path) -> Vec<String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let fat_binary = out.join("kernels.fatbin");
     let architectures = env::var(ARCHITECTURES_VARIABLE).unwrap_or(ARCHITECTURES.to_string());
-    let mut command = Command::new(nvcc);
-    command
-        .args(["-fatbin", "-std=c++17", "-O3", "--threads", "0", "-o"])
-        .arg(&fat_binary)
-        .arg("kernels/kernels.cu");
     let known = known_architectures(nvcc);
     let wanted = architectures.split(',').map(str::trim);
     // An older toolkit does not know the newest GPUs: they get the portable code then.
@@ -100,12 +96,11 @@ fn compile_fat_binary(nvcc: &Path) {
             unknown.join(", sm_")
         );
     }
-    for a in &chosen {
-        command.arg(format!("-gencode=arch=compute_{a},code=sm_{a}"));
-    }
-    command.arg(format!(
-        "-gencode=arch=compute_{PORTABLE},code=compute_{PORTABLE}"
-    ));
+    let mut command = fat_binary(nvcc, &chosen);
+    command
+        .arg("-o")
+        .arg(out.join("kernels.fatbin"))
+        .arg("kernels/kernels.cu");
     match command.output() {
         Ok(output) if output.status.success() => {
             println!("cargo:rustc-cfg=eqprop_kernels");
@@ -113,6 +108,7 @@ fn compile_fat_binary(nvcc: &Path) {
                 "cargo:rustc-env=EQPROP_KERNEL_ARCHITECTURES={}",
                 chosen.join(",")
             );
+            chosen.into_iter().map(str::to_string).collect()
         }
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stderr);
@@ -122,12 +118,49 @@ fn compile_fat_binary(nvcc: &Path) {
     }
 }
 
+/// `kernels/while_node.cu` as a module of its own, for the same architectures: it calls what only toolkits and drivers of CUDA 12.4 and
+/// later know.
+fn compile_while_node(nvcc: &Path, architectures: &[String]) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut command = fat_binary(nvcc, architectures);
+    command
+        .arg("-o")
+        .arg(out.join("while_node.fatbin"))
+        .arg("kernels/while_node.cu");
+    let why = match command.output() {
+        Ok(output) if output.status.success() => {
+            println!("cargo:rustc-cfg=eqprop_while_node");
+            return;
+        }
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let why = (why.lines().find(|line| line.contains("error"))).unwrap_or("nvcc failed");
+    println!(
+        "cargo:warning=no loops inside graphs, which need a toolkit of CUDA 12.4 or later ({why}): the host will ask whether phases \
+         with a tolerance have ended"
+    );
+}
+
+/// The beginning of a command that compiles for these architectures, and portably.
+fn fat_binary(nvcc: &Path, architectures: &[impl AsRef<str>]) -> Command {
+    let mut command = Command::new(nvcc);
+    command.args(["-fatbin", "-std=c++17", "-O3", "--threads", "0"]);
+    for a in architectures.iter().map(AsRef::as_ref) {
+        command.arg(format!("-gencode=arch=compute_{a},code=sm_{a}"));
+    }
+    command.arg(format!(
+        "-gencode=arch=compute_{PORTABLE},code=compute_{PORTABLE}"
+    ));
+    command
+}
+
 /// Code as text, with the source lines, for the interpreter; then `cfg` is set.
 fn compile_ptx(nvcc: &Path, architecture: &str, source: &str, name: &str, cfg: &str) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut command = Command::new(nvcc);
     command
-        .args(["--ptx", "-lineinfo", "-std=c++17", "-O3"])
+        .args(["--ptx", "-lineinfo", "-std=c++17", "-O3", "-DEQPROP_INTERPRETED"])
         .arg(format!("-arch=compute_{architecture}"))
         .arg("-o")
         .arg(out.join(name))

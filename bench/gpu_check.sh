@@ -50,6 +50,22 @@ tests=$(find_binary kernel_suites)
 for suite in golden phases half precision stopping feedforward batch_norm; do
   if [ -n "$tests" ]; then run "suite-$suite" env EQPROP_TEST_DEVICE=cuda "$tests" "$suite::"; fi
 done
+# Where phases stop, once more without the loop inside a graph.
+if [ -n "$tests" ]; then run suite-stopping-without-loops env EQPROP_TEST_DEVICE=cuda EQPROP_WHILE=off "$tests" "stopping::"; fi
+# The same bits with and without it: a tolerance that phases reach, and one that they do not.
+loops() {
+  local tolerance loop
+  for tolerance in 0.03 1e-12; do
+    for loop in on off; do
+      EQPROP_WHILE=$loop "$program" train --dataset FashionMNIST-mini --offline --network vgg5 --channels 8,8,8,8 --limit-train 40 \
+        --limit-test 20 --batch-size 20 --epochs 1 --num-iterations-inference 50 --num-iterations-training 20 \
+        --tolerance $tolerance --device cuda --output "$out/loop-$tolerance-$loop" || return 1
+      "$program" export "$out/loop-$tolerance-$loop" "$out/loop-$tolerance-$loop.safetensors" || return 1
+    done
+    cmp "$out/loop-$tolerance-on.safetensors" "$out/loop-$tolerance-off.safetensors" || return 1
+  done
+}
+run loops loops
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck synccheck; do
     run "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
@@ -60,7 +76,7 @@ if command -v compute-sanitizer >/dev/null; then
 else
   skip sanitizer "compute-sanitizer was not found"
 fi
-if [ -n "$kernels" ]; then run bench-kernels "$kernels" --compare; else skip bench-kernels "not built: cargo bench --no-run"; fi
+if [ -n "$kernels" ]; then run bench-kernels "$kernels" --estimate --compare; else skip bench-kernels "not built: cargo bench --no-run"; fi
 if [ -n "$step" ]; then run bench-step "$step"; else skip bench-step "not built: cargo bench --no-run"; fi
 if python3 -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
   run pytorch python3 bench/pytorch_step.py --device cuda

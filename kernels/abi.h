@@ -138,7 +138,7 @@ typedef struct EqPhase {
     double keep; /* response: share of the old value that stays; 1 - omega, unless omega changed in the iterations gone back through */
     uint32_t iterations, done;
     uint32_t patience; /* iterations until the safeguard looks again */
-    uint32_t padding;
+    uint32_t limit;    /* done after so many iterations at the latest; 0: as many as are launched */
 } EqPhase;
 
 /* Squared norms of a strip's change and of its state after it. */
@@ -217,6 +217,12 @@ typedef struct EqAdvanceArgs {
     uint32_t settling; /* iterations that are left alone after a step of the safeguard */
     uint32_t count;
 } EqAdvanceArgs;
+
+/* Whether the loop of a phase goes on. */
+typedef struct EqLoopArgs {
+    const EqPhase *phase;
+    uint64_t condition; /* of the graph's WHILE node: a cudaGraphConditionalHandle; of a played GPU, the address of a uint32_t */
+} EqLoopArgs;
 
 /* 2x2 pooling of one edge; unused pointers are null. Of a response the maxima are given, not looked for. Shapes without images: full is
  * [height][width][channels]. */

@@ -4,6 +4,9 @@
 #include "relax_hopper.cu"
 #include "cost.cu"
 #include "phase.cu"
+#if defined(EQPROP_EMULATION) || defined(EQPROP_INTERPRETED) // on a GPU it is a module of its own
+#include "while_node.cu"
+#endif
 #include "pool.cu"
 #include "state.cu"
 #include "outcome.cu"

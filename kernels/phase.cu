@@ -1,6 +1,6 @@
 // After each iteration: how much changed, whether the phase is done, and the safeguard on omega. One block.
 //
-//   change = |s_new - s_old| / |s_new|          done once change < tolerance
+//   change = |s_new - s_old| / |s_new|          done once change < tolerance, or after `limit` iterations
 //   change > growth * smallest so far, and not falling: omega falls half-way back to 1, then is left alone for a while
 #include "device.cuh"
 
@@ -48,4 +48,5 @@ EQ_KERNEL(advance_phase, advance::THREADS, EqAdvanceArgs) {
     }
     if (change < phase.smallest) phase.smallest = change;
     phase.previous = change;
+    if (phase.iterations == phase.limit) phase.done = 1;
 }

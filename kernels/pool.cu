@@ -149,7 +149,8 @@ __device__ __forceinline__ void down(const EqPoolArgs& args) {
     S* unpooled = static_cast<S*>(args.unpooled);
     if (args.average) {
         for (uint32_t k = 0; k < args.components; ++k) {
-            const float value = (broken(MEAN_GOES_DOWN_WHOLE) ? 1.0f : SHARE) * value_of(post[k * per_pooled + unit.pooled]);
+            float value = value_of(post[k * per_pooled + unit.pooled]);
+            if (!broken(MEAN_GOES_DOWN_WHOLE)) value *= SHARE;
 #pragma unroll
             for (int i = 0; i < WINDOW; ++i) unpooled[k * per_component + unit.full[i]] = as_state<S>(value);
         }

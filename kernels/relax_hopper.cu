@@ -25,7 +25,9 @@ __device__ __forceinline__ void relax(const EqHopperArgs& args) {
     if (phase_is_over(args.relax.phase, args.relax.within_phase)) return;
     const Ring ring;
     if (threadIdx.x == 0) ring.make();
-    for (uint32_t map = threadIdx.x; map < (broken(MAPS_NOT_FENCED) ? 1 : args.map_count); map += EQ_HOPPER_THREADS)
+    uint32_t maps = args.map_count;
+    if (broken(MAPS_NOT_FENCED)) maps = 1;
+    for (uint32_t map = threadIdx.x; map < maps; map += EQ_HOPPER_THREADS)
         ptx::fence_tensor_map(args.maps + map * EQ_TENSOR_MAP_BYTES);
     __syncthreads();
     if (threadIdx.x / WARPGROUP == CONSUMERS) {

@@ -64,8 +64,11 @@ __device__ __forceinline__ void relax(const EqRelaxArgs& args) {
         store_part<T>(sum, part<T>(args, tile.first_part));
         return;
     }
+    uint32_t parts = tile.parts, first_part = tile.first_part; // no parts, unless K is split
+    if (broken(JOIN_FORGETS_LAST_PART) && parts > 1) --parts;
+    if (broken(JOIN_READS_NEXT_PART)) ++first_part;
 #pragma unroll 1
-    for (uint32_t i = 0; i < tile.parts; ++i) add_part<T>(sum, part<T>(args, tile.first_part + i)); // none, unless K is split
+    for (uint32_t i = 0; i < parts; ++i) add_part<T>(sum, part<T>(args, first_part + i));
     finish<T, FORM, COMPONENTS>(sum, args, tile, stage, at);
 }
 

@@ -6,7 +6,8 @@
 Without a file: the newest one that cargo built. Fails when a hot kernel spills, when it is larger than the instruction cache, when a
 tensor-core kernel has no tensor-core instruction or more registers than two blocks on a multiprocessor have, and when its loop or what
 follows it (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory; of the kernels for Hopper, when
-they lack one of their instructions, have other registers than planned, or the compiler has put waits between products. --loop prints the
+they lack one of their instructions, have other registers than planned, or the compiler has put waits between products; and when the module
+beside it, of the kernel that steers loops, lacks an architecture or asks for a name that is not the driver's. --loop prints the
 instruction mix of the longest loop with HMMA of one kernel.
 """
 import argparse
@@ -42,6 +43,10 @@ BOUNDS = {
     "weight_grad_mma_wide": (320, 1600, 0),
     "weight_grad_mma_narrow": (115, 200, 0),
 }
+
+
+# Steers a loop inside a graph: a module of its own (while_node.cu).
+LOOP_KERNEL = "continue_phase"
 
 
 def find_tool(given):
@@ -103,6 +108,21 @@ def hot_loop(body):
     return best, after
 
 
+def of_loops(tool, binary, architectures):
+    """What is wrong with the kernel that steers a loop: an image for each architecture, and one name that the driver has to resolve."""
+    if not os.path.exists(binary):
+        return []
+    text = subprocess.run([tool, "-elf", binary], check=True, capture_output=True, text=True).stdout
+    images = dict(re.findall(r"^arch = (sm_\w+)$(.*?)(?=^arch = |\Z)", text, re.M | re.S))
+    problems = [f"continue_phase is missing on {arch}" for arch in sorted(architectures - set(images))]
+    for arch, image in images.items():
+        externs = set(re.findall(r"externs:\s*(\w+)", image))
+        print(f"{arch:8} {LOOP_KERNEL:26} from the driver: {', '.join(sorted(externs))}")
+        if f".text.{LOOP_KERNEL}" not in image or externs != {"cudaGraphSetConditional"}:
+            problems.append(f"{LOOP_KERNEL} on {arch} is not one kernel that asks the driver for cudaGraphSetConditional alone")
+    return problems
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", nargs="?")
@@ -154,6 +174,7 @@ def main():
             waits = sum(opcode == "WARPGROUP" and rest.startswith(".DEPBAR") for _, opcode, rest in body)
             if waits > HOPPER_WAITS:
                 problems.append(f"{kernel} waits for products in {waits} places on {arch}, where {HOPPER_WAITS} are written")
+    problems += of_loops(tool, os.path.join(os.path.dirname(binary), "while_node.fatbin"), {arch for arch, _ in used})
     if not used:
         problems.append("no kernels in " + binary)
     for problem in problems:

@@ -95,6 +95,7 @@ fn sizes() -> Result<(), Failed> {
         EqHopperArgs,
         EqNudgeArgs,
         EqAdvanceArgs,
+        EqLoopArgs,
         EqPoolArgs,
         EqStateArgs,
         EqMaskArgs,

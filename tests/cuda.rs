@@ -48,12 +48,22 @@ fn main() {
         gpu("golden_files_pass_in_fp16", || {
             golden_files_on_the_gpu("fp16")
         }),
+        gpu(
+            "a_loop_in_the_graph_ends_phases_as_the_host_does",
+            loops_on_the_gpu,
+        ),
         driver("golden_files_pass", golden_files_through_the_driver),
         driver("phases_are_replayed_graphs", phases_are_replayed_graphs),
         driver(
             "a_phase_that_has_ended_is_launched_no_further",
             ended_phases,
         ),
+        driver(
+            "a_loop_in_the_graph_ends_phases_as_the_host_does",
+            loops_end_phases_alike,
+        ),
+        driver("a_run_goes_on_without_loops", refused_loops),
+        driver("a_loop_that_ends_wrongly_is_an_error", broken_loops),
         driver(
             "a_training_step_allocates_and_records_nothing",
             steady_training_steps,
@@ -276,71 +286,218 @@ fn phases_are_replayed_graphs() -> Outcome {
     )
 }
 
-/// Phases of 48 iterations that end in the first of them: the host looks after four recordings.
+/// One batch of a training run, and one of a test: a free and a nudged phase, whose first iteration is not recorded, and a free one.
+const ONE_BATCH: [&str; 6] = [
+    "--limit-train",
+    "4",
+    "--num-iterations-inference",
+    "48",
+    "--num-iterations-training",
+    "20",
+];
+
+/// Phases that end in the first iteration. Without a loop, the host looks after four recordings of eight iterations; a loop makes one turn,
+/// because its condition is true at first. Of phases that end nowhere, each turn is one that was wanted.
 fn ended_phases() -> Outcome {
-    let mut launches = Vec::new();
-    for tolerance in [&[][..], &["--tolerance", "0.9"]] {
+    let mut counted = Vec::new();
+    for (tolerance, loops) in [
+        (&[][..], "on"),
+        (&["--tolerance", "0.9"], "off"),
+        (&["--tolerance", "0.9"], "on"),
+        (&["--tolerance", "1e-12"], "on"),
+    ] {
         let folder = fresh("ended")?;
-        let few = [
-            "--limit-train",
-            "4",
-            "--num-iterations-inference",
-            "48",
-            "--num-iterations-training",
-            "48",
-        ];
-        let arguments = training(&folder, &[&few, tolerance].concat());
-        let (output, log) = with_driver("ended", &arguments, &[]);
+        let arguments = training(&folder, &[&ONE_BATCH, tolerance].concat());
+        let (output, log) = with_driver("ended", &arguments, &[("EQPROP_WHILE", loops)]);
         ensure(output.status.success(), &text(&output))?;
-        launches.push(calls(&log, "cuGraphLaunch"));
+        ensure(log.contains("leaked 0"), &log)?;
+        counted.push((calls(&log, "cuGraphLaunch"), calls(&log, "turns")));
     }
-    // A free and a nudged phase in training, whose first iteration is not recorded, and a free one in the test.
     ensure(
-        launches == [5 + 5 + 6, 3 * 4],
-        &format!("{launches:?} launches of graphs"),
+        counted == [(5 + 2 + 6, 0), (4 + 2 + 4, 0), (3, 3), (3, 6 + 3 + 6)],
+        &format!("{counted:?} launches of graphs and turns of loops"),
     )
 }
 
-/// What five training steps ask of the driver beyond what three do is two times the copies of a batch and of its results:
-/// no memory, no table, no recording. The network has max pooling between hidden layers, whose tables are the most.
-fn steady_training_steps() -> Outcome {
-    let mut logs = Vec::new();
-    for images in ["12", "20"] {
-        let folder = fresh("steady")?;
-        let arguments = training(&folder, &["--limit-train", images, "--save-every", "1000"]);
-        let (output, log) = with_driver("steady", &arguments, &[]);
-        ensure(output.status.success(), &text(&output))?;
-        logs.push(log);
+/// What a training run leaves behind, to the last bit.
+fn trained(folder: &str) -> Result<Vec<u64>, Failed> {
+    let path = Path::new(folder).join("last.safetensors");
+    let checkpoint = eqprop_cuda::run::Checkpoint::load(&path)?;
+    let values = checkpoint.model.parameters.tensors().iter().flatten();
+    Ok(values.map(|value| value.to_bits()).collect())
+}
+
+/// Tolerances that phases reach in the middle, and one that they do not: the same bits with a loop in the graph, and without one, however it
+/// is that there is none.
+fn loops_end_phases_alike() -> Outcome {
+    for tolerance in ["0.03", "1e-12"] {
+        let more = [&ONE_BATCH[..], &["--tolerance", tolerance]].concat();
+        let mut all = Vec::new();
+        for (name, environment) in [
+            ("loop", ("EQPROP_WHILE", "on")),
+            ("looked-after", ("EQPROP_WHILE", "off")),
+            ("older", ("EQPROP_DRIVER_VERSION", "12030")),
+            (
+                "refused",
+                ("EQPROP_DRIVER_FAILS", "cuGraphInstantiateWithFlags:once:801"),
+            ),
+        ] {
+            let folder = fresh(name)?;
+            let (output, log) = with_driver(name, &training(&folder, &more), &[environment]);
+            ensure(output.status.success(), &text(&output))?;
+            ensure(log.contains("leaked 0"), &format!("{name}:\n{log}"))?;
+            ensure(
+                (calls(&log, "turns") > 0) == (name == "loop"),
+                &format!("{name}: {} turns", calls(&log, "turns")),
+            )?;
+            let notes = text(&output).matches("note: no loop").count();
+            ensure(
+                notes == usize::from(name == "refused"),
+                &format!("{name}: {}", text(&output)),
+            )?;
+            if name == "older" {
+                // Of an older driver not even the names may be looked up.
+                for function in OF_LOOPS {
+                    ensure(calls(&log, function) == 0, &format!("{function}:\n{log}"))?;
+                }
+            }
+            all.push((name, trained(&folder)?, calls(&log, "executed")));
+        }
+        for (name, parameters, executed) in &all[1..] {
+            ensure(
+                *parameters == all[0].1,
+                &format!("{name}, tolerance {tolerance}: not the bits of the loop"),
+            )?;
+            ensure(
+                *executed >= all[0].2 || tolerance == "1e-12",
+                &format!("{name}: {executed} kernels, {} with a loop", all[0].2),
+            )?;
+        }
     }
-    let more = |function: &str| calls(&logs[1], function) - calls(&logs[0], function);
-    for function in [
-        "cuMemAlloc_v2",
-        "cuMemFree_v2",
-        "cuMemHostAlloc",
-        "cuStreamBeginCapture_v2",
-        "cuGraphInstantiateWithFlags",
-        "cuFuncSetAttribute",
-        "cuModuleGetFunction",
-    ] {
+    Ok(())
+}
+
+/// What a driver before 12.4 may lack.
+const OF_LOOPS: [&str; 4] = [
+    "cuGraphConditionalHandleCreate",
+    "cuGraphAddNode_v2",
+    "cuStreamBeginCaptureToGraph",
+    "cuFuncLoad",
+];
+
+/// Whatever refuses a loop, the run goes on without, says so once and leaves nothing behind.
+fn refused_loops() -> Outcome {
+    let failures = OF_LOOPS.map(|function| format!("{function}:1:801"));
+    for failure in failures.iter().map(String::as_str).chain([
+        "cuModuleLoadData:2:209",
+        "cuLaunchKernel:capture-once:801",
+    ]) {
+        let folder = fresh("refused-loop")?;
+        let more = [&ONE_BATCH[..], &["--tolerance", "0.03"]].concat();
+        let environment = [("EQPROP_DRIVER_FAILS", failure)];
+        let (output, log) = with_driver("refused-loop", &training(&folder, &more), &environment);
+        let said = text(&output);
         ensure(
-            more(function) == 0,
-            &format!("{function}: {} more in two steps", more(function)),
+            output.status.success() && said.matches("note: no loop").count() == 1,
+            &format!("{failure}: {said}"),
+        )?;
+        ensure(
+            log.contains("leaked 0") && calls(&log, "turns") == 0,
+            &format!("{failure}:\n{log}"),
         )?;
     }
-    // Labels, images in fp32 and as operands, the start of two phases, and the learning rates.
-    ensure(
-        more("cuMemcpyHtoDAsync_v2") == 2 * 6,
-        &format!("{} uploads", more("cuMemcpyHtoDAsync_v2")),
-    )?;
-    // Waiting is for results alone.
-    ensure(
-        more("cuStreamSynchronize") == more("cuMemcpyDtoHAsync_v2"),
-        &format!(
-            "waited {} times for {} results",
-            more("cuStreamSynchronize"),
-            more("cuMemcpyDtoHAsync_v2")
-        ),
-    )
+    Ok(())
+}
+
+/// Loops that never end, or end early, are errors.
+fn broken_loops() -> Outcome {
+    for (mutation, part) in [("31", "stopped working"), ("32", "the loop ended before the phase did")] {
+        let folder = fresh("broken-loop")?;
+        let more = [&ONE_BATCH[..], &["--tolerance", "1e-12"]].concat();
+        let environment = [("EQPROP_DRIVER_MUTATION", mutation)];
+        let (output, _) = with_driver("broken-loop", &training(&folder, &more), &environment);
+        let said = text(&output);
+        ensure(
+            output.status.code() == Some(1) && said.contains(part),
+            &format!("mutation {mutation}: {said}"),
+        )?;
+    }
+    Ok(())
+}
+
+/// On a GPU: a loop in the graph ends phases where the host does, with the same bits.
+fn loops_on_the_gpu() -> Outcome {
+    for tolerance in ["0.03", "1e-12"] {
+        let more = [&ONE_BATCH[..], &["--tolerance", tolerance]].concat();
+        let mut all = Vec::new();
+        for loops in ["on", "off"] {
+            let folder = fresh(&format!("gpu-loop-{loops}"))?;
+            let output = Command::new(PROGRAM)
+                .current_dir(ROOT)
+                .args(training(&folder, &more))
+                .env("EQPROP_WHILE", loops)
+                .output()?;
+            ensure(output.status.success(), &text(&output))?;
+            all.push(trained(&folder)?);
+        }
+        ensure(
+            all[0] == all[1],
+            &format!("tolerance {tolerance}: other bits with a loop in the graph"),
+        )?;
+    }
+    Ok(())
+}
+
+/// What five training steps ask of the driver beyond what three do is two times the copies of a batch and of its results:
+/// no memory, no table, no recording. The network has max pooling between hidden layers, whose tables are the most. The same where a loop
+/// ends the phases.
+fn steady_training_steps() -> Outcome {
+    for tolerance in [&[][..], &["--tolerance", "0.01"]] {
+        let mut logs = Vec::new();
+        for images in ["12", "20"] {
+            let folder = fresh("steady")?;
+            let few = ["--limit-train", images, "--save-every", "1000"];
+            let arguments = training(&folder, &[&few, tolerance].concat());
+            let (output, log) = with_driver("steady", &arguments, &[]);
+            ensure(output.status.success(), &text(&output))?;
+            logs.push(log);
+        }
+        ensure(
+            (calls(&logs[0], "turns") > 0) == !tolerance.is_empty(),
+            &logs[0],
+        )?;
+        let more = |function: &str| calls(&logs[1], function) - calls(&logs[0], function);
+        for function in [
+            "cuMemAlloc_v2",
+            "cuMemFree_v2",
+            "cuMemHostAlloc",
+            "cuStreamBeginCapture_v2",
+            "cuStreamBeginCaptureToGraph",
+            "cuGraphInstantiateWithFlags",
+            "cuFuncSetAttribute",
+            "cuModuleGetFunction",
+        ] {
+            ensure(
+                more(function) == 0,
+                &format!("{function}: {} more in two steps", more(function)),
+            )?;
+        }
+        // Labels, images in fp32 and as operands, the start of two phases, and the learning rates.
+        ensure(
+            more("cuMemcpyHtoDAsync_v2") == 2 * 6,
+            &format!("{} uploads", more("cuMemcpyHtoDAsync_v2")),
+        )?;
+        // Waiting is for results alone.
+        ensure(
+            more("cuStreamSynchronize") == more("cuMemcpyDtoHAsync_v2"),
+            &format!(
+                "waited {} times for {} results",
+                more("cuStreamSynchronize"),
+                more("cuMemcpyDtoHAsync_v2")
+            ),
+        )?;
+    }
+    Ok(())
 }
 
 fn two_blocks_fit() -> Outcome {

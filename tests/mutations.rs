@@ -11,7 +11,7 @@ use std::sync::Arc;
 use support::steps::{ALL, Steps, Steps::*};
 
 /// Number, what it breaks, and the training steps that have to notice it.
-const MUTATIONS: [(i32, &str, Steps); 31] = [
+const MUTATIONS: [(i32, &str, Steps); 35] = [
     (1, "every tap reads one row too low", Fp32),
     (2, "the mask of the left border is off by one", Fp32),
     (3, "a clipped pair is taken for one that is not", Fp32),
@@ -43,6 +43,10 @@ const MUTATIONS: [(i32, &str, Steps); 31] = [
     (28, "a response looks for maxima of its own", Linear),
     (29, "the last part of a sum over iterations is all", Linear),
     (30, "the mean of a window goes down whole", Averages),
+    (31, "a phase's loop never ends", Loop),
+    (32, "a phase's loop ends half-way", Loop),
+    (33, "the last part of a split product is forgotten", Split),
+    (34, "a join begins with the second part", Split),
 ];
 
 #[test]

@@ -6,15 +6,19 @@
 //
 //   EQPROP_DRIVER_FAILS=cuLaunchKernel:40:719   the 40th and later calls of cuLaunchKernel return CUDA error 719
 //   EQPROP_DRIVER_FAILS=cuLaunchKernel:capture:1  those while a stream is recorded
+//   EQPROP_DRIVER_FAILS=cuLaunchKernel:once:1     the first one alone; capture-once: the first one while a stream is recorded
 //   EQPROP_DRIVER_MEMORY=1000000                bytes of device memory
 //   EQPROP_DRIVER_MULTIPROCESSORS=20            132 otherwise
 //   EQPROP_DRIVER_DEVICES=2                     one GPU otherwise
+//   EQPROP_DRIVER_VERSION=12030                 of CUDA; 13000 otherwise
+//   EQPROP_DRIVER_MUTATION=31                   a deliberate defect of kernels/defects.cuh
 //   EQPROP_DRIVER_LOG=FILE                      one line per call that a test may count, when the library is unloaded
 #include "device.h"
 
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +30,7 @@ uint64_t eqprop_emulation_alloc(size_t bytes);
 void eqprop_emulation_free(uint64_t address);
 int eqprop_emulation_overrun(uint64_t address);
 int eqprop_emulation_launch(const char* name, unsigned grid, unsigned threads, size_t shared, const void* args);
+void eqprop_emulation_set_mutation(int number);
 }
 
 namespace {
@@ -48,14 +53,30 @@ struct Function {
     unsigned carveout = DEFAULT_CARVEOUT;
 };
 
+// A graph's nodes, one after the other; what an executable graph is made of, too, which has a loop's condition and body in common with it.
 struct Graph {
     std::vector<Work> work;
+    std::vector<std::shared_ptr<uint32_t>> conditions;
+    std::vector<std::shared_ptr<Graph>> bodies;
 };
 
 struct Stream {
     std::vector<Work> pending;
     Graph* recording = nullptr;
+    bool into_body = false; // the graph that is recorded is a loop's
 };
+
+// CUgraphNodeParams of a conditional node: the beginning of 256 bytes.
+struct ConditionalNode {
+    int type, reserved[3];
+    uint64_t handle;
+    int kind;
+    unsigned size;
+    void** bodies; // written by the driver
+    void* context;
+};
+constexpr int CONDITIONAL = 13, WHILE = 1;
+constexpr unsigned MOST_TURNS = 1000; // of a loop, which is said never to end after them
 
 std::mutex lock;
 std::map<std::string, unsigned> calls;
@@ -66,6 +87,7 @@ std::map<void*, size_t> pinned;
 size_t in_use = 0;
 int graphs = 0, executables = 0, contexts = 0, modules = 0; // that are not released
 unsigned lonely = 0; // launches whose block leaves no room for a second one
+unsigned executed = 0, turns = 0; // kernels that ran; bodies of loops
 Result lost = SUCCESS; // a kernel that failed takes the context with it, as on a GPU
 thread_local void* context = nullptr;
 int the_context;
@@ -87,7 +109,7 @@ struct Log {
         if (!file) return;
         for (const auto& [name, count] : calls) fprintf(file, "%s %u\n", name.c_str(), count);
         fprintf(file, "leaked %zu\n", allocations.size() + pinned.size() + graphs + executables + contexts + modules + streams.size());
-        fprintf(file, "lonely %u\n", lonely);
+        fprintf(file, "lonely %u\nexecuted %u\nturns %u\n", lonely, executed, turns);
         fclose(file);
     }
 } log_at_exit;
@@ -103,9 +125,13 @@ Result begin(const char* name, bool needs_context = true) {
     const size_t first = text.find(':'), second = text.find(':', first + 1);
     if (second == std::string::npos || text.substr(0, first) != name) return SUCCESS;
     const std::string when = text.substr(first + 1, second - first - 1);
-    const bool now = when == "capture" ? std::any_of(streams.begin(), streams.end(), [](Stream* s) { return s->recording; })
-                                       : count >= strtoul(when.c_str(), nullptr, 10);
-    return now ? atoi(text.c_str() + second + 1) : SUCCESS;
+    const bool capturing = std::any_of(streams.begin(), streams.end(), [](Stream* s) { return s->recording; });
+    const bool of_captures = when == "capture" || when == "capture-once", once = when == "once" || when == "capture-once";
+    static bool failed = false;
+    if (once ? failed : when != "capture" && count < strtoul(when.c_str(), nullptr, 10)) return SUCCESS;
+    if (of_captures && !capturing) return SUCCESS;
+    failed = true;
+    return atoi(text.c_str() + second + 1);
 }
 
 #define BEGIN(...)                                 \
@@ -135,6 +161,12 @@ Result submit(void* handle, Work work) {
     return SUCCESS;
 }
 
+// Calls of CUDA 12.4, whose names an older driver does not have.
+bool is_old() {
+    const char* set = getenv("EQPROP_DRIVER_VERSION");
+    return set && atoi(set) < 12040;
+}
+
 // Whether `bytes` from `address` on lie in one allocation.
 bool inside(Address address, size_t bytes) {
     auto next = allocations.upper_bound(address);
@@ -149,11 +181,13 @@ extern "C" {
 
 Result cuInit(unsigned) {
     BEGIN("cuInit", false);
+    if (const char* mutation = getenv("EQPROP_DRIVER_MUTATION")) eqprop_emulation_set_mutation(atoi(mutation));
     return SUCCESS;
 }
 Result cuDriverGetVersion(int* version) {
     BEGIN("cuDriverGetVersion", false);
-    *version = 13000;
+    const char* set = getenv("EQPROP_DRIVER_VERSION");
+    *version = set ? atoi(set) : 13000;
     return SUCCESS;
 }
 Result cuDeviceGetCount(int* count) {
@@ -268,14 +302,70 @@ Result cuStreamBeginCapture_v2(void* handle, int) {
     stream.recording = new Graph;
     return SUCCESS;
 }
+Result cuStreamBeginCaptureToGraph(void* handle, void* graph, const void*, const void*, size_t dependencies, int) {
+    BEGIN("cuStreamBeginCaptureToGraph");
+    auto& stream = *static_cast<Stream*>(handle);
+    if (is_old() || stream.recording || !graph || dependencies) return INVALID_VALUE;
+    stream.recording = static_cast<Graph*>(graph);
+    stream.into_body = true;
+    return SUCCESS;
+}
 Result cuStreamEndCapture(void* handle, void** graph) {
     BEGIN("cuStreamEndCapture");
     auto& stream = *static_cast<Stream*>(handle);
     if (!stream.recording) return INVALID_VALUE;
     *graph = stream.recording;
-    ++graphs;
+    graphs += !stream.into_body; // a body goes with the graph that it is of
     stream.recording = nullptr;
+    stream.into_body = false;
     return SUCCESS;
+}
+Result cuGraphCreate(void** graph, unsigned flags) {
+    BEGIN("cuGraphCreate");
+    if (flags) return INVALID_VALUE;
+    *graph = new Graph;
+    ++graphs;
+    return SUCCESS;
+}
+// The handle is the address of the condition, which the emulated kernel writes.
+Result cuGraphConditionalHandleCreate(uint64_t* handle, void* graph, void* of, unsigned initial, unsigned flags) {
+    BEGIN("cuGraphConditionalHandleCreate");
+    // Without CU_GRAPH_COND_ASSIGN_DEFAULT a second launch would begin with what the first one left behind.
+    if (is_old() || of != context || initial != 1 || flags != 1) return INVALID_VALUE;
+    auto condition = std::make_shared<uint32_t>(initial);
+    static_cast<Graph*>(graph)->conditions.push_back(condition);
+    *handle = reinterpret_cast<uint64_t>(condition.get());
+    return SUCCESS;
+}
+Result cuGraphAddNode_v2(void** node, void* handle, const void*, const void*, size_t dependencies, void* params) {
+    BEGIN("cuGraphAddNode_v2");
+    auto& graph = *static_cast<Graph*>(handle);
+    auto& wanted = *static_cast<ConditionalNode*>(params);
+    if (is_old() || dependencies || wanted.type != CONDITIONAL || wanted.kind != WHILE || wanted.size != 1 || wanted.context != context)
+        return INVALID_VALUE;
+    const auto is_it = [&](const auto& condition) { return reinterpret_cast<uint64_t>(condition.get()) == wanted.handle; };
+    const auto found = std::find_if(graph.conditions.begin(), graph.conditions.end(), is_it);
+    if (found == graph.conditions.end()) return INVALID_VALUE;
+    graph.bodies.push_back(std::make_shared<Graph>());
+    static void* bodies[1];
+    bodies[0] = graph.bodies.back().get();
+    wanted.bodies = bodies;
+    *node = bodies[0];
+    graph.work.push_back([condition = *found, body = graph.bodies.back()] {
+        *condition = 1;
+        for (unsigned turn = 0; *condition; ++turn) {
+            if (turn == MOST_TURNS) return fprintf(stderr, "a loop did not end in %u turns\n", turn), LAUNCH_FAILED;
+            ++turns;
+            for (const Work& work : body->work)
+                if (const Result failure = work()) return failure;
+        }
+        return SUCCESS;
+    });
+    return SUCCESS;
+}
+Result cuFuncLoad(void* function) {
+    BEGIN("cuFuncLoad");
+    return is_old() || !function ? INVALID_VALUE : SUCCESS;
 }
 Result cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
     BEGIN("cuGraphInstantiateWithFlags");
@@ -378,6 +468,7 @@ Result cuLaunchKernel(void* handle, unsigned blocks, unsigned blocks_y, unsigned
         alignas(16) unsigned char aligned[4096];
         if (args.size() > sizeof aligned) return INVALID_VALUE;
         memcpy(aligned, args.data(), args.size());
+        ++executed;
         const int problem = eqprop_emulation_launch(name, blocks, threads, shared, aligned);
         if (problem) fprintf(stderr, "kernel %s: code %d of eqprop_emulation_launch\n", name, problem);
         return problem ? LAUNCH_FAILED : SUCCESS;

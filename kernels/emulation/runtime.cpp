@@ -505,6 +505,7 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqHopperArgs);
     SIZE(EqNudgeArgs);
     SIZE(EqAdvanceArgs);
+    SIZE(EqLoopArgs);
     SIZE(EqPoolArgs);
     SIZE(EqStateArgs);
     SIZE(EqMaskArgs);

@@ -28,7 +28,9 @@ __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint3
         if (!broken(RING_SLOT_NOT_AWAITED)) ptx::mbarrier_wait(ring.full(), ring.parity);
         const uint64_t first = ptx::operand(ring.box(2 * at.consumer), 16, EIGHT_ROWS);
         const uint64_t second = ptx::operand(ring.box(2 * at.consumer + 1), 16, EIGHT_ROWS);
-        const uint64_t slab = ptx::operand(ring.box(PIXEL_BOXES), broken(SLAB_DISTANCE_WRONG) ? BOX_BYTES / 2 : BOX_BYTES, EIGHT_ROWS);
+        uint32_t boxes_apart = BOX_BYTES;
+        if (broken(SLAB_DISTANCE_WRONG)) boxes_apart /= 2;
+        const uint64_t slab = ptx::operand(ring.box(PIXEL_BOXES), boxes_apart, EIGHT_ROWS);
         if (!broken(NO_FENCE_BEFORE_PRODUCTS)) ptx::wgmma_fence();
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
@@ -37,8 +39,11 @@ __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint3
         }
         ptx::wgmma_commit();
         if (!broken(RING_SLOT_RELEASED_EARLY)) ptx::wgmma_wait<1>();
-        const uint32_t done = broken(RING_SLOT_RELEASED_EARLY) ? ring.empty() : ring.previous_empty();
-        if (running && at.lane == 0 && !(broken(RING_ARRIVAL_LOST) && at.warp == 3)) ptx::mbarrier_arrive(done);
+        uint32_t free_slot = ring.previous_empty();
+        if (broken(RING_SLOT_RELEASED_EARLY)) free_slot = ring.empty();
+        bool arrives = running && at.lane == 0;
+        if (broken(RING_ARRIVAL_LOST) && at.warp == 3) arrives = false;
+        if (arrives) ptx::mbarrier_arrive(free_slot);
         running = true;
         ring.advance();
     }

@@ -87,7 +87,8 @@ __device__ __forceinline__ void store_raw(const float (&sums)[2][64], const EqTa
 
 // Two neighbouring channels of a box: row `row`, piece `piece` of eight channels.
 __device__ __forceinline__ Fp16* two_units(unsigned char* box, int row, int piece, const Place& at) {
-    const int permuted = broken(SWIZZLE_FORGOTTEN) ? piece : piece ^ (row & 7);
+    int permuted = piece ^ (row & 7);
+    if (broken(SWIZZLE_FORGOTTEN)) permuted = piece;
     return reinterpret_cast<Fp16*>(box + row * ROW_BYTES + permuted * 16 + at.pair * 2);
 }
 

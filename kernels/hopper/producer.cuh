@@ -13,8 +13,11 @@ struct Producer {
 
     // Waits until the consumers are done with the slot, and announces what comes.
     __device__ __forceinline__ void begin(uint32_t bytes) const {
-        ptx::mbarrier_wait(ring.empty(), broken(RING_PARITY_WRONG) ? ring.parity : ring.parity ^ 1);
-        ptx::mbarrier_arrive_expect(ring.full(), broken(RING_ANNOUNCES_TOO_FEW_BYTES) ? bytes - 16 : bytes);
+        uint32_t parity = ring.parity ^ 1;
+        if (broken(RING_PARITY_WRONG)) parity ^= 1;
+        if (broken(RING_ANNOUNCES_TOO_FEW_BYTES)) bytes -= 16;
+        ptx::mbarrier_wait(ring.empty(), parity);
+        ptx::mbarrier_arrive_expect(ring.full(), bytes);
     }
 
     // The slices of all taps.
@@ -33,7 +36,8 @@ struct Producer {
                 for (int i = 0; i < PIXEL_BOXES; ++i) {
                     ptx::Corner at = corners[i / 2][i % 2];
                     at.channel = k;
-                    at.x += tap.shift_x + (broken(TAP_SHIFTED_BY_ONE) ? 1 : 0);
+                    at.x += tap.shift_x;
+                    if (broken(TAP_SHIFTED_BY_ONE)) ++at.x;
                     at.y += tap.shift_y;
                     ptx::tma_load(ring.box(i), pixels, at, ring.full());
                 }

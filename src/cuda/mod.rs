@@ -148,10 +148,11 @@ pub fn memory_need(
 /// [`backend`] on the emulated GPU.
 ///
 /// # Errors
-/// When the kernels cannot compute the network.
+/// When the kernels cannot compute the network, or EQPROP_WHILE is neither `on` nor `off`.
 #[cfg(feature = "emulation")]
 pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
-    let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
+    let loops = machine::capabilities::loops_wanted()?;
+    let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new().with_loops(loops));
     Ok(Box::new(CudaBackend::new(network, device, precision)?))
 }
 

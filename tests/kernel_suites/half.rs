@@ -193,38 +193,10 @@ fn wide_tiles_match_the_reference_for_random_networks() {
     }
 }
 
-/// The output sums 25 x 136 products in one tile and the wide layer 9 x 136: K is split, into unequal parts of several runs.
 #[test]
 fn split_products_match_the_reference() {
-    let layer = |name: &str, shape, activation| Layer {
-        name: name.into(),
-        shape,
-        activation,
-        bias: Bias::PUBLISHED,
-    };
-    let layers = vec![
-        layer("input", Shape::new(1, 5, 5), Activation::LINEAR),
-        layer("wide", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
-        layer("other", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
-        layer("output", Shape::flat(10), Activation::LINEAR),
-    ];
-    let edge = |pre, map| Edge {
-        pre,
-        post: pre + 1,
-        map,
-        pooling: Pooling::None,
-        initial: Initial::default(),
-        gain: 0.7,
-    };
-    let conv = |size, padding| LinearMap::Conv(Convolution::square(size, 1, padding));
-    let edges = vec![
-        edge(0, conv(1, 0)),
-        edge(1, conv(3, 1)),
-        edge(2, LinearMap::Dense),
-    ];
-    let network = Network::new("split", layers, edges).unwrap();
     for seed in [0, 1] {
-        check(&network, seed, 2, &recipe(seed));
+        check(&split_network(), seed, 2, &recipe(seed));
     }
 }
 

@@ -8,7 +8,10 @@ use eqprop_cuda::cuda;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
-use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet, Pooling, Shape};
+use eqprop_cuda::network::{
+    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
+    ParameterSet, Pooling, Shape,
+};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start,
@@ -30,21 +33,28 @@ pub fn device() -> Device {
 }
 
 /// [`device`] itself, for tests that launch kernels; one that is played has so many multiprocessors.
+pub fn machine(multiprocessors: usize) -> Arc<dyn cuda::Device> {
+    machine_with(multiprocessors, true)
+}
+
+/// The same with or without loops inside recordings; of a GPU EQPROP_WHILE decides.
 #[allow(
     unused_variables,
     reason = "a build may have no machine that is played"
 )]
-pub fn machine(multiprocessors: usize) -> Arc<dyn cuda::Device> {
+pub fn machine_with(multiprocessors: usize, loops: bool) -> Arc<dyn cuda::Device> {
     match device() {
         Device::Cuda(number) => Arc::new(cuda::Gpu::open(number).unwrap()),
         #[cfg(feature = "emulation")]
-        Device::Emulated => Arc::new(cuda::emulated::EmulatedDevice::with_multiprocessors(
-            multiprocessors,
-        )),
+        Device::Emulated => {
+            let device = cuda::emulated::EmulatedDevice::with_multiprocessors(multiprocessors);
+            Arc::new(device.with_loops(loops))
+        }
         #[cfg(feature = "interpreter")]
         Device::Interpreted => {
             let mut settings = cuda::interpreted::Settings::from_environment().unwrap();
             settings.multiprocessors = multiprocessors;
+            settings.loops = loops;
             let kernels = cuda::interpreted::InterpretedDevice::kernels().unwrap();
             Arc::new(cuda::interpreted::InterpretedDevice::with(
                 kernels, settings,
@@ -74,6 +84,37 @@ pub fn preset(
         gains: None,
     };
     presets::build(name, &options, &mut rng(7)).expect("a preset is valid")
+}
+
+/// The output sums 25 x 136 products in one tile and the wide layer 9 x 136: K is split, into unequal parts of several runs.
+pub fn split_network() -> Network {
+    let layer = |name: &str, shape, activation| Layer {
+        name: name.into(),
+        shape,
+        activation,
+        bias: Bias::PUBLISHED,
+    };
+    let layers = vec![
+        layer("input", Shape::new(1, 5, 5), Activation::LINEAR),
+        layer("wide", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
+        layer("other", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
+        layer("output", Shape::flat(10), Activation::LINEAR),
+    ];
+    let edge = |pre, map| Edge {
+        pre,
+        post: pre + 1,
+        map,
+        pooling: Pooling::None,
+        initial: Initial::default(),
+        gain: 0.7,
+    };
+    let conv = |size, padding| LinearMap::Conv(Convolution::square(size, 1, padding));
+    let edges = vec![
+        edge(0, conv(1, 0)),
+        edge(1, conv(3, 1)),
+        edge(2, LinearMap::Dense),
+    ];
+    Network::new("split", layers, edges).expect("it fits")
 }
 
 /// A random graph of widths on all sides of a tile's.
@@ -130,6 +171,8 @@ pub struct Recipe {
     pub omega: f64,
     pub free: usize,
     pub nudged: usize,
+    /// of both phases
+    pub tolerance: Option<f64>,
     pub cost: CostFunction,
     pub variant: Variant,
     pub form: NudgedPhase,
@@ -149,6 +192,7 @@ impl Default for Recipe {
             omega: 1.0,
             free: 7,
             nudged: 4,
+            tolerance: None,
             cost: CostFunction::Mse,
             variant: Variant::Centered,
             form: NudgedPhase::Direct,
@@ -170,9 +214,10 @@ impl Recipe {
             mode: self.mode,
             iterations,
             omega: self.omega,
-            tolerance: None,
+            tolerance: self.tolerance,
         }
     }
+
     pub fn nudging(&self) -> Nudging {
         Nudging {
             beta: self.beta,

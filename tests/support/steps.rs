@@ -23,24 +23,30 @@ pub enum Steps {
     LinearFp16,
     /// equilibrium propagation with average pooling
     Averages,
+    /// with products that are split
+    Split,
+    /// with phases that a loop ends, after an iteration that is launched and some turns of which the last one is too long
+    Loop,
 }
 
 /// The tensor-core kernels first: most defects show there.
-pub const ALL: [Steps; 6] = [
+pub const ALL: [Steps; 8] = [
     Steps::Fp16,
     Steps::Backprop,
     Steps::Fp32,
     Steps::LinearFp16,
     Steps::Linear,
     Steps::Averages,
+    Steps::Split,
+    Steps::Loop,
 ];
 
 impl Steps {
     /// What correct kernels stay below and a defect exceeds.
     pub fn tolerance(self) -> f64 {
         match self {
-            Steps::Fp16 | Steps::LinearFp16 => 2e-2,
-            Steps::Fp32 | Steps::Linear | Steps::Backprop | Steps::Averages => 1e-3,
+            Steps::Fp16 | Steps::LinearFp16 | Steps::Split => 2e-2,
+            Steps::Fp32 | Steps::Linear | Steps::Backprop | Steps::Averages | Steps::Loop => 1e-3,
         }
     }
 
@@ -60,6 +66,17 @@ impl Steps {
             }
             Steps::Averages => ep_error(&averages(&vgg5), mse, Precision::Fp32, device),
             Steps::LinearFp16 => linear_error(&resnet13, Precision::Fp16, device),
+            Steps::Split => ep_error(&split_network(), mse, Precision::Fp16, device),
+            Steps::Loop => {
+                let recipe = Recipe {
+                    form: NudgedPhase::SumDifference,
+                    free: 13,
+                    nudged: 10,
+                    tolerance: Some(1e-9),
+                    ..Recipe::default()
+                };
+                error(&vgg5, &recipe, Precision::Fp32, device)
+            }
             Steps::Linear => {
                 let error = linear_error(&resnet13, Precision::Fp32, device)?;
                 Ok(error.max(linear_error(&vgg5, Precision::Fp32, device)?))

@@ -409,17 +409,17 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::Origin> {
+    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::TensorGradient> {
         let network = setup.model.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
-        let mut parts: Vec<gradient::Origin> = (setup.model.parameter_names().iter())
-            .map(|_| gradient::Origin::Zero)
+        let mut parts: Vec<gradient::TensorGradient> = (setup.model.parameter_names().iter())
+            .map(|_| gradient::TensorGradient::Zero)
             .collect();
         for (e, edge) in network.edges().iter().enumerate() {
             let error = difference[e].ptr::<c_void>().cast_const();
             let weight = match setup.model.part(e) {
                 Part::Dense { weight, bias } => {
-                    parts[bias] = gradient::Origin::Rows {
+                    parts[bias] = gradient::TensorGradient::Rows {
                         rows: error,
                         count: self.images * Geometry::of(network, e).full.pixels(),
                     };
@@ -431,12 +431,12 @@ impl Plan {
                     beta,
                     ..
                 } => {
-                    parts[gamma] = gradient::Origin::Written;
-                    parts[beta] = gradient::Origin::Written;
+                    parts[gamma] = gradient::TensorGradient::Written;
+                    parts[beta] = gradient::TensorGradient::Written;
                     weight
                 }
             };
-            parts[weight] = gradient::Origin::Products(Products {
+            parts[weight] = gradient::TensorGradient::Products(Products {
                 geometry: Geometry::of(network, e),
                 pre: self.state(edge.pre),
                 pre_stride: 0,

@@ -231,7 +231,7 @@ pub struct EqPhase {
     pub iterations: u32,
     pub done: u32,
     pub patience: u32,
-    pub padding: u32,
+    pub limit: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -246,7 +246,7 @@ const _: () = {
     ["Offset of field: EqPhase::iterations"][::std::mem::offset_of!(EqPhase, iterations) - 48usize];
     ["Offset of field: EqPhase::done"][::std::mem::offset_of!(EqPhase, done) - 52usize];
     ["Offset of field: EqPhase::patience"][::std::mem::offset_of!(EqPhase, patience) - 56usize];
-    ["Offset of field: EqPhase::padding"][::std::mem::offset_of!(EqPhase, padding) - 60usize];
+    ["Offset of field: EqPhase::limit"][::std::mem::offset_of!(EqPhase, limit) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]
@@ -487,6 +487,29 @@ const _: () = {
         [::std::mem::offset_of!(EqAdvanceArgs, count) - 36usize];
 };
 impl Default for EqAdvanceArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqLoopArgs {
+    pub phase: *const EqPhase,
+    pub condition: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqLoopArgs"][::std::mem::size_of::<EqLoopArgs>() - 16usize];
+    ["Alignment of EqLoopArgs"][::std::mem::align_of::<EqLoopArgs>() - 8usize];
+    ["Offset of field: EqLoopArgs::phase"][::std::mem::offset_of!(EqLoopArgs, phase) - 0usize];
+    ["Offset of field: EqLoopArgs::condition"]
+        [::std::mem::offset_of!(EqLoopArgs, condition) - 8usize];
+};
+impl Default for EqLoopArgs {
     fn default() -> Self {
         let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
         unsafe {

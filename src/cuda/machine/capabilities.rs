@@ -1,9 +1,12 @@
-//! What a machine can do beyond what every machine can: a kernel rung is chosen by it, in [`super::kernels::Relax::choose`].
+//! What a machine can do beyond what every machine can: a kernel rung is chosen by it, in [`super::kernels::Relax::choose`]. And what the
+//! environment forbids or asks for.
 
 use anyhow::{Result, bail};
 
 /// Asks for kernels that no GPU has run yet.
-const VARIABLE: &str = "EQPROP_HOPPER";
+const HOPPER: &str = "EQPROP_HOPPER";
+/// Forbids loops of graphs.
+const WHILE: &str = "EQPROP_WHILE";
 
 /// What a machine can do, and may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,11 +20,25 @@ pub struct Capabilities {
 /// # Errors
 /// When EQPROP_HOPPER is neither `on` nor `off`.
 pub fn hopper_wanted() -> Result<bool> {
-    match std::env::var(VARIABLE).as_deref() {
-        Ok("on") => Ok(true),
-        Ok("off" | "") | Err(_) => Ok(false),
-        Ok(other) => bail!(
-            "{VARIABLE}={other}: on or off was expected; `on` asks for the kernels for Hopper, which no GPU has run yet"
-        ),
+    let meaning = "`on` asks for the kernels for Hopper, which no GPU has run yet";
+    Ok(switch(HOPPER, meaning)?.unwrap_or(false))
+}
+
+/// Whether phases with a tolerance may end by a loop inside a graph, as they do unless the user forbids it.
+///
+/// # Errors
+/// When EQPROP_WHILE is neither `on` nor `off`.
+pub fn loops_wanted() -> Result<bool> {
+    let meaning = "`off` lets the host ask whether a phase has ended, instead of a loop inside the GPU's graph";
+    Ok(switch(WHILE, meaning)?.unwrap_or(true))
+}
+
+/// What a variable is set to, if to anything.
+fn switch(variable: &str, meaning: &str) -> Result<Option<bool>> {
+    match std::env::var(variable).as_deref() {
+        Ok("on") => Ok(Some(true)),
+        Ok("off") => Ok(Some(false)),
+        Ok("") | Err(_) => Ok(None),
+        Ok(other) => bail!("{variable}={other}: on or off was expected; {meaning}"),
     }
 }

@@ -3,6 +3,7 @@
 //! Three machines implement [`Device`]: a GPU through its driver, the emulation that runs the same kernels on the CPU, and the
 //! interpreter that runs what nvcc made of them.
 
+use super::abi::EqPhase;
 use super::capabilities::Capabilities;
 use super::tensor_map::{self, TensorMap};
 use anyhow::{Context, Result, bail};
@@ -79,6 +80,16 @@ pub trait Device: Send + Sync {
     /// Records what `body` launches, without running it; `None` from a machine that cannot. The kernels must have run before:
     /// a GPU looks them up and prepares them at their first launch, which it cannot do while it records.
     fn record(&self, _body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
+        Ok(None)
+    }
+
+    /// The same again and again, until the phase at `phase` is done: the machine sees to that on its own. `body` is launched once at least.
+    /// `None` from a machine that cannot, or may not (EQPROP_WHILE). The phase must outlast the recording.
+    fn record_loop(
+        self: Arc<Self>,
+        _body: &mut dyn FnMut() -> Result<()>,
+        _phase: *const EqPhase,
+    ) -> Result<Option<Box<dyn Recording>>> {
         Ok(None)
     }
 }

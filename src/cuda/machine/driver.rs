@@ -1,8 +1,11 @@
 //! A GPU as a [`Device`], through the CUDA driver, which is loaded when the first GPU is asked for.
 
+use super::abi::EqPhase;
 use super::capabilities::{self, Capabilities};
 use super::device::{Device, KernelSpec, Recording};
 use super::error::CudaError;
+use super::graph;
+use super::handles::{Handles, call};
 use super::image;
 use super::kernels;
 use super::tensor_map::{self, TensorMap};
@@ -52,13 +55,6 @@ impl GpuInfo {
         let all = self.shared_bytes.max(1);
         (two * 100 + all - 1).div_euclid(all).min(100)
     }
-}
-
-fn call<T>(what: &str, outcome: Result<T, DriverError>) -> Result<T, CudaError> {
-    outcome.map_err(|error| CudaError::Driver {
-        call: what.to_string(),
-        code: error.0,
-    })
 }
 
 /// Loads the driver. The library behind `cudarc` panics where there is none, so that is asked first.
@@ -125,28 +121,16 @@ fn info(ordinal: i32) -> Result<(GpuInfo, sys::CUdevice), CudaError> {
 
 /// One GPU with the kernels loaded. All work goes through one stream, in order.
 pub struct Gpu {
+    info: GpuInfo,
     handles: Arc<Handles>,
     capabilities: Capabilities,
     functions: Mutex<HashMap<&'static str, Function>>,
     staging: Mutex<Staging>,
 }
 
-/// What the driver gave, released in the opposite order; null is what has not been obtained.
-struct Handles {
-    info: GpuInfo,
-    device: sys::CUdevice,
-    context: sys::CUcontext,
-    module: sys::CUmodule,
-    stream: sys::CUstream,
-}
-
 #[derive(Clone, Copy)]
 struct Function(sys::CUfunction);
 
-// SAFETY: the driver's handles may be used from any thread that has made the context current, which every method does.
-unsafe impl Send for Handles {}
-// SAFETY: as above; the driver locks what calls share.
-unsafe impl Sync for Handles {}
 // SAFETY: a handle into the module, which outlives the map that it is in.
 unsafe impl Send for Function {}
 
@@ -160,64 +144,6 @@ struct Staging {
 
 // SAFETY: pinned memory belongs to no thread.
 unsafe impl Send for Staging {}
-
-impl Handles {
-    fn open(info: GpuInfo, device: sys::CUdevice, image: &'static [u8]) -> Result<Self, CudaError> {
-        // SAFETY: the device was just obtained; `drop` releases the context.
-        let context = call("opening the GPU", unsafe {
-            result::primary_ctx::retain(device)
-        })?;
-        // From here on an early return releases what was obtained.
-        let mut handles = Self {
-            info,
-            device,
-            context,
-            module: std::ptr::null_mut(),
-            stream: std::ptr::null_mut(),
-        };
-        handles.enter()?;
-        // SAFETY: the image is a fat binary, aligned, and there for ever.
-        handles.module = call("loading the kernels", unsafe {
-            result::module::load_data(image.as_ptr().cast())
-        })?;
-        let stream = result::stream::create(result::stream::StreamKind::NonBlocking);
-        handles.stream = call("opening the GPU", stream)?;
-        Ok(handles)
-    }
-
-    fn enter(&self) -> Result<(), CudaError> {
-        // SAFETY: the context lives as long as `self`.
-        call("using the GPU", unsafe {
-            result::ctx::set_current(self.context)
-        })
-    }
-
-    fn synchronize(&self) -> Result<(), CudaError> {
-        self.enter()?;
-        // SAFETY: the stream lives as long as `self`.
-        call("waiting for the GPU", unsafe {
-            result::stream::synchronize(self.stream)
-        })
-    }
-}
-
-impl Drop for Handles {
-    fn drop(&mut self) {
-        // SAFETY: nothing uses the handles any more; errors at exit have no one to tell.
-        unsafe {
-            if self.enter().is_ok() {
-                if !self.stream.is_null() {
-                    let _ = result::stream::synchronize(self.stream);
-                    let _ = result::stream::destroy(self.stream);
-                }
-                if !self.module.is_null() {
-                    let _ = result::module::unload(self.module);
-                }
-            }
-            let _ = result::primary_ctx::release(self.device);
-        }
-    }
-}
 
 impl Gpu {
     /// Opens GPU number `ordinal` and loads the kernels.
@@ -246,9 +172,11 @@ impl Gpu {
                 && image::architectures().is_some_and(|all| all.split(',').any(|a| a == "90a"))
                 && wanted,
         };
+        let loops = capabilities::loops_wanted().map_err(|e| CudaError::Setting(e.to_string()))?;
         Ok(Self {
             capabilities,
-            handles: Arc::new(Handles::open(info, device, image)?),
+            handles: Arc::new(Handles::open(device, image, loops)?),
+            info,
             functions: Mutex::default(),
             staging: Mutex::new(Staging {
                 memory: std::ptr::null_mut(),
@@ -260,7 +188,7 @@ impl Gpu {
 
     /// What the driver says of this GPU.
     pub fn info(&self) -> &GpuInfo {
-        &self.handles.info
+        &self.info
     }
 
     /// Bytes of memory that are free, and in all.
@@ -277,7 +205,7 @@ impl Gpu {
     }
 
     fn stream(&self) -> sys::CUstream {
-        self.handles.stream
+        self.handles.stream()
     }
 
     fn staging(&self) -> MutexGuard<'_, Staging> {
@@ -332,7 +260,7 @@ impl Gpu {
         let what = format!("kernel {}", kernel.name);
         // SAFETY: the module is loaded.
         let function = call(&what, unsafe {
-            result::module::get_function(self.handles.module, name)
+            result::module::get_function(self.handles.module(), name)
         })?;
         use sys::CUfunction_attribute_enum as Attribute;
         let set = |attribute, value| {
@@ -355,82 +283,6 @@ impl Gpu {
         }
         functions.insert(kernel.name, Function(function));
         Ok(function)
-    }
-}
-
-/// A capture that has begun. Dropped without [`Capture::end`], for instance by a panic, it ends and leaves nothing behind.
-struct Capture<'a>(&'a Handles);
-
-impl<'a> Capture<'a> {
-    fn begin(handles: &'a Handles) -> Result<Self, CudaError> {
-        handles.enter()?;
-        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        // SAFETY: the stream lives as long as `handles`.
-        call("recording a phase", unsafe {
-            result::stream::begin_capture(handles.stream, mode)
-        })?;
-        Ok(Self(handles))
-    }
-
-    fn end(self) -> Result<Graph, CudaError> {
-        let handles = self.0;
-        std::mem::forget(self);
-        // SAFETY: the capture was begun, and ends once.
-        let graph = unsafe { result::stream::end_capture(handles.stream) };
-        call("recording a phase", graph).map(Graph)
-    }
-}
-
-impl Drop for Capture<'_> {
-    fn drop(&mut self) {
-        // SAFETY: as in `end`. A capture that a failed call made invalid returns no graph.
-        if let Ok(graph) = unsafe { result::stream::end_capture(self.0.stream) } {
-            drop(Graph(graph));
-        }
-    }
-}
-
-struct Graph(sys::CUgraph);
-
-impl Drop for Graph {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            // SAFETY: from `end_capture`, destroyed once.
-            let _ = unsafe { result::graph::destroy(self.0) };
-        }
-    }
-}
-
-/// A graph that can be launched.
-struct Executable {
-    handles: Arc<Handles>,
-    graph: sys::CUgraphExec,
-}
-
-// SAFETY: as for `Handles`.
-unsafe impl Send for Executable {}
-// SAFETY: as for `Handles`.
-unsafe impl Sync for Executable {}
-
-impl Recording for Executable {
-    fn replay(&self) -> Result<()> {
-        self.handles.enter()?;
-        // SAFETY: both handles live as long as `self`.
-        call("running a phase", unsafe {
-            result::graph::launch(self.graph, self.handles.stream)
-        })?;
-        Ok(())
-    }
-}
-
-impl Drop for Executable {
-    fn drop(&mut self) {
-        // Waiting costs a moment when a batch's memory goes; the driver may defer the release of a graph that still runs,
-        // but buffers that it reads are freed next.
-        if self.handles.synchronize().is_ok() {
-            // SAFETY: destroyed once.
-            let _ = unsafe { result::graph::exec_destroy(self.graph) };
-        }
     }
 }
 
@@ -578,17 +430,15 @@ impl Device for Gpu {
     }
 
     fn record(&self, body: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Recording>>> {
-        let capture = Capture::begin(&self.handles)?;
-        body()?;
-        let graph = capture.end()?;
-        // SAFETY: the graph was just recorded, and flags of zero are valid.
-        let executable = call("recording a phase", unsafe {
-            result::graph::instantiate(graph.0, std::mem::zeroed())
-        })?;
-        Ok(Some(Box::new(Executable {
-            handles: self.handles.clone(),
-            graph: executable,
-        })))
+        graph::record(&self.handles, body).map(Some)
+    }
+
+    fn record_loop(
+        self: Arc<Self>,
+        body: &mut dyn FnMut() -> Result<()>,
+        phase: *const EqPhase,
+    ) -> Result<Option<Box<dyn Recording>>> {
+        graph::record_loop(&self.handles, body, phase)
     }
 }
 

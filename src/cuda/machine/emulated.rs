@@ -3,11 +3,13 @@
 //! Besides computing, it checks: shared and fresh memory is poisoned with NaNs, and after every launch the guard zones
 //! around each allocation must be intact.
 
-use super::device::{Device, KernelSpec};
+use super::abi::EqPhase;
+use super::device::{Device, KernelSpec, Recording};
+use super::played::Recorder;
 use anyhow::{Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 unsafe extern "C" {
     fn eqprop_emulation_alloc(bytes: usize) -> u64;
@@ -28,6 +30,8 @@ unsafe extern "C" {
 pub struct EmulatedDevice {
     allocations: Mutex<BTreeSet<u64>>,
     multiprocessors: usize,
+    /// of loops, where they are wanted
+    recorder: Option<Recorder>,
 }
 
 impl Default for EmulatedDevice {
@@ -47,6 +51,16 @@ impl EmulatedDevice {
         Self {
             allocations: Mutex::default(),
             multiprocessors,
+            recorder: Some(Recorder::default()),
+        }
+    }
+
+    /// With or without loops inside a recording.
+    #[must_use]
+    pub fn with_loops(self, wanted: bool) -> Self {
+        Self {
+            recorder: wanted.then(Recorder::default),
+            ..self
         }
     }
 }
@@ -115,6 +129,9 @@ impl Device for EmulatedDevice {
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+        if (self.recorder.as_ref()).is_some_and(|r| r.takes(kernel, blocks, args)) {
+            return Ok(());
+        }
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
         // live buffers.
@@ -144,6 +161,18 @@ impl Device for EmulatedDevice {
 
     fn synchronize(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn record_loop(
+        self: Arc<Self>,
+        body: &mut dyn FnMut() -> Result<()>,
+        phase: *const EqPhase,
+    ) -> Result<Option<Box<dyn Recording>>> {
+        let device: Arc<dyn Device> = self.clone();
+        let recorder = self.recorder.as_ref();
+        recorder
+            .map(|recorder| recorder.record_loop(&device, body, phase))
+            .transpose()
     }
 }
 

@@ -3,8 +3,10 @@
 //! Every launch is checked: addresses, alignment, reads of what nobody wrote, races, barriers. EQPROP_INTERPRETER changes
 //! how it runs; see [`Settings`].
 
-use super::capabilities::{Capabilities, hopper_wanted};
-use super::device::{Device, KernelSpec};
+use super::abi::EqPhase;
+use super::capabilities::{Capabilities, hopper_wanted, loops_wanted};
+use super::device::{Device, KernelSpec, Recording};
+use super::played::Recorder;
 use super::tensor_map::{self, TensorMap};
 use anyhow::{Context, Result, bail, ensure};
 use ptx_interpreter::{Memory, Module, Options, Report, Sums, Swizzle};
@@ -38,6 +40,8 @@ pub struct Settings {
     pub multiprocessors: usize,
     /// Whether it plays a Hopper, and the host uses the kernels for it.
     pub hopper: bool,
+    /// Whether phases with a tolerance end by a loop inside a recording.
+    pub loops: bool,
 }
 
 impl Default for Settings {
@@ -48,18 +52,20 @@ impl Default for Settings {
             table: false,
             multiprocessors: 1,
             hopper: false,
+            loops: true,
         }
     }
 }
 
 impl Settings {
-    /// What EQPROP_INTERPRETER and EQPROP_HOPPER ask for.
+    /// What EQPROP_INTERPRETER, EQPROP_HOPPER and EQPROP_WHILE ask for.
     ///
     /// # Errors
     /// Those of [`Settings::parse`].
     pub fn from_environment() -> Result<Self> {
         Ok(Self {
             hopper: hopper_wanted()?,
+            loops: loops_wanted()?,
             ..Self::parse(&std::env::var(VARIABLE).unwrap_or_default())?
         })
     }
@@ -110,6 +116,7 @@ pub struct InterpretedDevice {
     memory: RwLock<Memory>,
     settings: Settings,
     reports: Mutex<BTreeMap<&'static str, Report>>,
+    recorder: Recorder,
 }
 
 /// Kernels, from when they are first asked for.
@@ -198,6 +205,7 @@ impl InterpretedDevice {
             memory: RwLock::default(),
             settings,
             reports: Mutex::default(),
+            recorder: Recorder::default(),
         }
     }
 
@@ -274,6 +282,9 @@ impl Device for InterpretedDevice {
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+        if self.recorder.takes(kernel, blocks, args) {
+            return Ok(());
+        }
         let of_hopper = self.hopper.as_ref();
         let of_hopper = of_hopper.filter(|m| m.names().any(|name| name == kernel.name));
         let module = of_hopper.unwrap_or(&self.module);
@@ -295,6 +306,18 @@ impl Device for InterpretedDevice {
 
     fn synchronize(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn record_loop(
+        self: Arc<Self>,
+        body: &mut dyn FnMut() -> Result<()>,
+        phase: *const EqPhase,
+    ) -> Result<Option<Box<dyn Recording>>> {
+        if !self.settings.loops {
+            return Ok(None);
+        }
+        let device: Arc<dyn Device> = self.clone();
+        Ok(Some(self.recorder.record_loop(&device, body, phase)?))
     }
 }
 

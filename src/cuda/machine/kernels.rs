@@ -33,6 +33,7 @@ plain!(
     EqRelaxArgs,
     EqHopperArgs,
     EqAdvanceArgs,
+    EqLoopArgs,
     EqNudgeArgs,
     EqPoolArgs,
     EqStateArgs,
@@ -269,6 +270,14 @@ pub fn advance_phase(device: &dyn Device, args: &EqAdvanceArgs) -> Result<()> {
         1,
         args,
     )
+}
+
+/// Ends the body of a phase's loop (`kernels/while_node.cu`): a module of its own on a GPU, whose graph's loop it steers.
+pub const CONTINUE_PHASE: KernelSpec = spec("continue_phase", 32, 0);
+
+/// [`CONTINUE_PHASE`] where a GPU is played: sets the word that `condition` is the address of. One block.
+pub fn continue_phase(device: &dyn Device, args: &EqLoopArgs) -> Result<()> {
+    launch(device, CONTINUE_PHASE, 1, args)
 }
 
 fn pooled_blocks(args: &EqPoolArgs) -> usize {

@@ -7,8 +7,12 @@ pub mod driver;
 #[cfg(feature = "emulation")]
 pub mod emulated;
 pub mod error;
+mod graph;
+mod handles;
 pub mod image;
 #[cfg(feature = "interpreter")]
 pub mod interpreted;
 pub mod kernels;
+#[cfg(any(feature = "emulation", feature = "interpreter"))]
+mod played;
 pub mod tensor_map;

@@ -8,7 +8,7 @@
 
 use super::chip::{Chip, INSTRUCTIONS, Instructions};
 use super::hopper;
-use super::relaxation::{trained, update};
+use super::relaxation::{self, ORDERS, trained, update};
 use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::capabilities::Capabilities;
@@ -17,7 +17,7 @@ use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::sweep::Sweep;
 use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
-use crate::network::{Mode, Network};
+use crate::network::Network;
 use anyhow::Result;
 use std::sync::Arc;
 
@@ -128,22 +128,14 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 hopper_seconds: by_hopper(&hopper_batch.layer_sweep(hopper_setup, l, kind)?, &[l]),
             });
         }
-        for mode in [
-            Mode::Asynchronous,
-            Mode::Coloured,
-            Mode::Synchronous,
-            Mode::Forward,
-        ] {
+        for mode in ORDERS {
             let sweeps = batch.group_sweeps(setup, mode, kind)?;
             let on_hopper = hopper_batch.group_sweeps(hopper_setup, mode, kind)?;
             let groups = network.update_groups(mode);
+            let line = relaxation::sweep(setup, mode, kind, images);
             table.push(Estimate {
-                kernel: if kind == Kind::Free {
-                    "sweep, free"
-                } else {
-                    "sweep, pair"
-                },
-                shape: mode.to_string(),
+                kernel: line.kernel,
+                shape: line.shape,
                 launches: (sweeps.iter().zip(&groups))
                     .map(|(sweep, group)| launch(sweep, group))
                     .collect(),

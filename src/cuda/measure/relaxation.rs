@@ -58,6 +58,33 @@ pub(super) fn update(setup: &Setup, l: usize, kind: Kind, images: usize) -> Meas
     }
 }
 
+/// Orders in which whole iterations are measured, and estimated.
+pub(super) const ORDERS: [Mode; 4] = [
+    Mode::Asynchronous,
+    Mode::Coloured,
+    Mode::Synchronous,
+    Mode::Forward,
+];
+
+/// The updates of an iteration, not measured yet.
+pub(super) fn sweep(setup: &Setup, mode: Mode, kind: Kind, images: usize) -> Measurement {
+    let updates = (setup.network.free_layers()).map(|l| update(setup, l, kind, images));
+    let (operations, bytes) = updates.fold((0.0, 0.0), |(operations, bytes), line| {
+        (operations + line.operations, bytes + line.bytes)
+    });
+    Measurement {
+        kernel: if kind == Kind::Free {
+            "sweep, free"
+        } else {
+            "sweep, pair"
+        },
+        shape: mode.to_string(),
+        seconds: 0.0,
+        operations,
+        bytes,
+    }
+}
+
 /// A backend whose layers have all the states of a training step, on a batch that is synthetic.
 pub(super) fn trained(
     network: &Network,
@@ -130,6 +157,25 @@ pub fn kernels(
             table.push(Measurement {
                 seconds,
                 ..update(setup, l, kind, images)
+            });
+        }
+    }
+    // Whole iterations, launch after launch; in a phase they are a graph.
+    for kind in [Kind::Free, Kind::Pair] {
+        for mode in ORDERS {
+            let iteration = batch.one_iteration(setup, mode, kind)?;
+            let args = EqRelaxArgs {
+                weights: backend.weights(),
+                phase: phase.ptr(),
+                form: kind.form().code(),
+                ..EqRelaxArgs::default()
+            };
+            let seconds = time(&**device, effort.repeats, || {
+                iteration.launch(setup, args, None)
+            })?;
+            table.push(Measurement {
+                seconds,
+                ..sweep(setup, mode, kind, images)
             });
         }
     }

@@ -421,6 +421,7 @@ fn phase(
             smallest: f64::INFINITY,
             previous: f64::INFINITY,
             patience,
+            limit: u32::try_from(relaxation.iterations).unwrap_or(u32::MAX),
             ..EqPhase::default()
         },
         weights,

@@ -687,8 +687,15 @@ impl Batch {
             padding: 0,
         });
         let may_end = (start.tolerance >= 0.0).then_some(&self.phase);
-        (self.iterations[plan].1).run(setup, args, nudge, iterations, may_end)?;
+        let plan_iterations = &mut self.iterations[plan].1;
+        let ended_alone = plan_iterations.run(setup, args, nudge, iterations, may_end)?;
         let end = self.phase.read()?[0];
+        ensure!(
+            !ended_alone || end.done != 0,
+            "kernel {}: the loop ended before the phase did, after {} of {iterations} iterations; EQPROP_WHILE=off does without it",
+            kernels::CONTINUE_PHASE.name,
+            end.iterations
+        );
         if end.iterations % 2 == 1 {
             let plan = &self.iterations[plan].1;
             let moved = (setup.network.free_layers()).filter(|&l| plan.side(l) != Side::Only);
@@ -707,6 +714,11 @@ impl Batch {
         let target = self.update_target(setup, l, kind, Side::Only);
         self.add_layer(setup, &mut sweep, l, &target, kind, &|_| Side::Only);
         sweep.build(&setup.device)
+    }
+
+    /// An iteration, once the states exist: for measurements.
+    pub fn one_iteration(&self, setup: &Setup, mode: Mode, kind: Kind) -> Result<Iteration> {
+        self.plan_iteration(setup, (mode, kind, false))
     }
 
     /// The updates of one iteration, group by group, once the states exist: for estimates.

@@ -3,11 +3,11 @@
 use super::batch::Batch;
 use super::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{Origin, Products};
+use crate::cuda::tables::gradient::{TensorGradient, Products};
 use std::ffi::c_void;
 
 /// The parts of an EP gradient: mean and half-difference lie on side 1 of the nudged states.
-pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<Origin> {
+pub fn ep_parts(setup: &Setup, batch: &Batch) -> Vec<TensorGradient> {
     let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
     let rows = |l: usize| {
         nudged[l]
@@ -28,9 +28,9 @@ pub fn parts(
     batch: &Batch,
     rows: impl Fn(usize) -> *const c_void,
     state: impl Fn(usize, usize) -> (*const c_void, usize),
-) -> Vec<Origin> {
+) -> Vec<TensorGradient> {
     let network = &setup.network;
-    let biases = network.free_layers().map(|l| Origin::Rows {
+    let biases = network.free_layers().map(|l| TensorGradient::Rows {
         rows: rows(l),
         count: batch.images * setup.shape(l).pixels(),
     });
@@ -44,7 +44,7 @@ pub fn parts(
             (0, None) => (batch.input.ptr::<c_void>().cast_const(), 0),
             (pre, _) => state(pre, edge.post),
         };
-        Origin::Products(Products {
+        TensorGradient::Products(Products {
             geometry: Geometry::of(network, e),
             pre,
             pre_stride,

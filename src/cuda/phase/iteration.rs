@@ -18,9 +18,11 @@ const SAFEGUARD_GROWTH: f64 = 1.5;
 /// ... to 1 itself when it is as close as this.
 const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
 
-/// Iterations in one recording of a phase.
+/// Iterations in one recording of a phase. Where it is the body of a loop, launches of a body after the end return at once: more iterations
+/// mean more of those, fewer mean more turns.
 const RECORDED: usize = 8;
-/// Of a phase that may end early: after so many recordings the host asks whether it has ended. Meanwhile the GPU runs dry for some 20 us.
+/// Of a phase that may end early, without a loop: after so many recordings the host asks whether it has ended. Meanwhile the GPU runs dry
+/// for some 20 us.
 const UNTIL_LOOK: usize = 4;
 /// Recordings that a plan keeps: nudging has as many strengths as signs of beta.
 const RECORDINGS: usize = 4;
@@ -34,7 +36,15 @@ pub struct Iteration {
     /// by layer
     in_place: Vec<bool>,
     /// by the arguments that they were recorded with, the last one used last
-    recorded: Vec<(Vec<u8>, Box<dyn Recording>)>,
+    recorded: Vec<(Vec<u8>, Recorded)>,
+}
+
+/// So many iterations as were recorded.
+enum Recorded {
+    /// once
+    Turn(Box<dyn Recording>),
+    /// until the phase is done
+    Loop(Box<dyn Recording>),
 }
 
 pub struct Group {
@@ -74,6 +84,7 @@ impl Iteration {
     }
 
     /// Runs so many iterations; `args` brings weights, progress and form. Where `may_end` names the progress, the phase has a tolerance.
+    /// Returns whether the device has counted the iterations on its own.
     pub fn run(
         &mut self,
         setup: &Setup,
@@ -81,11 +92,12 @@ impl Iteration {
         nudge: Option<EqNudgeArgs>,
         iterations: usize,
         may_end: Option<&Buffer<EqPhase>>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.begin(setup, args)?;
         let mut left = iterations;
         if left >= RECORDED {
             let mut key = (args.weights as usize).to_le_bytes().to_vec();
+            key.push(may_end.is_some().into());
             key.extend(
                 nudge
                     .iter()
@@ -96,31 +108,52 @@ impl Iteration {
                 None => {
                     self.launch(setup, args, nudge.as_ref())?;
                     left -= 1;
-                    let mut body =
-                        || (0..RECORDED).try_for_each(|_| self.launch(setup, args, nudge.as_ref()));
-                    if let Some(recording) = setup.device.record(&mut body)? {
+                    if let Some(recorded) = self.record(setup, args, nudge.as_ref(), may_end)? {
                         if self.recorded.len() == RECORDINGS {
                             self.recorded.remove(0);
                         }
-                        self.recorded.push((key, recording));
+                        self.recorded.push((key, recorded));
                     } else {
-                        return self.launch_all(setup, args, nudge.as_ref(), left);
+                        self.launch_all(setup, args, nudge.as_ref(), left)?;
+                        return Ok(false);
                     }
                 }
             }
-            let (_, recording) = self.recorded.last().expect("found or just made");
+            let recording = match &self.recorded.last().expect("found or just made").1 {
+                Recorded::Loop(recording) => return recording.replay().map(|()| true),
+                Recorded::Turn(recording) => recording,
+            };
             for replayed in 1..=left / RECORDED {
                 recording.replay()?;
                 if replayed % UNTIL_LOOK == 0
                     && let Some(progress) = may_end
                     && progress.read()?[0].done != 0
                 {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
             left %= RECORDED;
         }
-        self.launch_all(setup, args, nudge.as_ref(), left)
+        self.launch_all(setup, args, nudge.as_ref(), left)?;
+        Ok(false)
+    }
+
+    /// Iterations as a loop, if the phase may end early and the device can do that; else once, if it can do that.
+    fn record(
+        &self,
+        setup: &Setup,
+        args: EqRelaxArgs,
+        nudge: Option<&EqNudgeArgs>,
+        may_end: Option<&Buffer<EqPhase>>,
+    ) -> Result<Option<Recorded>> {
+        let device = &setup.device;
+        let mut body = || self.launch_all(setup, args, nudge, RECORDED);
+        if let Some(progress) = may_end
+            && let Some(recording) = device.clone().record_loop(&mut body, progress.ptr())?
+        {
+            return Ok(Some(Recorded::Loop(recording)));
+        }
+        Ok(device.record(&mut body)?.map(Recorded::Turn))
     }
 
     /// What comes before the first iteration.

@@ -20,7 +20,7 @@ use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{GradientPlan, Origin};
+use crate::cuda::tables::gradient::{GradientPlan, TensorGradient};
 use crate::network::order::Order;
 use anyhow::Result;
 use std::ffi::c_void;
@@ -276,7 +276,7 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
 }
 
 /// What an iteration adds to the gradient: the states that its updates read, with `k`.
-fn parts(batch: &Batch, setup: &Setup, operands: &[Buffer<u8>], order: &Order) -> Vec<Origin> {
+fn parts(batch: &Batch, setup: &Setup, operands: &[Buffer<u8>], order: &Order) -> Vec<TensorGradient> {
     let units = |l: usize| batch.images * setup.units(l);
     let component = |l: usize, component: usize| {
         let at = component * units(l) * setup.format.bytes();

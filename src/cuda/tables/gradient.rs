@@ -19,7 +19,7 @@ const PIXELS_PER_SPLIT: usize = 512;
 const ROWS_PER_SPLIT: usize = 256;
 
 /// Where the gradient of one parameter tensor comes from.
-pub enum Origin {
+pub enum TensorGradient {
     /// a weight: products of what its edge joins, summed over pixels
     Products(Products),
     /// a sum over rows of as many channels as the tensor has, in the operand format
@@ -72,7 +72,7 @@ impl GradientPlan {
         layout: &Layout,
         (format, relax): (Format, Relax),
         images: usize,
-        parts: &[Origin],
+        parts: &[TensorGradient],
     ) -> Result<Self> {
         let grad = WeightGrad::choose(relax);
         let mut edges = Vec::new();
@@ -85,12 +85,12 @@ impl GradientPlan {
         for (tensor, part) in parts.iter().enumerate() {
             let length = layout.length(tensor);
             let splits = match part {
-                Origin::Products(products) => {
+                TensorGradient::Products(products) => {
                     let edge = edges.len() as u32;
                     edges.push(products.edge());
                     products.divide(grad, images, edge, workspace, &mut tiles)
                 }
-                &Origin::Rows { rows, count } => {
+                &TensorGradient::Rows { rows, count } => {
                     for (split, first) in (0..count).step_by(ROWS_PER_SPLIT).enumerate() {
                         row_tiles.push(EqBiasTile {
                             half: rows,
@@ -103,8 +103,8 @@ impl GradientPlan {
                     }
                     count.div_ceil(ROWS_PER_SPLIT)
                 }
-                Origin::Written => 1,
-                Origin::Zero => 0,
+                TensorGradient::Written => 1,
+                TensorGradient::Zero => 0,
             };
             slots.push(workspace);
             let block = EQ_PARAMETER_BLOCK as usize;
@@ -135,7 +135,7 @@ impl GradientPlan {
         })
     }
 
-    /// Where the gradient of a tensor that is [`Origin::Written`] goes.
+    /// Where the gradient of a tensor that is [`TensorGradient::Written`] goes.
     pub fn slot(&self, tensor: usize) -> *mut f32 {
         self.workspace.at(self.slots[tensor])
     }
