@@ -113,7 +113,7 @@ def of_loops(tool, binary, architectures):
     if not os.path.exists(binary):
         return []
     text = subprocess.run([tool, "-elf", binary], check=True, capture_output=True, text=True).stdout
-    images = dict(re.findall(r"^arch = (sm_\w+)$(.*?)(?=^arch = |\Z)", text, re.M | re.S))
+    images = dict(re.findall(r"^Fatbin elf code:\n=+\narch = (sm_\w+)$(.*?)(?=^Fatbin |\Z)", text, re.M | re.S))
     problems = [f"continue_phase is missing on {arch}" for arch in sorted(architectures - set(images))]
     for arch, image in images.items():
         externs = set(re.findall(r"externs:\s*(\w+)", image))

@@ -251,10 +251,11 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
     assert_eq!(other.kept_state().unwrap(), kept);
 }
 
-/// Two training steps with phases of so many iterations at most: where each phase stopped, and every bit that came of it.
+/// Two training steps of so many images with phases of so many iterations at most: where each phase stopped, and every bit that came of it.
 fn steps_on(
     gpu: Arc<dyn cuda::Device>,
     network: &Network,
+    images: usize,
     iterations: usize,
     tolerances: [f64; 2],
 ) -> Vec<(String, Vec<u64>)> {
@@ -277,7 +278,7 @@ fn steps_on(
     let rates = vec![0.01; network.parameter_count()];
     let mut values = Vec::new();
     for seed in [1, 2] {
-        let batch = random_images(network, 17, seed);
+        let batch = random_images(network, images, seed);
         (backend.load_batch(&batch.images, &batch.labels, Start::Kept)).unwrap();
         let [of_free, of_nudged] = tolerances.map(relaxation);
         let free = backend.free_phase(&of_free).unwrap();
@@ -339,7 +340,7 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
     let edges = vec![edge(0, point), edge(1, point), edge(2, LinearMap::Dense)];
     let network = Network::new("tiles", layers, edges).unwrap();
     // fp32 has one kind of tile.
-    let steps = |multiprocessors| steps_on(machine(multiprocessors), &network, 12, [3e-2, 1e-1]);
+    let steps = |multiprocessors| steps_on(machine(multiprocessors), &network, 17, 12, [3e-2, 1e-1]);
     let want = steps(20);
     let ends = (want.iter()).filter(|(name, _)| name.ends_with("phase"));
     assert!(ends.clone().count() == 4 && ends.clone().all(|(_, end)| (2..12).contains(&end[0])));
@@ -360,23 +361,26 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
 fn a_loop_inside_the_recording_ends_phases_where_the_host_does() {
     let network = network();
     let mut seen = Vec::new();
-    for iterations in [8, 9, 21, 40] {
-        for tolerances in [[3e-2, 1e-1], [3e-3, 1e-2], [1e-9; 2]] {
-            let steps =
-                |loops| steps_on(machine_with(1, loops), &network, iterations, tolerances);
-            let (with, without) = (steps(true), steps(false));
-            for (with, without) in with.iter().zip(&without) {
-                assert!(
-                    with == without,
-                    "{} of {iterations} iterations at most, to {tolerances:?}: {with:?} with a loop, {without:?} without",
-                    with.0
-                );
-            }
-            let ends = with.iter().filter(|(name, _)| name.ends_with("phase"));
-            seen.extend(ends.map(|(_, end)| (end[0], iterations as u64)));
+    for (iterations, tolerances) in [
+        (9, [1e-9; 2]),
+        (21, [1e-9; 2]),
+        (21, [3e-2, 1e-1]),
+        (21, [3e-3, 1e-2]),
+    ] {
+        let steps =
+            |loops| steps_on(machine_with(1, loops), &network, 2, iterations, tolerances);
+        let (with, without) = (steps(true), steps(false));
+        for (with, without) in with.iter().zip(&without) {
+            assert!(
+                with == without,
+                "{} of {iterations} iterations at most, to {tolerances:?}: {with:?} with a loop, {without:?} without",
+                with.0
+            );
         }
+        let ends = with.iter().filter(|(name, _)| name.ends_with("phase"));
+        seen.extend(ends.map(|(_, end)| (end[0], iterations as u64)));
     }
     let early = seen.iter().filter(|(end, most)| end < most).count();
-    let late = seen.iter().filter(|(end, _)| *end > 9).count();
-    assert!(early > 4 && late > 4 && early < seen.len(), "{seen:?}");
+    let in_later_turns = seen.iter().filter(|(end, most)| *end > 9 && end < most).count();
+    assert!(early >= 6 && in_later_turns >= 1, "{seen:?}");
 }
