@@ -160,7 +160,13 @@ fn compile_ptx(nvcc: &Path, architecture: &str, source: &str, name: &str, cfg: &
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let mut command = Command::new(nvcc);
     command
-        .args(["--ptx", "-lineinfo", "-std=c++17", "-O3", "-DEQPROP_INTERPRETED"])
+        .args([
+            "--ptx",
+            "-lineinfo",
+            "-std=c++17",
+            "-O3",
+            "-DEQPROP_INTERPRETED",
+        ])
         .arg(format!("-arch=compute_{architecture}"))
         .arg("-o")
         .arg(out.join(name))

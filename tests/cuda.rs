@@ -350,7 +350,10 @@ fn loops_end_phases_alike() -> Outcome {
             ("older", ("EQPROP_DRIVER_VERSION", "12030")),
             (
                 "refused",
-                ("EQPROP_DRIVER_FAILS", "cuGraphInstantiateWithFlags:once:801"),
+                (
+                    "EQPROP_DRIVER_FAILS",
+                    "cuGraphInstantiateWithFlags:once:801",
+                ),
             ),
         ] {
             let folder = fresh(name)?;
@@ -399,10 +402,11 @@ const OF_LOOPS: [&str; 4] = [
 /// Whatever refuses a loop, the run goes on without, says so once and leaves nothing behind.
 fn refused_loops() -> Outcome {
     let failures = OF_LOOPS.map(|function| format!("{function}:1:801"));
-    for failure in failures.iter().map(String::as_str).chain([
-        "cuModuleLoadData:2:209",
-        "cuLaunchKernel:capture-once:801",
-    ]) {
+    for failure in failures
+        .iter()
+        .map(String::as_str)
+        .chain(["cuModuleLoadData:2:209", "cuLaunchKernel:capture-once:801"])
+    {
         let folder = fresh("refused-loop")?;
         let more = [&ONE_BATCH[..], &["--tolerance", "0.03"]].concat();
         let environment = [("EQPROP_DRIVER_FAILS", failure)];
@@ -422,7 +426,10 @@ fn refused_loops() -> Outcome {
 
 /// Loops that never end, or end early, are errors.
 fn broken_loops() -> Outcome {
-    for (mutation, part) in [("31", "stopped working"), ("32", "the loop ended before the phase did")] {
+    for (mutation, part) in [
+        ("31", "stopped working"),
+        ("32", "the loop ended before the phase did"),
+    ] {
         let folder = fresh("broken-loop")?;
         let more = [&ONE_BATCH[..], &["--tolerance", "1e-12"]].concat();
         let environment = [("EQPROP_DRIVER_MUTATION", mutation)];
@@ -474,7 +481,7 @@ fn steady_training_steps() -> Outcome {
             logs.push(log);
         }
         ensure(
-            (calls(&logs[0], "turns") > 0) == !tolerance.is_empty(),
+            (calls(&logs[0], "turns") > 0) != tolerance.is_empty(),
             &logs[0],
         )?;
         let more = |function: &str| calls(&logs[1], function) - calls(&logs[0], function);

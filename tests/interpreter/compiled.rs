@@ -102,7 +102,13 @@ impl Defect {
         let out = scratch.path().join("kernels.ptx");
         let mut command = Command::new(std::env::var_os("NVCC").expect("NVCC names the compiler"));
         command
-            .args(["--ptx", "-lineinfo", "-std=c++17", "-O3", "-DEQPROP_INTERPRETED"])
+            .args([
+                "--ptx",
+                "-lineinfo",
+                "-std=c++17",
+                "-O3",
+                "-DEQPROP_INTERPRETED",
+            ])
             .arg(format!("-arch={}", self.of.architecture))
             .arg("-o")
             .arg(&out);

@@ -340,7 +340,8 @@ fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
     let edges = vec![edge(0, point), edge(1, point), edge(2, LinearMap::Dense)];
     let network = Network::new("tiles", layers, edges).unwrap();
     // fp32 has one kind of tile.
-    let steps = |multiprocessors| steps_on(machine(multiprocessors), &network, 17, 12, [3e-2, 1e-1]);
+    let steps =
+        |multiprocessors| steps_on(machine(multiprocessors), &network, 17, 12, [3e-2, 1e-1]);
     let want = steps(20);
     let ends = (want.iter()).filter(|(name, _)| name.ends_with("phase"));
     assert!(ends.clone().count() == 4 && ends.clone().all(|(_, end)| (2..12).contains(&end[0])));
@@ -367,8 +368,7 @@ fn a_loop_inside_the_recording_ends_phases_where_the_host_does() {
         (21, [3e-2, 1e-1]),
         (21, [3e-3, 1e-2]),
     ] {
-        let steps =
-            |loops| steps_on(machine_with(1, loops), &network, 2, iterations, tolerances);
+        let steps = |loops| steps_on(machine_with(1, loops), &network, 2, iterations, tolerances);
         let (with, without) = (steps(true), steps(false));
         for (with, without) in with.iter().zip(&without) {
             assert!(
@@ -381,6 +381,9 @@ fn a_loop_inside_the_recording_ends_phases_where_the_host_does() {
         seen.extend(ends.map(|(_, end)| (end[0], iterations as u64)));
     }
     let early = seen.iter().filter(|(end, most)| end < most).count();
-    let in_later_turns = seen.iter().filter(|(end, most)| *end > 9 && end < most).count();
+    let in_later_turns = seen
+        .iter()
+        .filter(|(end, most)| *end > 9 && end < most)
+        .count();
     assert!(early >= 6 && in_later_turns >= 1, "{seen:?}");
 }

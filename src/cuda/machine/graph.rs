@@ -97,10 +97,7 @@ fn looped(
 }
 
 /// The kernel that steers a loop, ready to be captured; `None` from an older driver, or where no toolkit compiled it.
-fn loop_kernel(
-    handles: &Handles,
-    loops: &mut Loops,
-) -> Result<Option<sys::CUfunction>, CudaError> {
+fn loop_kernel(handles: &Handles, loops: &mut Loops) -> Result<Option<sys::CUfunction>, CudaError> {
     let Some(image) = image::while_node() else {
         return Ok(None);
     };

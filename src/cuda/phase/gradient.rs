@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{TensorGradient, Products};
+use crate::cuda::tables::gradient::{Products, TensorGradient};
 use std::ffi::c_void;
 
 /// The parts of an EP gradient: mean and half-difference lie on side 1 of the nudged states.

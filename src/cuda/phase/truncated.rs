@@ -276,7 +276,12 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
 }
 
 /// What an iteration adds to the gradient: the states that its updates read, with `k`.
-fn parts(batch: &Batch, setup: &Setup, operands: &[Buffer<u8>], order: &Order) -> Vec<TensorGradient> {
+fn parts(
+    batch: &Batch,
+    setup: &Setup,
+    operands: &[Buffer<u8>],
+    order: &Order,
+) -> Vec<TensorGradient> {
     let units = |l: usize| batch.images * setup.units(l);
     let component = |l: usize, component: usize| {
         let at = component * units(l) * setup.format.bytes();
