@@ -20,7 +20,7 @@ use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole
 use crate::cuda::tables::gradient::{self, GradientPlan, Products};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
-use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
+use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
 use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::network::Shape;
 use crate::phase::BatchOutcome;
@@ -526,14 +526,5 @@ fn source(shape: Shape, values: *const c_void) -> EqSource {
         width: shape.width as i32,
         channels: padded(shape.channels) as u32,
         updated: 0,
-    }
-}
-
-/// Arguments of a sweep that writes its pre-activations as they are.
-pub(in crate::cuda) fn raw_args(weights: *const c_void) -> EqRelaxArgs {
-    EqRelaxArgs {
-        form: EQ_FORM_RAW,
-        weights,
-        ..EqRelaxArgs::default()
     }
 }

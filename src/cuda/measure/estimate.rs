@@ -13,6 +13,7 @@ use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
+use crate::cuda::phase::plan;
 use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
 use crate::cuda::tables::sweep::Sweep;
@@ -100,11 +101,11 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
     let device: Arc<dyn Device> =
         Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));
     let backend = trained(network, &device, Precision::Fp16, images)?;
-    let (setup, batch) = (backend.setup(), backend.batch()?);
+    let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
     let capable = CountingDevice::with(chip.multiprocessors.value as usize);
     let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities { hopper: true }));
     let on_hopper = trained(network, &hopper, Precision::Fp16, images)?;
-    let (hopper_setup, hopper_batch) = (on_hopper.setup(), on_hopper.batch()?);
+    let (hopper_setup, hopper_memory) = (on_hopper.setup(), &on_hopper.batch()?.memory);
     let mut table = Vec::new();
     for kind in [Kind::Free, Kind::Pair] {
         let launch = |sweep: &Sweep, layers: &[usize]| {
@@ -124,8 +125,8 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             table.push(Estimate {
                 kernel: line.kernel,
                 shape: line.shape,
-                launches: vec![launch(&batch.layer_sweep(setup, l, kind)?, &[l])],
-                hopper_seconds: by_hopper(&hopper_batch.layer_sweep(hopper_setup, l, kind)?, &[l]),
+                launches: vec![launch(&plan::layer_sweep(setup, memory, l, kind)?, &[l])],
+                hopper_seconds: by_hopper(&plan::layer_sweep(hopper_setup, hopper_memory, l, kind)?, &[l]),
             });
         }
         for mode in [
@@ -134,8 +135,8 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             Mode::Synchronous,
             Mode::Forward,
         ] {
-            let sweeps = batch.group_sweeps(setup, mode, kind)?;
-            let on_hopper = hopper_batch.group_sweeps(hopper_setup, mode, kind)?;
+            let sweeps = plan::group_sweeps(setup, memory, mode, kind)?;
+            let on_hopper = plan::group_sweeps(hopper_setup, hopper_memory, mode, kind)?;
             let groups = network.update_groups(mode);
             table.push(Estimate {
                 kernel: if kind == Kind::Free {

@@ -2,7 +2,7 @@
 
 use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::feedforward::CudaFeedForward;
-use crate::cuda::feedforward::plan::raw_args;
+use crate::cuda::tables::sweep::raw_args;
 use crate::cuda::machine::abi::EqBatchNormArgs;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels;

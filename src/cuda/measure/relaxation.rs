@@ -4,6 +4,7 @@ use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::phase::CudaBackend;
+use crate::cuda::phase::plan;
 use crate::cuda::phase::setup::Setup;
 use crate::cuda::phase::states::Kind;
 use crate::cuda::precision::Precision;
@@ -117,7 +118,7 @@ pub fn kernels(
     )?;
     for kind in [Kind::Free, Kind::Pair] {
         for l in network.free_layers() {
-            let sweep = batch.layer_sweep(setup, l, kind)?;
+            let sweep = plan::layer_sweep(setup, &batch.memory, l, kind)?;
             let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),

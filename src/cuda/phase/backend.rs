@@ -130,9 +130,9 @@ impl CudaBackend {
     /// Elementwise arguments over the nudged states of layer `l`.
     fn state_args(&self, batch: &Batch, kind: Kind, l: usize) -> EqStateArgs {
         let format = self.setup.format;
-        let nudged = &batch.nudged.as_ref().expect("the nudged phases have run")[l];
+        let nudged = &batch.memory.nudged.as_ref().expect("the nudged phases have run")[l];
         EqStateArgs {
-            free_state: batch.free[l].sides[0].ptr(),
+            free_state: batch.memory.free[l].sides[0].ptr(),
             first: nudged.component(0, 0, format),
             second: nudged.component(0, 1, format),
             count: nudged.units as u64,
@@ -169,7 +169,7 @@ impl CudaBackend {
                 continue;
             }
             if kind == Kind::Response {
-                let free = &batch.free[l].sides[0];
+                let free = &batch.memory.free[l].sides[0];
                 kept.layers[l].copy_from(0, free, 0, free.len())?;
                 continue;
             }
@@ -187,7 +187,7 @@ impl CudaBackend {
         let Some(kind) = self.progress.nudged else {
             return Ok(());
         };
-        let images = self.batch()?.images;
+        let images = self.batch()?.memory.images;
         let mut kept = match self.kept.take() {
             Some(kept) if kept.images == images => kept,
             _ => self.new_kept(images)?,
@@ -229,7 +229,7 @@ impl CudaBackend {
         let weights = self.weights();
         let format = self.setup.format;
         let batch = self.batch()?;
-        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        let nudged = batch.memory.nudged.as_ref().expect("the nudged phases have run");
         for l in self.setup.network.free_layers() {
             if kind == Kind::Response {
                 let [response, operands] = &nudged[l].sides;
@@ -244,11 +244,11 @@ impl CudaBackend {
                 kernels::mean_and_half(&*self.setup.device, format, &args)?;
             }
             if at == GradientAt::FreeState {
-                let free = &batch.free[l].sides[0];
+                let free = &batch.memory.free[l].sides[0];
                 nudged[l].sides[1].copy_from(0, free, 0, free.len())?;
             }
         }
-        let examples = batch.images;
+        let examples = batch.memory.images;
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
         let batch = self.batches.present_mut().expect("a batch is loaded");
         match at {
@@ -258,7 +258,7 @@ impl CudaBackend {
         if batch.gradient.is_none() {
             let setup = &self.setup;
             let arithmetic = (setup.format, setup.relax);
-            let parts = ep_parts(setup, batch);
+            let parts = ep_parts(setup, &batch.memory);
             let plan =
                 GradientPlan::new(&setup.device, &setup.layout, arithmetic, examples, &parts)?;
             batch.gradient = Some(plan);
@@ -275,9 +275,9 @@ impl CudaBackend {
         let batch = self.batch()?;
         let network = &self.setup.network;
         let output = network.output_index();
-        let free = self.decode(&batch.free[output].sides[0].read()?);
+        let free = self.decode(&batch.memory.free[output].sides[0].read()?);
         let slope = self.cost_slope(cost, &free)?;
-        let state = &batch.nudged.as_ref().expect("they are allocated")[output];
+        let state = &batch.memory.nudged.as_ref().expect("they are allocated")[output];
         // The mean of a pair is relative to the free state.
         let start = if kind == Kind::Pair { 0.0 } else { 1.0 };
         let mut values = Vec::with_capacity(2 * free.len());
@@ -295,7 +295,7 @@ impl CudaBackend {
         let channels = padded(classes);
         let mut slope = vec![0.0; output.len()];
         let rows = output.chunks(channels).zip(slope.chunks_mut(channels));
-        for ((output, slope), label) in rows.zip(self.batch()?.labels.read()?) {
+        for ((output, slope), label) in rows.zip(self.batch()?.memory.labels.read()?) {
             cost.gradient(&output[..classes], label as usize, &mut slope[..classes]);
         }
         Ok(slope)
@@ -310,23 +310,23 @@ impl CudaBackend {
         self.ensure_measured()?;
         let batch = self.batch()?;
         let output = self.setup.network.output_index();
-        let free = self.decode(&batch.free[output].sides[0].read()?);
+        let free = self.decode(&batch.memory.free[output].sides[0].read()?);
         let mut force: Vec<f32> = (self.cost_slope(cost, &free)?.into_iter())
             .map(|slope| slope as f32)
             .collect();
-        force.resize(batch.nudge.len(), 0.0);
+        force.resize(batch.memory.nudge.len(), 0.0);
         let weights = self.weights();
         let setup = &self.setup;
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        batch.nudge.write(&force)?;
-        batch.ensure_nudged(setup)?;
+        batch.memory.nudge.write(&force)?;
+        batch.memory.ensure_nudged(setup)?;
         for l in setup.network.free_layers() {
-            batch.nudged.as_ref().expect("they were just allocated")[l].sides[0].zero()?;
+            batch.memory.nudged.as_ref().expect("they were just allocated")[l].sides[0].zero()?;
         }
-        batch.write_masks(setup, Format::F32, |batch, l| {
-            batch.pre_activation[l].ptr::<c_void>()
+        batch.memory.write_masks(setup, Format::F32, |memory, l| {
+            memory.pre_activation[l].ptr::<c_void>()
         })?;
-        batch.freeze_maxima()?;
+        batch.memory.freeze_maxima()?;
         let patience = relaxation.patience(&setup.network, 0.0);
         let phase = phase(relaxation, patience, Kind::Response, weights, None);
         let end = batch.run_phase(setup, &phase)?;
@@ -481,15 +481,15 @@ impl Backend for CudaBackend {
         let setup = &self.setup;
         let batch = (self.batches).select(n, || Batch::new(setup, parameters, n))?;
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-        batch.labels.write(&labels)?;
+        batch.memory.labels.write(&labels)?;
         let input = padded_images(images);
-        batch.input.write(&input)?;
-        if let Some(operand) = &batch.input_operand {
+        batch.memory.input.write(&input)?;
+        if let Some(operand) = &batch.memory.input_operand {
             operand.write(&Format::F16.encode(input.into_iter()))?;
         }
         batch.compute_drive(&self.setup)?;
         for l in self.setup.network.free_layers() {
-            let state = &batch.free[l].sides[0];
+            let state = &batch.memory.free[l].sides[0];
             match &self.kept {
                 Some(kept) if from_kept => state.copy_from(0, &kept.layers[l], 0, state.len())?,
                 _ => state.zero()?,
@@ -517,11 +517,11 @@ impl Backend for CudaBackend {
         self.ensure_measured()?;
         let batch = self.batch()?;
         let (network, device) = (&self.setup.network, &self.setup.device);
-        let measured = &batch.outcome;
+        let measured = &batch.memory.outcome;
         let args = EqOutcomeArgs {
             layers: measured.layers.ptr(),
-            output: batch.free[network.output_index()].sides[0].ptr(),
-            labels: batch.labels.ptr(),
+            output: batch.memory.free[network.output_index()].sides[0].ptr(),
+            labels: batch.memory.labels.ptr(),
             energy: measured.energy.ptr(),
             cost: measured.cost.ptr(),
             prediction: measured.prediction.ptr(),
@@ -531,7 +531,7 @@ impl Backend for CudaBackend {
             classes_padded: padded(network.classes()) as u32,
             cost_function: cost_code(cost),
         };
-        kernels::outcome(&**device, self.setup.format, batch.images, &args)?;
+        kernels::outcome(&**device, self.setup.format, batch.memory.images, &args)?;
         Ok(BatchOutcome {
             energy: measured.energy.read()?,
             cost: measured.cost.read()?,
@@ -547,8 +547,8 @@ impl Backend for CudaBackend {
     fn statistics(&self) -> Result<Vec<LayerStatistics>> {
         let batch = self.batch()?;
         let network = &self.setup.network;
-        let norm = Buffer::<f64>::new(&self.setup.device, batch.images)?;
-        let saturated = Buffer::<u32>::new(&self.setup.device, batch.images)?;
+        let norm = Buffer::<f64>::new(&self.setup.device, batch.memory.images)?;
+        let saturated = Buffer::<u32>::new(&self.setup.device, batch.memory.images)?;
         let mut statistics = Vec::new();
         for l in network.free_layers() {
             let Layer {
@@ -557,7 +557,7 @@ impl Backend for CudaBackend {
             let bounds = activation.bounds();
             let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
             let args = EqStatisticsArgs {
-                state: batch.free[l].sides[0].ptr(),
+                state: batch.memory.free[l].sides[0].ptr(),
                 norm: norm.ptr(),
                 saturated: saturated.ptr(),
                 units: self.setup.units(l) as u32,
@@ -567,12 +567,12 @@ impl Backend for CudaBackend {
                 high: high as f32,
                 padding: 0,
             };
-            kernels::statistics(&*self.setup.device, self.setup.format, batch.images, &args)?;
+            kernels::statistics(&*self.setup.device, self.setup.format, batch.memory.images, &args)?;
             let saturated: u64 = saturated.read()?.into_iter().map(u64::from).sum();
             statistics.push(LayerStatistics {
-                norm: norm.read()?.iter().sum::<f64>() / batch.images as f64,
+                norm: norm.read()?.iter().sum::<f64>() / batch.memory.images as f64,
                 saturation: bounds
-                    .map(|_| saturated as f64 / (batch.images * shape.units()) as f64),
+                    .map(|_| saturated as f64 / (batch.memory.images * shape.units()) as f64),
             });
         }
         Ok(statistics)
@@ -599,14 +599,14 @@ impl Backend for CudaBackend {
         }
         let weights = self.weights();
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        batch.ensure_nudged(&self.setup)?;
-        let nudged = batch.nudged.as_ref().expect("they were just allocated");
+        batch.memory.ensure_nudged(&self.setup)?;
+        let nudged = batch.memory.nudged.as_ref().expect("they were just allocated");
         for l in self.setup.network.free_layers() {
             let state = &nudged[l].sides[0];
             if kind == Kind::Pair {
                 state.zero()?;
             } else {
-                let free = &batch.free[l].sides[0];
+                let free = &batch.memory.free[l].sides[0];
                 state.copy_from(0, free, 0, free.len())?;
                 state.copy_from(free.len(), free, 0, free.len())?;
             }
@@ -723,25 +723,25 @@ impl Backend for CudaBackend {
         let free = self.setup.network.free_layers();
         if which == PhaseState::Free {
             let layer = |l: usize| {
-                let values = self.decode(&batch.free[l].sides[0].read()?);
-                Ok(self.export(l, batch.images, &values))
+                let values = self.decode(&batch.memory.free[l].sides[0].read()?);
+                Ok(self.export(l, batch.memory.images, &values))
             };
             return free.map(layer).collect();
         }
         let missing = "the nudged phases have not run";
         let kind = self.progress.nudged.context(missing)?;
         if kind == Kind::Onward && which == PhaseState::Second {
-            let end = self.new_kept(batch.images)?;
+            let end = self.new_kept(batch.memory.images)?;
             self.write_second_state(kind, &end)?;
             return self.export_layers(end.images, &end.layers);
         }
         ensure!(matches!(kind, Kind::Direct | Kind::Pair), missing);
-        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        let nudged = batch.memory.nudged.as_ref().expect("the nudged phases have run");
         let layer = |l: usize| {
             let both = self.decode(&nudged[l].sides[0].read()?);
             let (a, b) = both.split_at(nudged[l].units);
             let values = if kind == Kind::Pair {
-                let s0 = self.decode(&batch.free[l].sides[0].read()?);
+                let s0 = self.decode(&batch.memory.free[l].sides[0].read()?);
                 let sign = if which == PhaseState::First {
                     -1.0
                 } else {
@@ -753,14 +753,14 @@ impl Backend for CudaBackend {
             } else {
                 b.to_vec()
             };
-            Ok(self.export(l, batch.images, &values))
+            Ok(self.export(l, batch.memory.images, &values))
         };
         free.map(layer).collect()
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
         if let Some(kind) = self.progress.nudged {
-            let second = self.new_kept(self.batch()?.images)?;
+            let second = self.new_kept(self.batch()?.memory.images)?;
             self.write_second_state(kind, &second)?;
             return Ok(Some(self.export_layers(second.images, &second.layers)?));
         }

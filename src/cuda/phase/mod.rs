@@ -1,13 +1,23 @@
 //! Relaxation, nudging and the gradient estimate on a device.
+//!
+//! A batch (`batch.rs`) has memory (`memory.rs`) and plans: what is constant in it (`constant.rs`), the iterations of a phase (`plan.rs`, run
+//! by `iteration.rs`), and what a gradient is a product of (`gradient.rs`, `unpooled.rs`). They are made of sweeps, whose entries are the
+//! updates of layers (`update.rs`), with the launches of max pooling between them (`pooling.rs`). `truncated.rs` goes back through iterations.
 
 pub mod backend;
 mod batch;
+mod constant;
 mod gradient;
 mod iteration;
+mod memory;
+pub mod plan;
 mod pool;
+mod pooling;
 pub mod setup;
 pub mod states;
 mod trajectory;
 mod truncated;
+mod unpooled;
+mod update;
 
 pub use backend::CudaBackend;

@@ -30,6 +30,13 @@ impl Setup {
         self.network.edges_into(l).any(|(_, edge)| edge.pre == 0)
     }
 
+    /// The bounds of layer `l`'s units.
+    pub fn bounds(&self, l: usize) -> (f32, f32) {
+        let bounds = self.network.layers()[l].activation.bounds();
+        let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        (low as f32, high as f32)
+    }
+
     /// Units of a layer per image, with the padding of channels.
     pub fn units(&self, l: usize) -> usize {
         padded_units(self.shape(l))

@@ -72,6 +72,15 @@ impl Target {
     }
 }
 
+/// Arguments of a sweep that writes its pre-activations as they are.
+pub fn raw_args(weights: *const c_void) -> EqRelaxArgs {
+    EqRelaxArgs {
+        form: EQ_FORM_RAW,
+        weights,
+        ..EqRelaxArgs::default()
+    }
+}
+
 /// Collects targets, then becomes a [`Sweep`].
 pub struct SweepBuilder<'a> {
     layout: &'a Layout,
