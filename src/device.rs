@@ -34,6 +34,9 @@ impl Precision {
     }
 }
 
+/// What the CPU computes in.
+const CPU_FORMATS: &str = "fp32 or fp64";
+
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -129,18 +132,22 @@ impl Device {
     pub fn backend(self, network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => Ok(cpu::backend(network, self.cpu_precision(precision)?)),
+            Self::Auto | Self::Cpu => match precision {
+                Precision::Fp32 => Ok(cpu::backend::<f32>(network)),
+                Precision::Fp64 => Ok(cpu::backend::<f64>(network)),
+                Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
+            },
             Self::Cuda(ordinal) => {
-                cuda::backend(network, ordinal, device.kernel_precision(precision)?)
+                cuda::backend(network, ordinal, device.format(precision)?)
                     .map_err(|error| anyhow!("--device {self}: {error:#}"))
             }
             #[cfg(feature = "emulation")]
-            Self::Emulated => cuda::emulated_backend(network, device.kernel_precision(precision)?),
+            Self::Emulated => cuda::emulated_backend(network, device.format(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
             Self::Interpreted => {
-                cuda::interpreted_backend(network, device.kernel_precision(precision)?)
+                cuda::interpreted_backend(network, device.format(precision)?)
             }
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
@@ -158,38 +165,34 @@ impl Device {
     ) -> Result<Box<dyn feedforward::Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => Ok(cpu::feed_forward(model, self.cpu_precision(precision)?)),
+            Self::Auto | Self::Cpu => match precision {
+                Precision::Fp32 => Ok(cpu::feed_forward::<f32>(model)),
+                Precision::Fp64 => Ok(cpu::feed_forward::<f64>(model)),
+                Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
+            },
             Self::Cuda(ordinal) => {
-                cuda::feed_forward(model, ordinal, device.kernel_precision(precision)?)
+                cuda::feed_forward(model, ordinal, device.format(precision)?)
                     .map_err(|error| anyhow!("--device {self}: {error:#}"))
             }
             #[cfg(feature = "emulation")]
             Self::Emulated => {
-                cuda::emulated_feed_forward(model, device.kernel_precision(precision)?)
+                cuda::emulated_feed_forward(model, device.format(precision)?)
             }
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
             Self::Interpreted => {
-                cuda::interpreted_feed_forward(model, device.kernel_precision(precision)?)
+                cuda::interpreted_feed_forward(model, device.format(precision)?)
             }
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
         }
     }
 
-    fn cpu_precision(self, precision: Precision) -> Result<cpu::Precision> {
+    fn format(self, precision: Precision) -> Result<cuda::Format> {
         match precision {
-            Precision::Fp32 => Ok(cpu::Precision::Fp32),
-            Precision::Fp64 => Ok(cpu::Precision::Fp64),
-            Precision::Fp16 => Err(self.resolved().lacks(precision, "fp32 or fp64")),
-        }
-    }
-
-    fn kernel_precision(self, precision: Precision) -> Result<cuda::Precision> {
-        match precision {
-            Precision::Fp16 => Ok(cuda::Precision::Fp16),
-            Precision::Fp32 => Ok(cuda::Precision::Fp32),
+            Precision::Fp16 => Ok(cuda::Format::F16),
+            Precision::Fp32 => Ok(cuda::Format::F32),
             Precision::Fp64 => Err(self.lacks(precision, "fp16 or fp32")),
         }
     }

@@ -11,7 +11,7 @@
 //! The programs of `examples/` are a course in five parts; this is the shortest way from a network to a gradient:
 //!
 //! ```
-//! use eqprop_cuda::cpu::{self, Precision};
+//! use eqprop_cuda::cpu;
 //! use eqprop_cuda::network::{ActivationKind, NetworkDescription, parameters::initialise};
 //! use eqprop_cuda::phase::{Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant};
 //! use rand::SeedableRng;
@@ -26,7 +26,7 @@
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
 //! let network = NetworkDescription::from_toml(text)?.build(ActivationKind::Relu6, &mut rng)?;
 //!
-//! let mut backend = cpu::backend(&network, Precision::Fp64);
+//! let mut backend = cpu::backend::<f64>(&network);
 //! backend.set_parameters(&initialise(&network, 1))?;
 //! let images = ndarray::Array4::from_elem((3, 1, 6, 6), 0.5);
 //! let order = Relaxation { mode: Mode::Coloured, omega: 1.4, iterations: 30, tolerance: None };

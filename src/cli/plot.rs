@@ -47,8 +47,8 @@ pub struct PlotArgs {
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"], hide_possible_values = true, help_heading = "Relaxation")]
     device: String,
     /// Arithmetic
-    #[arg(long, default_value = "fp64", help_heading = "Relaxation")]
-    precision: cpu::Precision,
+    #[arg(long, default_value = "fp64", value_parser = ["fp32", "fp64"], help_heading = "Relaxation")]
+    precision: String,
     /// Folder that holds the dataset, or that it is downloaded into
     #[arg(long, value_name = "DIR", help_heading = "Relaxation")]
     data_dir: Option<PathBuf>,
@@ -273,9 +273,13 @@ fn relax(
         ..relaxation
     };
     let batch = first_batch(&config, &run.network)?;
+    let mut backend = match &args.precision[..] {
+        "fp32" => cpu::tracing_backend::<f32>(&run.network),
+        _ => cpu::tracing_backend::<f64>(&run.network),
+    };
     let study = study_relaxation(
         &run.network,
-        args.precision,
+        &mut *backend,
         &run.model.parameters,
         &batch,
         (

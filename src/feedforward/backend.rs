@@ -6,9 +6,9 @@ use crate::phase::BatchOutcome;
 use anyhow::Result;
 use ndarray::{Array2, Array4};
 
-/// Which statistics normalise.
+/// By which statistics a batch is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum NormMode {
     /// those of the batch, which the running ones then follow
     Train,
     /// the running ones
@@ -43,13 +43,13 @@ pub trait Backend {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome>;
 
     /// `(N, classes)`
     fn logits(&self) -> Result<Array2<f64>>;
 
-    /// The gradient of the batch's mean loss, after a forward pass in [`Mode::Train`].
+    /// The gradient of the batch's mean loss, after a forward pass in [`NormMode::Train`].
     fn backward(&mut self) -> Result<()>;
 
     /// The global L2 norm of that gradient over all tensors.

@@ -20,5 +20,5 @@ mod backend;
 mod model;
 pub mod recipe;
 
-pub use backend::{Backend, Mode};
+pub use backend::{Backend, NormMode};
 pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};

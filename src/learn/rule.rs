@@ -241,16 +241,16 @@ pub trait Learning: Sync {
     /// Bytes of GPU memory that training with batches of `images` takes.
     ///
     /// # Errors
-    /// When the kernels do not compute in this precision, besides those of [`names`](Self::names).
+    /// When the kernels do not compute the network, besides those of [`names`](Self::names).
     fn memory_need(
         &self,
         _settings: &RuleSettings,
         network: &Network,
-        precision: cuda::Precision,
+        format: cuda::Format,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
-        cuda::memory_need(network, precision, images, optimizer, None)
+        cuda::memory_need(network, format, images, optimizer, None)
     }
 
     /// Makes the rule on the device of the settings, with all parameters at zero.

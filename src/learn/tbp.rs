@@ -34,12 +34,12 @@ impl Learning for TruncatedBackpropagation {
         &self,
         settings: &RuleSettings,
         network: &Network,
-        precision: cuda::Precision,
+        format: cuda::Format,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
         let iterations = settings.nudged.iterations;
-        cuda::memory_need(network, precision, images, optimizer, Some(iterations))
+        cuda::memory_need(network, format, images, optimizer, Some(iterations))
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

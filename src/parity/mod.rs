@@ -17,7 +17,7 @@ mod learning;
 mod replay;
 mod report;
 mod schedule;
-mod setup;
+mod case;
 mod tolerance;
 
 pub use golden::{Golden, GoldenError};

@@ -56,7 +56,7 @@ fn phases(
 
 fn compare(free: Relaxation, nudged: Relaxation, form: NudgedPhase) -> [PhaseReport; 2] {
     let want = phases(
-        &mut *cpu::backend(&network(), cpu::Precision::Fp64),
+        &mut *cpu::backend::<f64>(&network()),
         free,
         nudged,
         form,
@@ -164,7 +164,7 @@ fn responses_and_trajectories_end_and_fall_back_as_the_reference_does() {
             };
             (report, backend.gradient().unwrap())
         };
-        let (want, truth) = run(cpu::backend(&network(), cpu::Precision::Fp64));
+        let (want, truth) = run(cpu::backend::<f64>(&network()));
         let (got, gradient) = run(kernels(&network(), Precision::Fp32).unwrap());
         assert_eq!(
             (got.iterations, got.omega),
@@ -254,7 +254,7 @@ fn a_kept_state_survives_evaluation_and_a_checkpoint() {
 /// that came of it.
 fn steps_on(multiprocessors: usize, network: &Network) -> Vec<(String, Vec<u64>)> {
     let gpu = machine(multiprocessors);
-    let mut backend = CudaBackend::new(network, gpu, cuda::Precision::Fp16).unwrap();
+    let mut backend = CudaBackend::new(network, gpu, cuda::Format::F16).unwrap();
     (backend.set_optimizer(Recipe::default().optimizer)).unwrap();
     backend
         .set_parameters(&random_parameters(network, 3))

@@ -1,6 +1,6 @@
 //! Random networks, states and batches for property tests. Everything follows from a printed seed.
 
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::cpu::{Real, backend};
 use eqprop_cuda::network::{
     Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Network,
     ParameterSet, Pooling, Shape, parameters,
@@ -214,12 +214,11 @@ pub fn random_state(network: &Network, n: usize, rng: &mut ChaCha8Rng) -> Vec<Ar
 }
 
 /// A backend with initial parameters drawn from `rng`.
-pub fn ready_backend(
+pub fn ready_backend<T: Real>(
     network: &Network,
-    precision: Precision,
     rng: &mut ChaCha8Rng,
 ) -> Box<dyn Backend> {
-    let mut backend = backend(network, precision);
+    let mut backend = backend::<T>(network);
     let parameters = parameters::initialise(network, rng.next_u64());
     backend.set_parameters(&parameters).expect("the shapes fit");
     backend

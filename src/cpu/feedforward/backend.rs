@@ -13,7 +13,7 @@ use crate::cpu::ops::outcome::judge;
 use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
-use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part};
+use crate::feedforward::{Backend, FeedForward, NormMode, NORM_EPSILON, Part};
 use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, CostFunction, check_batch};
@@ -34,7 +34,7 @@ fn images_at_a_time(geometry: ConvGeometry) -> usize {
 
 /// What a forward pass leaves for the backward pass.
 struct Pass<T> {
-    mode: Mode,
+    mode: NormMode,
     labels: Vec<usize>,
     /// the input, then each layer's state; of the output the logits
     states: Vec<Array2<T>>,
@@ -114,7 +114,7 @@ impl<T: Real> CpuFeedForward<T> {
         &mut self,
         e: usize,
         mut c: Array2<T>,
-        mode: Mode,
+        mode: NormMode,
         z: ArrayViewMut2<T>,
     ) -> Option<Normalised<T>> {
         let Part::Convolution {
@@ -135,13 +135,13 @@ impl<T: Real> CpuFeedForward<T> {
             mean.iter().zip(&bias).map(|(m, b)| m + sign * b).collect()
         };
         let (mean, variance) = match mode {
-            Mode::Train => {
+            NormMode::Train => {
                 let (mean, variance) = batch_norm::moments(c.view());
                 let with_bias = shifted(&mean, 1.0);
                 (self.tensors).follow(statistics, &with_bias, &variance, c.nrows());
                 (mean, variance)
             }
-            Mode::Evaluate => {
+            NormMode::Evaluate => {
                 let (mean, variance) = self.tensors.running(statistics);
                 (shifted(&mean, -1.0), variance)
             }
@@ -149,7 +149,7 @@ impl<T: Real> CpuFeedForward<T> {
         let factors = batch_norm::normalise(c.view_mut(), &mean, &variance, NORM_EPSILON);
         let (gamma, beta) = (self.tensors.vector(gamma), self.tensors.vector(beta));
         batch_norm::affine_add(c.view(), gamma, beta, z);
-        if mode == Mode::Evaluate {
+        if mode == NormMode::Evaluate {
             self.memory.give(c);
             return None;
         }
@@ -399,7 +399,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome> {
         check_batch(self.network(), images, labels)?;
         let layers = self.network().layers().len();
@@ -432,7 +432,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
     fn backward(&mut self) -> Result<()> {
         let mut pass = self.pass.take().context("no batch went forward")?;
         ensure!(
-            pass.mode == Mode::Train,
+            pass.mode == NormMode::Train,
             "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
         );
         let mut memory = std::mem::take(&mut self.memory);

@@ -3,16 +3,15 @@
 //! Convolutions are sweeps, and weight gradients are products, as in equilibrium propagation; batch normalisation
 //! (`kernels/batch_norm.cu`) is what only feed-forward networks have.
 
-use super::plan::Plan;
-use super::setup::{Running, Setup};
+use super::plan::{Plan, Running};
 use crate::cuda::machine::device::{Buffer, Device};
-use crate::cuda::machine::kernels::Relax;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::parameters::Parameters;
-use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
-use crate::feedforward::{Backend, FeedForward, Mode, Part};
+use crate::feedforward::{Backend, FeedForward, NormMode, Part};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, check_batch};
@@ -22,14 +21,13 @@ use std::sync::Arc;
 
 /// A feed-forward network on a GPU, or on the emulation of one.
 pub struct CudaFeedForward {
-    pub(in crate::cuda) setup: Setup,
-    precision: Precision,
+    pub(in crate::cuda) setup: Setup<FeedForward>,
     pub(in crate::cuda) parameters: Parameters,
     /// by edge; dense ones have none
     running: Vec<Option<Running>>,
     plans: Recent<Plan>,
     /// the pass that the present plan holds
-    mode: Option<Mode>,
+    mode: Option<NormMode>,
 }
 
 impl CudaFeedForward {
@@ -37,37 +35,27 @@ impl CudaFeedForward {
     ///
     /// # Errors
     /// When there are no kernels for an edge, or the device has no room.
-    pub fn new(model: &FeedForward, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
+    pub fn new(model: &FeedForward, device: Arc<dyn Device>, format: Format) -> Result<Self> {
         let network = model.network();
         check(model)?;
-        let format = precision.format();
-        let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widths.max().unwrap_or(0), device.capabilities());
-        let layout = Arc::new(layout_of(model));
+        let setup = Setup::new(device, model.clone(), layout_of(model), format);
         let running = (0..network.edges().len()).map(|e| {
             let Part::Convolution { .. } = model.part(e) else {
                 return Ok(None);
             };
             let channels = padded(Geometry::of(network, e).full.channels);
             Ok(Some(Running {
-                mean: Buffer::zeros(&device, channels)?,
-                variance: Buffer::zeros(&device, channels)?,
+                mean: Buffer::zeros(&setup.device, channels)?,
+                variance: Buffer::zeros(&setup.device, channels)?,
                 batches: 0.0,
             }))
         });
         Ok(Self {
             running: running.collect::<Result<_>>()?,
-            parameters: Parameters::new(&device, &layout, format)?,
+            parameters: Parameters::new(&setup.device, &setup.layout, format)?,
             plans: Recent::new(),
             mode: None,
-            precision,
-            setup: Setup {
-                device,
-                model: model.clone(),
-                layout,
-                format,
-                relax,
-            },
+            setup,
         })
     }
 
@@ -78,7 +66,7 @@ impl CudaFeedForward {
 
     /// From PyTorch's shapes to those of the layout, whose head is a convolution.
     fn laid_out(&self, set: &ParameterSet<f64>) -> ParameterSet<f64> {
-        let network = self.setup.model.network();
+        let network = self.setup.network();
         let mut tensors = set.tensors().to_vec();
         for (e, _) in network.edges().iter().enumerate() {
             if let Part::Dense { weight, .. } = self.setup.model.part(e) {
@@ -144,8 +132,8 @@ fn layout_of(model: &FeedForward) -> Layout {
 
 impl Backend for CudaFeedForward {
     fn describe(&self) -> String {
-        let precision = self.precision.name();
-        format!("{}, {precision}", self.setup.device.describe())
+        let format = self.setup.format.name();
+        format!("{}, {format}", self.setup.device.describe())
     }
 
     fn state(&self) -> Result<ModelState> {
@@ -153,7 +141,7 @@ impl Backend for CudaFeedForward {
         let mut statistics = Vec::new();
         for (e, running) in self.running.iter().enumerate() {
             let Some(running) = running else { continue };
-            let channels = Geometry::of(self.setup.model.network(), e).full.channels;
+            let channels = Geometry::of(self.setup.network(), e).full.channels;
             for values in [&running.mean, &running.variance] {
                 let values = values.read()?;
                 let values = values[..channels].iter().map(|&v| f64::from(v));
@@ -218,16 +206,16 @@ impl Backend for CudaFeedForward {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome> {
-        check_batch(self.setup.model.network(), images, labels)?;
+        check_batch(self.setup.network(), images, labels)?;
         let (setup, parameters, running) = (&self.setup, &self.parameters, &self.running);
         let n = labels.len();
         let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
         plan.load(&self.setup, images, labels)?;
         plan.forward(&self.setup, self.parameters.operands(), mode)?;
         self.mode = Some(mode);
-        if mode == Mode::Train {
+        if mode == NormMode::Train {
             for running in self.running.iter_mut().flatten() {
                 running.batches += 1.0;
             }
@@ -242,7 +230,7 @@ impl Backend for CudaFeedForward {
     fn backward(&mut self) -> Result<()> {
         self.plan()?;
         ensure!(
-            self.mode == Some(Mode::Train),
+            self.mode == Some(NormMode::Train),
             "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
         );
         let plan = self.plans.present_mut().expect("a batch went forward");

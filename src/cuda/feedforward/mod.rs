@@ -2,6 +2,5 @@
 
 pub mod backend;
 pub mod plan;
-mod setup;
 
 pub use backend::CudaFeedForward;

@@ -11,17 +11,17 @@
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
-use super::setup::{Running, Setup};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format};
 use crate::cuda::parameters::Parameters;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
 use crate::cuda::tables::gradient::{self, GradientPlan, Products};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
-use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part};
+use crate::feedforward::{FeedForward, NormMode, NORM_EPSILON, NORM_MOMENTUM, Part};
 use crate::network::Shape;
 use crate::phase::BatchOutcome;
 use anyhow::{Context, Result, ensure};
@@ -33,6 +33,13 @@ const ROWS_PER_SPLIT: usize = 512;
 /// Factor of each example's loss in fp16. Differences are at most about as large as this, so that they stay below 65504,
 /// and seldom below 6e-5 / 1024 of the logits', where fp16 begins to lose digits.
 const LOSS_SCALE: f32 = 1024.0;
+
+/// Running mean and variance of an edge's batch normalisation, and how many batches they have seen.
+pub struct Running {
+    pub mean: Buffer<f32>,
+    pub variance: Buffer<f32>,
+    pub batches: f64,
+}
 
 /// An edge to a hidden layer and what its normalisation needs; of a dense one, zeros and ones.
 struct Convolution {
@@ -89,12 +96,12 @@ fn null<T>() -> *mut T {
 
 impl Plan {
     pub fn new(
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
         images: usize,
     ) -> Result<Self> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let bytes = setup.format.bytes();
         for e in 0..network.edges().len() {
             let units = images * padded_units(Geometry::of(network, e).full);
@@ -177,19 +184,19 @@ impl Plan {
         })
     }
 
-    pub fn load(&self, setup: &Setup, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
+    pub fn load(&self, setup: &Setup<FeedForward>, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         self.labels.write(&labels)?;
         let input = padded_images(images).into_iter();
         self.input.write(&setup.format.encode(input))
     }
 
-    pub fn forward(&self, setup: &Setup, weights: *const c_void, mode: Mode) -> Result<()> {
+    pub fn forward(&self, setup: &Setup<FeedForward>, weights: *const c_void, mode: NormMode) -> Result<()> {
         let device = &*setup.device;
         for layer in self.layers.iter().flatten() {
             layer.sweep.launch(device, raw_args(weights))?;
             let args = EqBatchNormArgs {
-                evaluate: u32::from(mode == Mode::Evaluate),
+                evaluate: u32::from(mode == NormMode::Evaluate),
                 ..layer.args
             };
             kernels::batch_norm_forward(device, setup.format, &args)?;
@@ -198,8 +205,8 @@ impl Plan {
     }
 
     /// Cost and errors by the logits; there is no energy.
-    pub fn outcome(&self, setup: &Setup) -> Result<BatchOutcome> {
-        let classes = setup.model.network().classes();
+    pub fn outcome(&self, setup: &Setup<FeedForward>) -> Result<BatchOutcome> {
+        let classes = setup.network().classes();
         let args = EqOutcomeArgs {
             output: self.logits.ptr(),
             labels: self.labels.ptr(),
@@ -224,8 +231,8 @@ impl Plan {
     }
 
     /// `(N, classes)`
-    pub fn read_logits(&self, setup: &Setup) -> Result<Array2<f64>> {
-        let classes = setup.model.network().classes();
+    pub fn read_logits(&self, setup: &Setup<FeedForward>) -> Result<Array2<f64>> {
+        let classes = setup.network().classes();
         let values = self.logits.read()?;
         Ok(Array2::from_shape_fn((self.images, classes), |(n, c)| {
             f64::from(values[n * padded(classes) + c])
@@ -235,7 +242,7 @@ impl Plan {
     /// Writes the gradient of the mean loss.
     pub fn backward(
         &mut self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
     ) -> Result<()> {
@@ -243,7 +250,7 @@ impl Plan {
             self.backward = Some(self.plan_backward(setup, parameters, running)?);
         }
         let plan = self.backward.as_ref().expect("it was just made");
-        let (device, network) = (&*setup.device, setup.model.network());
+        let (device, network) = (&*setup.device, setup.network());
         let loss_scale = match setup.format {
             Format::F32 => 1.0,
             Format::F16 => LOSS_SCALE,
@@ -269,7 +276,7 @@ impl Plan {
     }
 
     /// The global norm of the last gradient, on the device.
-    pub fn norm(&self, setup: &Setup) -> Result<&Buffer<f64>> {
+    pub fn norm(&self, setup: &Setup<FeedForward>) -> Result<&Buffer<f64>> {
         let plan = self.backward.as_ref().context("no batch went backward")?;
         plan.gradient.measure_norm(&*setup.device)?;
         Ok(&plan.gradient.norm)
@@ -288,11 +295,11 @@ impl Plan {
 
     fn plan_backward(
         &self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
     ) -> Result<Backward> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let difference = (0..network.edges().len()).map(|e| {
             let units = self.images * padded_units(Geometry::of(network, e).full);
             Buffer::new(device, units * setup.format.bytes())
@@ -351,8 +358,8 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::Origin> {
-        let network = setup.model.network();
+    fn parts(&self, setup: &Setup<FeedForward>, difference: &[Buffer<u8>]) -> Vec<gradient::Origin> {
+        let network = setup.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
         let mut parts: Vec<gradient::Origin> = (setup.model.parameter_names().iter())
             .map(|_| gradient::Origin::Zero)
@@ -393,7 +400,7 @@ impl Plan {
 
 impl Layer {
     fn new(
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
         convolutions: &[Option<Convolution>],
@@ -401,7 +408,7 @@ impl Layer {
         l: usize,
         images: usize,
     ) -> Result<Self> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let units = images * padded_units(network.layers()[l].shape);
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
         let mut table = Vec::new();
@@ -477,14 +484,14 @@ fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
 
 /// The normalisation of edge `e` as its forward pass needs it.
 fn batch_norm(
-    setup: &Setup,
+    setup: &Setup<FeedForward>,
     parameters: &Parameters,
     running: &[Option<Running>],
     convolutions: &[Option<Convolution>],
     e: usize,
 ) -> EqBatchNorm {
     let convolution = convolution(convolutions, e);
-    let g = Geometry::of(setup.model.network(), e);
+    let g = Geometry::of(setup.network(), e);
     let (zeros, ones) = (convolution.mean.ptr(), convolution.inverse.ptr());
     let edge = EqBatchNorm {
         convolved: convolution.convolved.ptr(),

@@ -15,7 +15,7 @@ use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
 use crate::cuda::phase::plan;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::precision::Precision;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::sweep::Sweep;
 use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
 use crate::network::{Mode, Network};
@@ -100,11 +100,11 @@ impl Demand {
 pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Estimate>> {
     let device: Arc<dyn Device> =
         Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));
-    let backend = trained(network, &device, Precision::Fp16, images)?;
+    let backend = trained(network, &device, Format::F16, images)?;
     let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
     let capable = CountingDevice::with(chip.multiprocessors.value as usize);
     let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities { hopper: true }));
-    let on_hopper = trained(network, &hopper, Precision::Fp16, images)?;
+    let on_hopper = trained(network, &hopper, Format::F16, images)?;
     let (hopper_setup, hopper_memory) = (on_hopper.setup(), &on_hopper.batch()?.memory);
     let mut table = Vec::new();
     for kind in [Kind::Free, Kind::Pair] {

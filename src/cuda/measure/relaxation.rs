@@ -5,9 +5,9 @@ use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::phase::CudaBackend;
 use crate::cuda::phase::plan;
-use crate::cuda::phase::setup::Setup;
+use crate::cuda::setup::Setup;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::precision::Precision;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
 use crate::network::{Mode, Network, parameters};
@@ -31,7 +31,7 @@ fn products(network: &Network, l: usize) -> f64 {
 
 /// The update of layer `l`, not measured yet.
 pub(super) fn update(setup: &Setup, l: usize, kind: Kind, images: usize) -> Measurement {
-    let network = &setup.network;
+    let network = setup.network();
     let layer = &network.layers()[l];
     let rows = images * kind.components();
     let format_bytes = setup.format.bytes() as f64;
@@ -63,10 +63,10 @@ pub(super) fn update(setup: &Setup, l: usize, kind: Kind, images: usize) -> Meas
 pub(super) fn trained(
     network: &Network,
     device: &Arc<dyn Device>,
-    precision: Precision,
+    format: Format,
     images: usize,
 ) -> Result<CudaBackend> {
-    let mut backend = CudaBackend::new(network, device.clone(), precision)?;
+    let mut backend = CudaBackend::new(network, device.clone(), format)?;
     backend.set_parameters(&parameters::initialise(network, 0))?;
     backend.set_optimizer(OptimizerConfig::Sgd {
         momentum: 0.9,
@@ -100,11 +100,11 @@ pub(super) fn trained(
 pub fn kernels(
     network: &Network,
     device: &Arc<dyn Device>,
-    precision: Precision,
+    format: Format,
     images: usize,
     effort: Effort,
 ) -> Result<Vec<Measurement>> {
-    let mut backend = trained(network, device, precision, images)?;
+    let mut backend = trained(network, device, format, images)?;
     let mut table = Vec::new();
     let setup = backend.setup();
     let batch = backend.batch()?;

@@ -3,15 +3,14 @@
 use super::batch::Batch;
 use super::gradient::ep_parts;
 use super::iteration::{Phase, PhaseNudging};
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::Kind;
 use super::trajectory::Trajectory;
 use super::truncated;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
-use crate::cuda::machine::kernels::{self, Format, Relax};
+use crate::cuda::machine::kernels::{self, Format};
 use crate::cuda::parameters::Parameters;
-use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
 use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
@@ -67,7 +66,6 @@ enum GradientAt {
 /// Training on a GPU, or on the emulation of one.
 pub struct CudaBackend {
     setup: Setup,
-    precision: Precision,
     parameters: Parameters,
     batches: Recent<Batch>,
     progress: Progress,
@@ -79,26 +77,14 @@ impl CudaBackend {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
-        let layout = Arc::new(Layout::new(network));
-        let format = precision.format();
-        let widest = network
-            .free_layers()
-            .map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widest.max().unwrap_or(0), device.capabilities());
+    pub fn new(network: &Network, device: Arc<dyn Device>, format: Format) -> Result<Self> {
+        let setup = Setup::new(device, network.clone(), Layout::new(network), format);
         Ok(Self {
-            parameters: Parameters::new(&device, &layout, format)?,
+            parameters: Parameters::new(&setup.device, &setup.layout, format)?,
             batches: Recent::new(),
             progress: Progress::default(),
             kept: None,
-            precision,
-            setup: Setup {
-                device,
-                network: network.clone(),
-                layout,
-                format,
-                relax,
-            },
+            setup,
         })
     }
 
@@ -151,7 +137,7 @@ impl CudaBackend {
             };
             Buffer::new(&self.setup.device, units * self.setup.format.bytes())
         };
-        let layers: Result<Vec<_>> = (0..self.setup.network.layers().len()).map(layer).collect();
+        let layers: Result<Vec<_>> = (0..self.setup.network().layers().len()).map(layer).collect();
         Ok(Kept {
             images,
             layers: layers?,
@@ -163,7 +149,7 @@ impl CudaBackend {
     /// where it has but a response.
     fn write_second_state(&self, kind: Kind, kept: &Kept) -> Result<()> {
         let batch = self.batch()?;
-        for l in self.setup.network.free_layers() {
+        for l in self.setup.network().free_layers() {
             if kind == Kind::Onward {
                 self.trajectory()?.copy_end(l, &kept.layers[l])?;
                 continue;
@@ -230,7 +216,7 @@ impl CudaBackend {
         let format = self.setup.format;
         let batch = self.batch()?;
         let nudged = batch.memory.nudged.as_ref().expect("the nudged phases have run");
-        for l in self.setup.network.free_layers() {
+        for l in self.setup.network().free_layers() {
             if kind == Kind::Response {
                 let [response, operands] = &nudged[l].sides;
                 let bytes = nudged[l].units * format.bytes();
@@ -273,7 +259,7 @@ impl CudaBackend {
     /// two states, or of their mean and half their difference. The output is small: this is computed on the host.
     fn clamp_output(&self, kind: Kind, cost: CostFunction, strengths: [f64; 2]) -> Result<()> {
         let batch = self.batch()?;
-        let network = &self.setup.network;
+        let network = self.setup.network();
         let output = network.output_index();
         let free = self.decode(&batch.memory.free[output].sides[0].read()?);
         let slope = self.cost_slope(cost, &free)?;
@@ -291,7 +277,7 @@ impl CudaBackend {
 
     /// `dC/ds_L` at an output, in its layout. The output is small: this is computed on the host.
     fn cost_slope(&self, cost: CostFunction, output: &[f64]) -> Result<Vec<f64>> {
-        let classes = self.setup.network.classes();
+        let classes = self.setup.network().classes();
         let channels = padded(classes);
         let mut slope = vec![0.0; output.len()];
         let rows = output.chunks(channels).zip(slope.chunks_mut(channels));
@@ -309,7 +295,7 @@ impl CudaBackend {
     ) -> Result<PhaseReport> {
         self.ensure_measured()?;
         let batch = self.batch()?;
-        let output = self.setup.network.output_index();
+        let output = self.setup.network().output_index();
         let free = self.decode(&batch.memory.free[output].sides[0].read()?);
         let mut force: Vec<f32> = (self.cost_slope(cost, &free)?.into_iter())
             .map(|slope| slope as f32)
@@ -320,14 +306,14 @@ impl CudaBackend {
         let batch = self.batches.present_mut().expect("a batch is loaded");
         batch.memory.nudge.write(&force)?;
         batch.memory.ensure_nudged(setup)?;
-        for l in setup.network.free_layers() {
+        for l in setup.network().free_layers() {
             batch.memory.nudged.as_ref().expect("they were just allocated")[l].sides[0].zero()?;
         }
         batch.memory.write_masks(setup, Format::F32, |memory, l| {
             memory.pre_activation[l].ptr::<c_void>()
         })?;
         batch.memory.freeze_maxima()?;
-        let patience = relaxation.patience(&setup.network, 0.0);
+        let patience = relaxation.patience(setup.network(), 0.0);
         let phase = phase(relaxation, patience, Kind::Response, weights, None);
         let end = batch.run_phase(setup, &phase)?;
         self.progress.nudged = Some(Kind::Response);
@@ -354,7 +340,7 @@ impl CudaBackend {
         let shape = self.setup.shape(l);
         let mut out = ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]));
         for_each_unit(shape, images, |index, at| out[&index[..]] = values[at]);
-        if l == self.setup.network.output_index() {
+        if l == self.setup.network().output_index() {
             let flat = IxDyn(&[images, shape.channels]);
             return out
                 .into_shape_with_order(flat)
@@ -374,7 +360,7 @@ impl CudaBackend {
     }
 
     fn export_layers(&self, images: usize, layers: &[Buffer<u8>]) -> Result<Vec<ArrayD<f64>>> {
-        let free = self.setup.network.free_layers();
+        let free = self.setup.network().free_layers();
         free.map(|l| Ok(self.export(l, images, &self.decode(&layers[l].read()?))))
             .collect()
     }
@@ -438,8 +424,8 @@ fn report(end: &EqPhase) -> PhaseReport {
 
 impl Backend for CudaBackend {
     fn describe(&self) -> String {
-        let precision = self.precision.name();
-        format!("{}, {precision}", self.setup.device.describe())
+        let format = self.setup.format.name();
+        format!("{}, {format}", self.setup.device.describe())
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {
@@ -448,7 +434,7 @@ impl Backend for CudaBackend {
 
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
         let tensors = parameters.tensors().to_vec();
-        let parameters = ParameterSet::from_tensors(&self.setup.network, tensors)?;
+        let parameters = ParameterSet::from_tensors(self.setup.network(), tensors)?;
         self.parameters.write(&parameters)?;
         self.progress.measured = false;
         Ok(())
@@ -467,7 +453,7 @@ impl Backend for CudaBackend {
     }
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
-        let network = &self.setup.network;
+        let network = self.setup.network();
         check_batch(network, images, labels)?;
         let n = labels.len();
         self.keep_second_state()?;
@@ -488,7 +474,7 @@ impl Backend for CudaBackend {
             operand.write(&Format::F16.encode(input.into_iter()))?;
         }
         batch.compute_drive(&self.setup)?;
-        for l in self.setup.network.free_layers() {
+        for l in self.setup.network().free_layers() {
             let state = &batch.memory.free[l].sides[0];
             match &self.kept {
                 Some(kept) if from_kept => state.copy_from(0, &kept.layers[l], 0, state.len())?,
@@ -507,7 +493,7 @@ impl Backend for CudaBackend {
             ..Progress::default()
         };
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let patience = relaxation.patience(self.setup.network(), 0.0);
         let phase = phase(relaxation, patience, Kind::Free, weights, None);
         let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
@@ -516,7 +502,7 @@ impl Backend for CudaBackend {
     fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
         self.ensure_measured()?;
         let batch = self.batch()?;
-        let (network, device) = (&self.setup.network, &self.setup.device);
+        let (network, device) = (self.setup.network(), &self.setup.device);
         let measured = &batch.memory.outcome;
         let args = EqOutcomeArgs {
             layers: measured.layers.ptr(),
@@ -546,7 +532,7 @@ impl Backend for CudaBackend {
 
     fn statistics(&self) -> Result<Vec<LayerStatistics>> {
         let batch = self.batch()?;
-        let network = &self.setup.network;
+        let network = self.setup.network();
         let norm = Buffer::<f64>::new(&self.setup.device, batch.memory.images)?;
         let saturated = Buffer::<u32>::new(&self.setup.device, batch.memory.images)?;
         let mut statistics = Vec::new();
@@ -601,7 +587,7 @@ impl Backend for CudaBackend {
         let batch = self.batches.present_mut().expect("a batch is loaded");
         batch.memory.ensure_nudged(&self.setup)?;
         let nudged = batch.memory.nudged.as_ref().expect("they were just allocated");
-        for l in self.setup.network.free_layers() {
+        for l in self.setup.network().free_layers() {
             let state = &nudged[l].sides[0];
             if kind == Kind::Pair {
                 state.zero()?;
@@ -623,7 +609,7 @@ impl Backend for CudaBackend {
             cost: cost_code(cost),
             strengths: strengths.map(|s| s as f32),
         });
-        let patience = relaxation.patience(&self.setup.network, nudging.stiffness());
+        let patience = relaxation.patience(self.setup.network(), nudging.stiffness());
         let phase = phase(relaxation, patience, kind, weights, nudging_of_phase);
         let batch = self.batches.present_mut().expect("a batch is loaded");
         let end = batch.run_phase(&self.setup, &phase)?;
@@ -649,10 +635,10 @@ impl Backend for CudaBackend {
         self.ensure_measured()?;
         let weights = self.weights();
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let patience = relaxation.patience(self.setup.network(), 0.0);
         let onward = phase(relaxation, patience, Kind::Onward, weights, None);
         let end = truncated::forwards(batch, &self.setup, &onward)?;
-        let output = self.setup.network.output_index();
+        let output = self.setup.network().output_index();
         let trajectory = self.trajectory()?;
         trajectory.copy_end(output, &trajectory.output)?;
         let slope = self.cost_slope(cost, &self.decode(&trajectory.output.read()?))?;
@@ -720,7 +706,7 @@ impl Backend for CudaBackend {
 
     fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         let batch = self.batch()?;
-        let free = self.setup.network.free_layers();
+        let free = self.setup.network().free_layers();
         if which == PhaseState::Free {
             let layer = |l: usize| {
                 let values = self.decode(&batch.memory.free[l].sides[0].read()?);
@@ -775,7 +761,7 @@ impl Backend for CudaBackend {
         let Some(state) = state else {
             return Ok(());
         };
-        let free = self.setup.network.free_layers();
+        let free = self.setup.network().free_layers();
         ensure!(
             state.len() == free.len(),
             "{} layer states were given, but the network has {}",

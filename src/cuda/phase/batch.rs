@@ -3,8 +3,8 @@
 use super::constant::{Drive, PreActivations};
 use super::iteration::{Iteration, Phase};
 use super::memory::Memory;
-use super::plan::{self, Plan};
-use super::setup::Setup;
+use super::plan::{self, IterationKey};
+use crate::cuda::setup::Setup;
 use super::states::Side;
 use super::trajectory::Trajectory;
 use super::unpooled::Unpooled;
@@ -19,7 +19,7 @@ pub struct Batch {
     pub memory: Memory,
     drive: Option<Drive>,
     pre_activations: Option<PreActivations>,
-    pub iterations: Vec<(Plan, Iteration)>,
+    pub iterations: Vec<(IterationKey, Iteration)>,
     unpooled: Option<Unpooled>,
     /// of a pair, or of a free state and its response
     pub gradient: Option<GradientPlan>,
@@ -52,12 +52,12 @@ impl Batch {
     }
 
     /// Position in `self.iterations` of what was planned so.
-    pub fn iteration(&mut self, setup: &Setup, plan: Plan) -> Result<usize> {
-        if let Some(found) = (self.iterations.iter()).position(|(other, _)| *other == plan) {
+    pub fn iteration(&mut self, setup: &Setup, key: IterationKey) -> Result<usize> {
+        if let Some(found) = (self.iterations.iter()).position(|(other, _)| *other == key) {
             return Ok(found);
         }
-        let iteration = plan::iteration(setup, &self.memory, plan)?;
-        self.iterations.push((plan, iteration));
+        let iteration = plan::iteration(setup, &self.memory, key)?;
+        self.iterations.push((key, iteration));
         Ok(self.iterations.len() - 1)
     }
 
@@ -72,12 +72,12 @@ impl Batch {
             weights,
             nudging,
         } = phase;
-        let plan = Plan {
+        let key = IterationKey {
             mode,
             kind,
             is_clamped,
         };
-        let plan = self.iteration(setup, plan)?;
+        let plan = self.iteration(setup, key)?;
         let memory = &self.memory;
         memory.phase.write(&[start])?;
         let args = EqRelaxArgs {
@@ -87,9 +87,9 @@ impl Batch {
             within_phase: 1,
             ..EqRelaxArgs::default()
         };
-        let output = setup.network.output_index();
+        let output = setup.network().output_index();
         let plan = &mut self.iterations[plan].1;
-        let classes = setup.network.classes();
+        let classes = setup.network().classes();
         let nudge = nudging.map(|nudging| EqNudgeArgs {
             free_state: memory.free[output].sides[0].ptr(),
             sides: memory.states(kind)[output].read_sides_as(plan.side(output)),
@@ -108,7 +108,7 @@ impl Batch {
         plan.run(setup, args, nudge, iterations, may_end)?;
         let end = memory.phase.read()?[0];
         if end.iterations % 2 == 1 {
-            let moved = (setup.network.free_layers()).filter(|&l| plan.side(l) != Side::Only);
+            let moved = (setup.network().free_layers()).filter(|&l| plan.side(l) != Side::Only);
             for state in moved.map(|l| &memory.states(kind)[l]) {
                 let bytes = state.sides[0].len();
                 state.sides[0].copy_from(0, &state.sides[1], 0, bytes)?;

@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use super::pool::PoolUp;
 use super::pooling;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::{add_layer, constant_target};
 use crate::cuda::machine::abi::*;
@@ -23,7 +23,7 @@ pub struct Drive {
 
 impl Drive {
     pub fn plan(setup: &Setup, memory: &Memory) -> Result<Self> {
-        let network = &setup.network;
+        let network = setup.network();
         let input = input_source(setup, memory);
         let mut sweep = SweepBuilder::new(&setup.layout, Relax::Simt, memory.images, 1);
         let mut pools = Vec::new();
@@ -108,7 +108,7 @@ impl PreActivations {
             down.push(pooling::down(setup, memory, e, Kind::Free, &not_updated));
         }
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, memory.images, 1);
-        for l in setup.network.free_layers() {
+        for l in setup.network().free_layers() {
             let target = Target {
                 addend: memory.addend_of(l),
                 raw: memory.pre_activation[l].ptr(),

@@ -1,7 +1,7 @@
 //! What a gradient is a product of.
 
 use super::memory::Memory;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::gradient::{Origin, Products};
 use std::ffi::c_void;
@@ -29,7 +29,7 @@ pub fn parts(
     rows: impl Fn(usize) -> *const c_void,
     state: impl Fn(usize, usize) -> (*const c_void, usize),
 ) -> Vec<Origin> {
-    let network = &setup.network;
+    let network = setup.network();
     let biases = network.free_layers().map(|l| Origin::Rows {
         rows: rows(l),
         count: memory.images * setup.shape(l).pixels(),

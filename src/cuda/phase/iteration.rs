@@ -1,7 +1,7 @@
 //! The iterations of a phase: launches, recorded once and replayed.
 
 use super::pool::PoolUp;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Recording, bytes_of};

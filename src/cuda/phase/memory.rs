@@ -1,7 +1,7 @@
 //! Device memory of a batch: its images, the states of its layers, and what is computed from them.
 
 use super::pool::Pool;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, State};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
@@ -49,19 +49,19 @@ pub struct Memory {
 impl Memory {
     pub fn new(setup: &Setup, parameters: *const f32, images: usize) -> Result<Self> {
         let device = &setup.device;
-        let layers = 0..setup.network.layers().len();
+        let layers = 0..setup.network().layers().len();
         for l in layers.clone() {
             let units = images * setup.units(l);
             ensure!(
                 i32::try_from(units).is_ok(),
                 "a batch of {images} is too large for the kernels: layer {:?} has {units} units, and they count to 2^31",
-                setup.network.layers()[l].name
+                setup.network().layers()[l].name
             );
         }
         let units = |l: usize| if l == 0 { 0 } else { images * setup.units(l) };
         let pooled_into = |l: usize| {
-            let mut edges = setup.network.edges_into(l);
-            edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(&setup.network, e).pooled)
+            let mut edges = setup.network().edges_into(l);
+            edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(setup.network(), e).pooled)
         };
         let input_units = images * setup.units(0);
         let driven_units = |l: usize| if setup.is_driven(l) { units(l) } else { 0 };
@@ -74,7 +74,7 @@ impl Memory {
         let free = (layers.clone())
             .map(|l| State::new(device, units(l), 1, setup.format))
             .collect::<Result<Vec<_>>>()?;
-        let energies: Vec<EqEnergyLayer> = (setup.network.free_layers())
+        let energies: Vec<EqEnergyLayer> = (setup.network().free_layers())
             .map(|l| EqEnergyLayer {
                 state: free[l].sides[0].ptr(),
                 pre_activation: pre_activation[l].ptr(),
@@ -111,11 +111,11 @@ impl Memory {
                     pooled_into(l).then(buffer).transpose()
                 })
                 .collect::<Result<_>>()?,
-            pools: (0..setup.network.edges().len())
+            pools: (0..setup.network().edges().len())
                 .map(|e| Pool::new(setup, e, images))
                 .collect::<Result<_>>()?,
             phase: Buffer::new(device, 1)?,
-            nudge: Buffer::new(device, 2 * units(setup.network.output_index()))?,
+            nudge: Buffer::new(device, 2 * units(setup.network().output_index()))?,
         })
     }
 
@@ -130,7 +130,7 @@ impl Memory {
                 };
                 State::new(&setup.device, units, 2, setup.format)
             };
-            let states = (0..setup.network.layers().len()).map(state);
+            let states = (0..setup.network().layers().len()).map(state);
             self.nudged = Some(states.collect::<Result<_>>()?);
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Memory {
         format: Format,
         values: impl Fn(&Self, usize) -> *const c_void,
     ) -> Result<()> {
-        let network = &setup.network;
+        let network = setup.network();
         let bytes = |l: usize| match l {
             0 => 0,
             l => self.images * setup.units(l) / EQ_CHANNEL_MULTIPLE as usize,

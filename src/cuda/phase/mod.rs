@@ -13,7 +13,6 @@ mod memory;
 pub mod plan;
 mod pool;
 mod pooling;
-pub mod setup;
 pub mod states;
 mod trajectory;
 mod truncated;

@@ -3,7 +3,7 @@
 use super::iteration::{Group, Iteration};
 use super::memory::Memory;
 use super::pooling;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::{add_layer, update_target};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder};
@@ -12,7 +12,7 @@ use anyhow::Result;
 
 /// What the iterations of a phase are planned by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct IterationKey {
     pub mode: Mode,
     pub kind: Kind,
     /// the output stays as it is
@@ -20,10 +20,10 @@ pub struct Plan {
 }
 
 /// The iteration of such a phase.
-pub fn iteration(setup: &Setup, memory: &Memory, plan: Plan) -> Result<Iteration> {
-    let network = &setup.network;
-    let kind = plan.kind;
-    let order = order(setup, plan);
+pub fn iteration(setup: &Setup, memory: &Memory, key: IterationKey) -> Result<Iteration> {
+    let network = setup.network();
+    let kind = key.kind;
+    let order = order(setup, key);
     let group_of = |l: usize| order.iter().position(|group| group.contains(&l));
     // Nothing that is computed together with a layer reads it: it is updated in place, and needs half of the cache.
     let joined = |l: usize, m: usize| {
@@ -82,13 +82,13 @@ pub fn iteration(setup: &Setup, memory: &Memory, plan: Plan) -> Result<Iteration
 }
 
 /// The layers that are updated together, in order.
-fn order(setup: &Setup, plan: Plan) -> Vec<Vec<usize>> {
-    let mut order = setup.network.update_groups(plan.mode);
-    if plan.kind == Kind::Adjoint {
+fn order(setup: &Setup, key: IterationKey) -> Vec<Vec<usize>> {
+    let mut order = setup.network().update_groups(key.mode);
+    if key.kind == Kind::Adjoint {
         order.reverse();
     }
-    if plan.is_clamped {
-        let output = setup.network.output_index();
+    if key.is_clamped {
+        let output = setup.network().output_index();
         (order.iter_mut()).for_each(|group| group.retain(|&l| l != output));
         order.retain(|group| !group.is_empty());
     }
@@ -111,12 +111,12 @@ pub fn group_sweeps(
     mode: Mode,
     kind: Kind,
 ) -> Result<Vec<Sweep>> {
-    let plan = Plan {
+    let key = IterationKey {
         mode,
         kind,
         is_clamped: false,
     };
-    let groups = iteration(setup, memory, plan)?.groups;
+    let groups = iteration(setup, memory, key)?.groups;
     Ok(groups.into_iter().map(|group| group.sweep).collect())
 }
 
@@ -124,7 +124,7 @@ pub fn group_sweeps(
 mod tests {
     use super::*;
     use crate::cuda::machine::device::CountingDevice;
-    use crate::cuda::machine::kernels::{Format, Relax};
+    use crate::cuda::machine::kernels::Format;
     use crate::cuda::tables::layout::Layout;
     use crate::network::ActivationKind;
     use crate::network::presets::{self, PresetOptions};
@@ -142,22 +142,18 @@ mod tests {
         };
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
         let network = presets::build("hopfieldresnet13", &options, &mut rng).unwrap();
-        let setup = Setup {
-            device: Arc::new(CountingDevice::default()),
-            layout: Arc::new(Layout::new(&network)),
-            network,
-            format: Format::F16,
-            relax: Relax::MmaNarrow,
-        };
+        let device = Arc::new(CountingDevice::default());
+        let layout = Layout::new(&network);
+        let setup = Setup::new(device, network, layout, Format::F16);
         let memory = Memory::new(&setup, std::ptr::null(), 1).unwrap();
         let in_place = |mode| -> Vec<usize> {
-            let plan = Plan {
+            let key = IterationKey {
                 mode,
                 kind: Kind::Free,
                 is_clamped: false,
             };
-            let iteration = iteration(&setup, &memory, plan).unwrap();
-            let layers = setup.network.free_layers();
+            let iteration = iteration(&setup, &memory, key).unwrap();
+            let layers = setup.network().free_layers();
             layers.filter(|&l| iteration.side(l) == Side::Only).collect()
         };
         assert_eq!(in_place(Mode::Coloured), Vec::from_iter(1..=9));

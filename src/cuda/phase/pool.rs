@@ -1,6 +1,6 @@
 //! Max-pool edges: their memory, and the two launches that bring one up to date.
 
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
@@ -25,13 +25,13 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(setup: &Setup, e: usize, images: usize) -> Result<Option<Self>> {
-        let g = Geometry::of(&setup.network, e);
+        let g = Geometry::of(setup.network(), e);
         if !g.pooled {
             return Ok(None);
         }
         let device = &setup.device;
         let full_units = images * padded_units(g.full);
-        let pooled = images * setup.units(setup.network.edges()[e].post);
+        let pooled = images * setup.units(setup.network().edges()[e].post);
         Ok(Some(Self {
             full_units,
             full_free: Buffer::new(device, full_units)?,

@@ -2,7 +2,7 @@
 
 use super::memory::Memory;
 use super::pool::PoolUp;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::layer_source;
 use crate::cuda::machine::abi::{EqPoolArgs, EqSource};
@@ -14,7 +14,7 @@ use anyhow::Result;
 
 /// Pooled edges between free layers.
 pub fn pooled_edges(setup: &Setup) -> impl Iterator<Item = usize> {
-    let network = &setup.network;
+    let network = setup.network();
     let is_pooled = |e: usize| network.edges()[e].pre != 0 && Geometry::of(network, e).pooled;
     (0..network.edges().len()).filter(move |&e| is_pooled(e))
 }
@@ -41,7 +41,7 @@ pub fn convolution(
     source: EqSource,
     to: *mut f32,
 ) -> Result<Sweep> {
-    let g = Geometry::of(&setup.network, e);
+    let g = Geometry::of(setup.network(), e);
     let all = whole(g.full);
     let target = Target {
         raw: to,
@@ -62,7 +62,7 @@ pub fn up(
     kind: Kind,
     side: &dyn Fn(usize) -> Side,
 ) -> Result<PoolUp> {
-    let network = &setup.network;
+    let network = setup.network();
     let edge = &network.edges()[e];
     let g = Geometry::of(network, e);
     let pool = memory.pool(e);
@@ -111,8 +111,8 @@ pub fn down(
     kind: Kind,
     side: &dyn Fn(usize) -> Side,
 ) -> EqPoolArgs {
-    let edge = &setup.network.edges()[e];
-    let g = Geometry::of(&setup.network, e);
+    let edge = &setup.network().edges()[e];
+    let g = Geometry::of(setup.network(), e);
     let pool = memory.pool(e);
     let pair = kind == Kind::Pair;
     let post = &memory.states(kind)[edge.post];

@@ -14,9 +14,9 @@ use super::batch::Batch;
 use super::gradient;
 use super::iteration::{Iteration, Phase};
 use super::memory::Memory;
-use super::plan::Plan;
+use super::plan::IterationKey;
 use super::pooling::{self, pool_shape};
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::trajectory::Trajectory;
 use crate::cuda::machine::abi::*;
@@ -36,9 +36,9 @@ const ADJOINT: usize = 2;
 
 /// Relaxes on from the free state, whose pre-activations were computed, and remembers the way.
 pub fn forwards(batch: &mut Batch, setup: &Setup, phase: &Phase) -> Result<EqPhase> {
-    let network = &setup.network;
+    let network = setup.network();
     batch.memory.ensure_nudged(setup)?;
-    let plan = batch.iteration(setup, plan(phase.mode, Kind::Onward))?;
+    let plan = batch.iteration(setup, key(phase.mode, Kind::Onward))?;
     let fits = |trajectory: &Trajectory| {
         trajectory.mode == phase.mode && trajectory.room >= phase.iterations
     };
@@ -110,7 +110,7 @@ pub fn backwards(
     slope: &[f64],
     gradient: &Buffer<f32>,
 ) -> Result<()> {
-    let network = &setup.network;
+    let network = setup.network();
     let mut trajectory = batch.trajectory.take().expect("there is a way forwards");
     let mode = trajectory.mode;
     // The kernels take it away from the pre-activation; what lies behind it is the second component of a pair.
@@ -135,7 +135,7 @@ pub fn backwards(
             let maxima = [before, t].map(|moment| trajectory.maxima_at(*e, moment));
             batch.memory.pool(*e).give_maxima(maxima)?;
         }
-        let plan = batch.iteration(setup, plan(mode, Kind::Adjoint))?;
+        let plan = batch.iteration(setup, key(mode, Kind::Adjoint))?;
         let omega = trajectory.omegas[t - 1];
         let next = trajectory.omegas.get(t);
         let start = EqPhase {
@@ -184,8 +184,8 @@ pub fn backwards(
     Ok(())
 }
 
-fn plan(mode: Mode, kind: Kind) -> Plan {
-    Plan {
+fn key(mode: Mode, kind: Kind) -> IterationKey {
+    IterationKey {
         mode,
         kind,
         is_clamped: false,
@@ -208,8 +208,8 @@ fn unpool(
     order: &Order,
     t: usize,
 ) -> Result<()> {
-    for (e, edge) in setup.network.edges().iter().enumerate() {
-        let g = Geometry::of(&setup.network, e);
+    for (e, edge) in setup.network().edges().iter().enumerate() {
+        let g = Geometry::of(setup.network(), e);
         if !g.pooled {
             continue;
         }
@@ -246,7 +246,7 @@ fn unpool(
 }
 
 fn new_trajectory(memory: &Memory, setup: &Setup, iteration: &Iteration, phase: &Phase) -> Result<Trajectory> {
-    let (network, device) = (&setup.network, &setup.device);
+    let (network, device) = (setup.network(), &setup.device);
     let room = phase.iterations;
     let layers = 0..network.layers().len();
     let bytes = |l: usize| match l {

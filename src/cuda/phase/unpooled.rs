@@ -3,7 +3,7 @@
 use super::memory::Memory;
 use super::pool::PoolUp;
 use super::pooling::{convolution, pool_shape};
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::layer_source;
 use crate::cuda::machine::abi::*;
@@ -25,7 +25,7 @@ struct Edge {
 
 impl Unpooled {
     pub fn plan(setup: &Setup, memory: &Memory) -> Result<Self> {
-        let network = &setup.network;
+        let network = setup.network();
         let pooled = (0..network.edges().len()).filter(|&e| Geometry::of(network, e).pooled);
         let edges = pooled.map(|e| match network.edges()[e].pre {
             0 => Ok(from_input(setup, memory, e)),
@@ -61,14 +61,14 @@ impl Edge {
 /// The image is the same in both states, and so are its maxima.
 fn from_input(setup: &Setup, memory: &Memory, e: usize) -> Edge {
     let pool = memory.pool(e);
-    let post = &memory.states(Kind::Pair)[setup.network.edges()[e].post];
+    let post = &memory.states(Kind::Pair)[setup.network().edges()[e].post];
     let component = |component: usize| EqPoolArgs {
         form: EQ_FORM_STATES,
         components: 1,
         argmax: pool.argmax_free.ptr(),
         post: [post.component::<c_void>(1, component, setup.format).cast_const(); 2],
         unpooled: (pool.unpooled).at(component * pool.full_units * setup.format.bytes()),
-        ..pool_shape(memory, &Geometry::of(&setup.network, e))
+        ..pool_shape(memory, &Geometry::of(setup.network(), e))
     };
     Edge {
         up: None,
@@ -77,8 +77,8 @@ fn from_input(setup: &Setup, memory: &Memory, e: usize) -> Edge {
 }
 
 fn between(setup: &Setup, memory: &Memory, e: usize) -> Result<Edge> {
-    let edge = &setup.network.edges()[e];
-    let g = Geometry::of(&setup.network, e);
+    let edge = &setup.network().edges()[e];
+    let g = Geometry::of(setup.network(), e);
     let pool = memory.pool(e);
     let post = &memory.states(Kind::Pair)[edge.post];
     let mut source = layer_source(setup, memory, edge.pre, Kind::Pair, Side::Old);

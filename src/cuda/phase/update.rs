@@ -1,7 +1,7 @@
 //! The update of a layer as an entry of a sweep: what its pre-activation is the sum of, and what becomes of it.
 
 use super::memory::Memory;
-use super::setup::Setup;
+use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use crate::cuda::machine::abi::EqSource;
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up};
@@ -18,7 +18,7 @@ pub fn add_layer(
     kind: Kind,
     side: &dyn Fn(usize) -> Side,
 ) {
-    let network = &setup.network;
+    let network = setup.network();
     for class in classes(network, l) {
         let mut taps = Vec::new();
         for (e, edge) in network.edges_into(l) {
@@ -103,7 +103,7 @@ pub fn update_target(setup: &Setup, memory: &Memory, l: usize, kind: Kind, side:
         sides: state.sides_as(side),
         component_stride: state.units,
         bounds: setup.bounds(l),
-        nudge: if l == setup.network.output_index() && is_forced {
+        nudge: if l == setup.network().output_index() && is_forced {
             memory.nudge.ptr()
         } else {
             std::ptr::null()
