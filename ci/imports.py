@@ -19,6 +19,7 @@ ROOMS = [
     "pickle",
     "choice output",
     "network data",
+    "error",
     "optim",
     "phase",
     "feedforward",

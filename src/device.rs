@@ -3,10 +3,10 @@
 use crate::choice::choices;
 use crate::cpu;
 use crate::cuda;
+use crate::error::{Context, Error, Result};
 use crate::feedforward::{self, FeedForward};
 use crate::network::Network;
 use crate::phase::{Backend, NudgedPhase};
-use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -137,18 +137,14 @@ impl Device {
                 Precision::Fp64 => Ok(cpu::backend::<f64>(network)),
                 Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
             },
-            Self::Cuda(ordinal) => {
-                cuda::backend(network, ordinal, device.format(precision)?)
-                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
-            }
+            Self::Cuda(ordinal) => cuda::backend(network, ordinal, device.format(precision)?)
+                .with_context(|| format!("--device {self}")),
             #[cfg(feature = "emulation")]
             Self::Emulated => cuda::emulated_backend(network, device.format(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
-            Self::Interpreted => {
-                cuda::interpreted_backend(network, device.format(precision)?)
-            }
+            Self::Interpreted => cuda::interpreted_backend(network, device.format(precision)?),
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
         }
@@ -170,20 +166,14 @@ impl Device {
                 Precision::Fp64 => Ok(cpu::feed_forward::<f64>(model)),
                 Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
             },
-            Self::Cuda(ordinal) => {
-                cuda::feed_forward(model, ordinal, device.format(precision)?)
-                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
-            }
+            Self::Cuda(ordinal) => cuda::feed_forward(model, ordinal, device.format(precision)?)
+                .with_context(|| format!("--device {self}")),
             #[cfg(feature = "emulation")]
-            Self::Emulated => {
-                cuda::emulated_feed_forward(model, device.format(precision)?)
-            }
+            Self::Emulated => cuda::emulated_feed_forward(model, device.format(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
-            Self::Interpreted => {
-                cuda::interpreted_feed_forward(model, device.format(precision)?)
-            }
+            Self::Interpreted => cuda::interpreted_feed_forward(model, device.format(precision)?),
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
         }
@@ -197,22 +187,18 @@ impl Device {
         }
     }
 
-    fn lacks(self, precision: Precision, expected: &str) -> anyhow::Error {
+    fn lacks(self, precision: Precision, expected: &str) -> Error {
         let name = precision.name();
-        anyhow!("--precision {name}: --device {self} computes in {expected}")
+        Error::Unavailable("--precision {name}: --device {self} computes in {expected}".to_string())
     }
 }
 
 #[cfg(not(feature = "emulation"))]
-fn no_emulation() -> anyhow::Error {
-    anyhow!(
-        "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
-    )
+fn no_emulation() -> Error {
+    Error::Unavailable("--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`".to_string())
 }
 
 #[cfg(not(feature = "interpreter"))]
-fn no_interpreter() -> anyhow::Error {
-    anyhow!(
-        "--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`"
-    )
+fn no_interpreter() -> Error {
+    Error::Unavailable("--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`".to_string())
 }

@@ -41,15 +41,13 @@
 //! backend.nudged_phases(&nudging, CostFunction::Mse, &order)?;
 //! backend.estimate_gradient()?;
 //! assert!(backend.gradient_norm()? > 0.0);
-//! # Ok::<(), anyhow::Error>(())
+//! # Ok::<(), eqprop_cuda::Error>(())
 //! ```
 //!
 //! # Errors
 //!
-//! Rooms that know what can go wrong say it in a type: [`data::DataError`], [`network::NetworkError`], [`cuda::CudaError`],
-//! [`phase::PhaseError`], [`learn::Diverged`], and [`config::UsageError`] for a value that a user gave. Where several of them meet (a
-//! backend, a learning rule, a run) they travel as [`anyhow::Error`], and `error.downcast_ref` finds them again, as [`cli`] does for
-//! exit statuses.
+//! Everything here fails with an [`Error`], by what a caller can do about it; [`data::DataError`], [`network::NetworkError`],
+//! [`cuda::CudaError`] and [`config::UsageError`] (a value that a user gave) travel inside of it.
 
 #![warn(missing_docs)]
 
@@ -61,6 +59,7 @@ pub mod cuda;
 pub mod data;
 pub mod device;
 pub mod diagnose;
+pub mod error;
 pub mod feedforward;
 pub mod learn;
 pub mod network;
@@ -77,3 +76,5 @@ pub mod sweep;
 pub mod torch;
 pub mod track;
 mod usage;
+
+pub use error::{Error, Result};

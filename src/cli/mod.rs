@@ -29,8 +29,9 @@ mod table;
 mod train;
 
 use crate::config::UsageError;
+use crate::error::Error;
 use crate::output::{self, complain, say};
-use crate::run::interrupt::{self, Interrupted};
+use crate::run::interrupt;
 use crate::shown::one_line;
 use clap::ColorChoice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -122,12 +123,11 @@ fn dispatch() -> ExitCode {
     result.unwrap_or_else(|error| {
         ranks::wait_for_turn();
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
-        ExitCode::from(if error.is::<UsageError>() {
-            EXIT_USAGE
-        } else if error.is::<Interrupted>() {
-            interrupt::exit_code()
-        } else {
-            EXIT_FAILURE
+        ExitCode::from(match error.downcast_ref().map(Error::root) {
+            Some(Error::Usage(_)) => EXIT_USAGE,
+            None if error.is::<UsageError>() => EXIT_USAGE,
+            Some(Error::Interrupted) => interrupt::exit_code(),
+            _ => EXIT_FAILURE,
         })
     })
 }

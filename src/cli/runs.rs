@@ -186,7 +186,7 @@ pub fn evaluated(run: &Checkpoint, given: &Settings) -> Result<Config> {
             shown(mirror)
         ));
     }
-    trained.evaluated(given, &run.network)
+    Ok(trained.evaluated(given, &run.network)?)
 }
 
 /// What a folder is called: `.` has no name of its own.

@@ -119,7 +119,7 @@ pub fn run(args: &SweepArgs) -> Result<ExitCode> {
 /// Nothing begins as long as `train` would refuse one of the points.
 fn check(plan: &Plan, file: &Path) -> Result<()> {
     for point in &plan.points {
-        let wrong = |error: anyhow::Error| {
+        let wrong = |error: crate::error::Error| {
             UsageError(format!("{}: {}: {error:#}", file.display(), point.name))
         };
         point.config().map_err(wrong)?;

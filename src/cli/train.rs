@@ -175,7 +175,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
     let mut rule = run.config.rule(&run.network, joining.several())?;
-    let data = first_then_others(&*ranks, || load_data(&mut run.config, &run.network))?;
+    let data = first_then_others(&*ranks, || Ok(load_data(&mut run.config, &run.network)?))?;
     run.set_examples(data.train.len())?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
@@ -205,7 +205,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         Ok(tracking) => tracking,
         Err(error) => {
             folder.abandon();
-            return Err(error);
+            return Err(error.into());
         }
     };
     say(format_args!("run folder {}", path.display()));

@@ -31,18 +31,18 @@ pub use machine::error::CudaError;
 pub use machine::image::architectures as kernel_architectures;
 #[cfg(feature = "interpreter")]
 pub use machine::interpreted;
-pub use machine::tensor_map::TensorMap;
 pub use machine::kernels::Format;
+pub use machine::tensor_map::TensorMap;
 pub use machine::{abi, kernels};
 pub use phase::CudaBackend;
 
+use crate::error::Result;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
-use anyhow::Result;
 use machine::device::CountingDevice;
 use ndarray::Array4;
 use std::sync::Arc;
@@ -51,11 +51,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When there is no such GPU, this build has no kernels, or the kernels cannot compute the network.
-pub fn backend(
-    network: &Network,
-    ordinal: usize,
-    format: Format,
-) -> Result<Box<dyn Backend>> {
+pub fn backend(network: &Network, ordinal: usize, format: Format) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
     Ok(Box::new(CudaBackend::new(network, device, format)?))
 }

@@ -24,13 +24,13 @@
 
 use crate::cpu;
 use crate::data::Batch;
+use crate::error::Result;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
     Start, Variant,
 };
 use crate::usage::UsageError;
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;
 use std::str::FromStr;

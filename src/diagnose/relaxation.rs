@@ -2,9 +2,9 @@
 
 use crate::cpu::{NudgedTrace, PhaseTrace, TracingBackend};
 use crate::data::Batch;
+use crate::error::Result;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{CostFunction, Nudging, Relaxation, Start};
-use anyhow::Result;
 use std::fmt::Write;
 
 /// The phases of one batch, watched on the CPU.

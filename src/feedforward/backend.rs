@@ -1,9 +1,9 @@
 //! The interface between training by backpropagation and the machine that computes.
 
+use crate::error::Result;
 use crate::network::{ModelState, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::BatchOutcome;
-use anyhow::Result;
 use ndarray::{Array2, Array4};
 
 /// By which statistics a batch is normalised.

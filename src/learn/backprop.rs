@@ -13,7 +13,7 @@ use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::CostFunction;
 use crate::usage::{UsageError, usage};
-use anyhow::{Result, ensure};
+use crate::error::{Result, ensure};
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
 
@@ -162,7 +162,7 @@ impl Learning for Backpropagation {
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
         ensure!(
-            settings.ranks.is_none(),
+            Ranks, settings.ranks.is_none(),
             "--algorithm backprop trains in one process: batch normalisation, which is over the whole batch, is not divided among several"
         );
         let model = FeedForward::of(network);

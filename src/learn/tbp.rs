@@ -7,7 +7,7 @@ use crate::cuda;
 use crate::network::{Network, presets};
 use crate::optim::OptimizerConfig;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation};
-use anyhow::Result;
+use crate::error::Result;
 
 /// As it is registered.
 pub const REGISTERED: TruncatedBackpropagation = TruncatedBackpropagation;

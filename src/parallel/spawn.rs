@@ -1,7 +1,7 @@
 //! Processes for all GPUs of one machine, where no launcher starts them.
 
 use super::child;
-use anyhow::{Context, Result, bail};
+use crate::error::{Context, Result, bail};
 use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -65,6 +65,7 @@ pub fn spawn(world: usize, arguments: &[String], stop: &dyn Fn() -> bool) -> Res
         }
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {
             bail!(
+                Ranks,
                 "the other ranks did not end within {} s and were killed",
                 GRACE.as_secs()
             );

@@ -2,9 +2,9 @@
 
 use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
+use crate::error::Result;
 use crate::output::complain;
 use crate::phase::GradientMemory;
-use anyhow::Result;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -5,10 +5,10 @@ use super::golden::{Golden, GoldenError};
 use super::report::{Report, Row, global};
 use super::tolerance::{FeedForwardTolerances, Scale};
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::feedforward::{Backend, FeedForward, NormMode};
 use crate::network::{ModelState, NetworkError};
 use crate::optim::OptimizerConfig;
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
 

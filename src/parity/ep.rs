@@ -11,10 +11,10 @@ use super::hopfield::{Bound, Replay, plain};
 use super::report::{Report, Row};
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::{Mode, ParameterSet};
 use crate::optim::{MAX_NORM, clip_scale};
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, PhaseState, Start, Variant};
-use anyhow::Result;
 use std::collections::BTreeSet;
 
 pub fn replay(

@@ -1,14 +1,14 @@
 //! The replay of a Hopfield network's file, whatever its kind: the backend that recomputes it, and what is compared.
 
+use super::case::Case;
 use super::compare::Difference;
 use super::golden::Golden;
 use super::report::{Report, Row, SMALL_TENSOR, global};
-use super::case::Case;
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::{Mode, ParameterSet};
 use crate::phase::{Backend, NudgedPhase, PhaseState, Relaxation};
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
 

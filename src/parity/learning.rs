@@ -8,9 +8,9 @@ use super::hopfield::{Bound, Replay, plain};
 use super::report::Report;
 use super::tolerance::Tolerances;
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::Mode;
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start, Variant};
-use anyhow::Result;
 use std::collections::BTreeSet;
 
 pub fn replay(

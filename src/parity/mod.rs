@@ -8,6 +8,7 @@
 
 mod augment;
 mod backprop;
+mod case;
 mod compare;
 mod complete;
 mod ep;
@@ -17,7 +18,6 @@ mod learning;
 mod replay;
 mod report;
 mod schedule;
-mod case;
 mod tolerance;
 
 pub use golden::{Golden, GoldenError};

@@ -24,5 +24,5 @@ pub use backend::{
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
 pub use vocabulary::{
-    NudgedPhase, Nudging, OutputCondition, PhaseError, Relaxation, SETTLING_ITERATIONS, Variant,
+    NudgedPhase, Nudging, OutputCondition, Relaxation, SETTLING_ITERATIONS, Variant,
 };

@@ -1,6 +1,7 @@
 //! What a phase is asked to be: how long and in which order it relaxes, and what nudges its output.
 
 use crate::choice::choices;
+use crate::error::{Error, Result};
 use crate::network::{Mode, Network};
 
 choices! {
@@ -36,22 +37,6 @@ pub enum OutputCondition {
     Nudged,
     /// it is held at `s_L - beta dC/ds_L` of the free state
     Clamped,
-}
-
-/// Why a backend does not relax what it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PhaseError {
-    /// the pair would be one state twice
-    #[error("beta is 0: the two nudged phases would be the same")]
-    NoNudging,
-    /// a kind of phase that the backend has no sweeps for
-    #[error("the backend {backend} does not compute {what}; the device cpu does")]
-    Unsupported {
-        /// what a log calls the backend
-        backend: String,
-        /// the kind of phase
-        what: &'static str,
-    },
 }
 
 /// How long and in which order a phase relaxes.
@@ -109,10 +94,10 @@ impl Nudging {
     ///
     /// # Errors
     /// When both would be nudged alike.
-    pub fn pair(&self) -> Result<(f64, f64), PhaseError> {
+    pub fn pair(&self) -> Result<(f64, f64)> {
         let (first, second) = self.strengths();
         if first == second {
-            return Err(PhaseError::NoNudging);
+            return Err(Error::NoNudging);
         }
         Ok((first, second))
     }

@@ -3,8 +3,10 @@
 //! While somebody [watches](watch), the first one is acknowledged at once, however long the present phase takes, and remembered;
 //! whoever watches stops at the next good place. Otherwise, or the second time, the process ends.
 
+#[cfg(not(unix))]
+use crate::error::bail;
+use crate::error::{Context, Result};
 use crate::output::remark;
-use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,11 +40,6 @@ impl Drop for Watch {
 /// The number of Ctrl-C, which is typed.
 const TYPED: i32 = 2;
 
-/// What was given up because a signal asked for the end.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
-
 fn consequence() -> MutexGuard<'static, &'static str> {
     CONSEQUENCE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,7 +71,7 @@ pub fn also_at(signal: &str) -> Result<()> {
 /// There are no such signals.
 #[cfg(not(unix))]
 pub fn also_at(signal: &str) -> Result<()> {
-    anyhow::bail!("{signal}: this system has no such signal")
+    bail!(File, "{signal}: this system has no such signal")
 }
 
 /// Whether a signal asked for the end.
@@ -114,7 +111,8 @@ fn caught(signal: i32, name: &str) {
 
 #[cfg(unix)]
 mod signals {
-    use anyhow::{Context, Result, bail};
+    use crate::error::{Context, Result};
+    use crate::usage::usage;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
     use signal_hook::iterator::Signals;
 
@@ -147,7 +145,7 @@ mod signals {
             "USR1" => SIGUSR1,
             "USR2" => SIGUSR2,
             "XCPU" => SIGXCPU,
-            _ => bail!("{name}: expected USR1, USR2 or XCPU"),
+            _ => usage!("{name}: expected USR1, USR2 or XCPU"),
         })
     }
 
@@ -170,9 +168,8 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
-    pub fn listen() -> anyhow::Result<()> {
-        Ok(ctrlc::set_handler(|| {
-            super::caught(super::TYPED, "Ctrl-C")
-        })?)
+    pub fn listen() -> crate::error::Result<()> {
+        let handled = ctrlc::set_handler(|| super::caught(super::TYPED, "Ctrl-C"));
+        Ok(handled.map_err(std::io::Error::other)?)
     }
 }

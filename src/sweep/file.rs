@@ -3,8 +3,8 @@
 use super::draw::Choice;
 use super::point::{Point, read};
 use crate::config::{Settings, UsageError, count, is_network_file, presets};
+use crate::error::{Error, Result};
 use crate::shown::shown;
-use anyhow::{Result, anyhow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use toml::{Table, Value};
@@ -36,7 +36,7 @@ impl Plan {
     /// [`Point::config`] to check.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
-            .map_err(|e| anyhow!("cannot read the sweep {}: {e}", path.display()))?;
+            .map_err(|e| Error::File(format!("cannot read the sweep {}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let points = File::parse(&text, folder).map(File::points);
         let points = points.map_err(|e| UsageError(format!("{}: {e}", path.display())))?;

@@ -15,9 +15,9 @@ pub mod wandb;
 pub use tracker::Tracker;
 
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::network::ParameterSet;
 use crate::run::{Observer, Record, RunFolder};
-use anyhow::Result;
 use histogram::Histogram;
 use series::Names;
 use std::path::Path;
@@ -124,7 +124,7 @@ impl Observer for Tracking {
     }
 }
 
-fn warn(option: &str, error: &anyhow::Error) {
+fn warn(option: &str, error: &Error) {
     crate::output::complain(format_args!(
         "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
     ));

@@ -3,7 +3,7 @@
 
 use crate::support::kernels::*;
 use crate::{compiled, notice};
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
 use eqprop_cuda::cuda::{CudaBackend, Device, Format};

@@ -55,12 +55,7 @@ fn phases(
 }
 
 fn compare(free: Relaxation, nudged: Relaxation, form: NudgedPhase) -> [PhaseReport; 2] {
-    let want = phases(
-        &mut *cpu::backend::<f64>(&network()),
-        free,
-        nudged,
-        form,
-    );
+    let want = phases(&mut *cpu::backend::<f64>(&network()), free, nudged, form);
     let got = phases(
         &mut *kernels(&network(), Precision::Fp32).unwrap(),
         free,

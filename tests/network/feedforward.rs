@@ -258,7 +258,9 @@ fn logits_of_any_network_are_those_of_the_formula() {
         let state = random_model_state(&model, seed);
         let mut backend = on_the_cpu(&model, &state);
         let (images, labels) = random_batch(model.network(), 2, &mut rng(seed));
-        backend.forward(&images, &labels, NormMode::Evaluate).unwrap();
+        backend
+            .forward(&images, &labels, NormMode::Evaluate)
+            .unwrap();
         let ours = backend.logits().unwrap();
         for (n, ours) in ours.rows().into_iter().enumerate() {
             let image = images.index_axis(Axis(0), n).mapv(f64::from);

@@ -94,13 +94,8 @@ const FAST: (Mode, f64) = (Mode::Coloured, 1.6);
 #[test]
 fn sixty_coloured_sweeps_come_closer_to_convergence_than_the_published_220() {
     let trained = Trained::read();
-    let gradient = |order, iterations| {
-        trained.gradient::<f64>(
-            NudgedPhase::SumDifference,
-            order,
-            iterations,
-        )
-    };
+    let gradient =
+        |order, iterations| trained.gradient::<f64>(NudgedPhase::SumDifference, order, iterations);
     let converged = gradient(FAST, (400, 200));
     let published = cosine(&trained.golden_gradient(), &converged);
     let fast = cosine(&gradient(FAST, (40, 20)), &converged);
@@ -118,13 +113,8 @@ fn sixty_coloured_sweeps_come_closer_to_convergence_than_the_published_220() {
 #[test]
 fn both_orders_converge_to_the_same_gradient() {
     let trained = Trained::read();
-    let gradient = |order, iterations| {
-        trained.gradient::<f64>(
-            NudgedPhase::SumDifference,
-            order,
-            iterations,
-        )
-    };
+    let gradient =
+        |order, iterations| trained.gradient::<f64>(NudgedPhase::SumDifference, order, iterations);
     let (published, fast) = (gradient(PUBLISHED, (1600, 800)), gradient(FAST, (400, 200)));
     let cosine = cosine(&published, &fast);
     println!("cosine between the two converged gradients: {cosine:.6}");

@@ -318,7 +318,8 @@ pub fn train_feed_forward(
         .collect();
     backend.set_optimizer(optimizer)?;
     for (b, batch) in batches.iter().enumerate() {
-        let outcome = backend.forward(&batch.images, &batch.labels, feedforward::NormMode::Train)?;
+        let outcome =
+            backend.forward(&batch.images, &batch.labels, feedforward::NormMode::Train)?;
         keep(format!("batch {b} cost"), outcome.cost);
         keep(
             format!("batch {b} logits"),
@@ -340,7 +341,11 @@ pub fn train_feed_forward(
         }
     }
     let batch = &batches[0];
-    backend.forward(&batch.images, &batch.labels, feedforward::NormMode::Evaluate)?;
+    backend.forward(
+        &batch.images,
+        &batch.labels,
+        feedforward::NormMode::Evaluate,
+    )?;
     keep(
         "evaluated logits".into(),
         flat(&backend.logits()?.into_dyn()),

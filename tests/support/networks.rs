@@ -214,10 +214,7 @@ pub fn random_state(network: &Network, n: usize, rng: &mut ChaCha8Rng) -> Vec<Ar
 }
 
 /// A backend with initial parameters drawn from `rng`.
-pub fn ready_backend<T: Real>(
-    network: &Network,
-    rng: &mut ChaCha8Rng,
-) -> Box<dyn Backend> {
+pub fn ready_backend<T: Real>(network: &Network, rng: &mut ChaCha8Rng) -> Box<dyn Backend> {
     let mut backend = backend::<T>(network);
     let parameters = parameters::initialise(network, rng.next_u64());
     backend.set_parameters(&parameters).expect("the shapes fit");

@@ -2,7 +2,7 @@
 //! the kernels, emulated (`tests/mutations.rs`) or compiled (`tests/interpreter/`).
 
 use super::kernels::*;
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{CudaBackend, CudaFeedForward, Device, Format};
 use eqprop_cuda::device;

@@ -13,11 +13,11 @@ use crate::cpu::ops::outcome::judge;
 use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
-use crate::feedforward::{Backend, FeedForward, NormMode, NORM_EPSILON, Part};
+use crate::error::{Error, Result};
+use crate::feedforward::{Backend, FeedForward, NORM_EPSILON, NormMode, Part};
 use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, CostFunction, check_batch};
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -424,17 +424,24 @@ impl<T: Real> Backend for CpuFeedForward<T> {
     }
 
     fn logits(&self) -> Result<Array2<f64>> {
-        let pass = self.pass.as_ref().context("no batch went forward")?;
+        let pass = self
+            .pass
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went forward"))?;
         let logits = pass.states.last().expect("a network has an output");
         Ok(logits.mapv(T::wide))
     }
 
     fn backward(&mut self) -> Result<()> {
-        let mut pass = self.pass.take().context("no batch went forward")?;
-        ensure!(
-            pass.mode == NormMode::Train,
-            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
-        );
+        let mut pass = self
+            .pass
+            .take()
+            .ok_or(Error::OutOfOrder("no batch went forward"))?;
+        if pass.mode != NormMode::Train {
+            return Err(Error::OutOfOrder(
+                "a batch went forward in evaluation mode, which keeps nothing for a backward pass",
+            ));
+        }
         let mut memory = std::mem::take(&mut self.memory);
         let mut gradient = self.gradient.take();
         let into = gradient.get_or_insert_with(|| self.tensors.parameters.zeros_like());
@@ -460,17 +467,26 @@ impl<T: Real> Backend for CpuFeedForward<T> {
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         Ok(gradient.norm())
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         Ok(self.tensors.unpacked(gradient))
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         self.tensors.step(gradient, learning_rates)
     }
 }

@@ -7,13 +7,13 @@ use super::weights::PackedNetwork;
 use super::{measure, phases};
 use crate::cpu::ops::images::{images, rows};
 use crate::cpu::ops::real::{Into, Real, configure_matmul};
+use crate::error::{Error, Result, ensure};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
     OutputCondition, PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
 };
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD};
 use rayon::prelude::*;
 
@@ -59,7 +59,7 @@ impl<T: Real> CpuBackend<T> {
         let parts = self.chunks.par_iter_mut().map(|chunk| terms(packed, chunk));
         let parts: Option<Vec<_>> = parts.collect();
         let parts = parts.filter(|parts| !parts.is_empty());
-        let parts = parts.context("the nudged phases have not run")?;
+        let parts = parts.ok_or(Error::OutOfOrder("the nudged phases have not run"))?;
         let zeros = || packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
         // Half the difference of the two states is for half the difference of their nudging.
@@ -104,12 +104,18 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn optimizer_state(&self) -> Result<OptimizerState> {
-        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         Ok(optimizer.state(|moment| self.packed.unpacked(moment)))
     }
 
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         optimizer.set_state(state, |moment| self.packed.packed(moment));
         Ok(())
     }
@@ -178,12 +184,16 @@ impl<T: Real> Backend for CpuBackend<T> {
         cost: CostFunction,
         relaxation: &Relaxation,
     ) -> Result<PhaseReport> {
-        ensure!(!self.chunks.is_empty(), "no batch is loaded");
+        if self.chunks.is_empty() {
+            return Err(Error::OutOfOrder("no batch is loaded"));
+        }
         let zeros = || self.packed.parameters.zeros_like();
         let gradient = self.gradient.get_or_insert_with(zeros);
         self.gradient_norm = None;
         let (packed, chunks) = (&self.packed, &mut self.chunks);
-        Ok(phases::truncated(packed, chunks, cost, relaxation, gradient))
+        Ok(phases::truncated(
+            packed, chunks, cost, relaxation, gradient,
+        ))
     }
 
     fn reduce_gradient(
@@ -192,7 +202,7 @@ impl<T: Real> Backend for CpuBackend<T> {
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()> {
         let gradient = self.gradient.as_mut();
-        let gradient = gradient.context("no gradient was estimated")?;
+        let gradient = gradient.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
         let values = gradient.tensors().iter().flatten();
         let mut values: Vec<f64> = values.map(|&g| share * g.wide()).collect();
         sum(GradientMemory::Host(&mut values))?;
@@ -206,7 +216,7 @@ impl<T: Real> Backend for CpuBackend<T> {
 
     fn gradient_norm(&mut self) -> Result<f64> {
         let gradient = self.gradient.as_ref();
-        let gradient = gradient.context("no gradient was estimated")?;
+        let gradient = gradient.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
         Ok(*self.gradient_norm.get_or_insert_with(|| gradient.norm()))
     }
 
@@ -214,7 +224,7 @@ impl<T: Real> Backend for CpuBackend<T> {
         let gradient = self
             .gradient
             .as_ref()
-            .context("no gradient was estimated")?;
+            .ok_or(Error::OutOfOrder("no gradient was estimated"))?;
         Ok(self.packed.unpacked(gradient))
     }
 
@@ -226,10 +236,14 @@ impl<T: Real> Backend for CpuBackend<T> {
         let gradient = self
             .gradient
             .as_ref()
-            .context("no gradient was estimated")?;
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+            .ok_or(Error::OutOfOrder("no gradient was estimated"))?;
+        let optimizer = self
+            .optimizer
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         let count = self.packed.network.parameter_count();
         ensure!(
+            Mismatch,
             learning_rates.len() == count,
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
@@ -239,10 +253,12 @@ impl<T: Real> Backend for CpuBackend<T> {
     }
 
     fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
-        ensure!(!self.chunks.is_empty(), "no batch is loaded");
+        if self.chunks.is_empty() {
+            return Err(Error::OutOfOrder("no batch is loaded"));
+        }
         let layer = |l: usize| {
             let rows = join(&self.chunks, |chunk| chunk.state(which, l));
-            let rows = rows.context("the nudged phases have not run")?;
+            let rows = rows.ok_or(Error::OutOfOrder("the nudged phases have not run"))?;
             Ok(self.export(l, &rows))
         };
         self.packed.network.free_layers().map(layer).collect()
@@ -261,6 +277,7 @@ impl<T: Real> Backend for CpuBackend<T> {
             Some(state) => {
                 let free = self.packed.network.free_layers();
                 ensure!(
+                    Mismatch,
                     state.len() == free.len(),
                     "{} layer states were given, but the network has {}",
                     state.len(),

@@ -169,7 +169,10 @@ pub fn tangent_terms<'a, T: Real>(
 }
 
 /// What a chunk contributes to the gradient by the usual formula, once its phases have run.
-pub fn terms<'a, T: Real>(packed: &PackedNetwork<T>, chunk: &'a mut Chunk<T>) -> Option<Terms<'a, T>> {
+pub fn terms<'a, T: Real>(
+    packed: &PackedNetwork<T>,
+    chunk: &'a mut Chunk<T>,
+) -> Option<Terms<'a, T>> {
     if !matches!(chunk.after, After::Pair(_)) {
         return terms_at_free_state(packed, chunk);
     }

@@ -12,9 +12,7 @@ use super::trajectory::Trajectory;
 use super::weights::PackedNetwork;
 use crate::cpu::ops::real::{Into, Real};
 use crate::network::ParameterSet;
-use crate::phase::{
-    CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
-};
+use crate::phase::{CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation};
 use rayon::prelude::*;
 
 /// The free phase, with a look at the chunks after each iteration.
@@ -29,8 +27,7 @@ pub fn free<T: Real>(
         let (clamped, omega) = (&chunk.clamped, T::of(omega));
         chunk.free.iterate(packed, clamped, &groups, omega, None)
     };
-    let observe =
-        |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
+    let observe = |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
     let patience = relaxation.patience(&packed.network, 0.0);
     phase(chunks, relaxation, patience, iterate, observe)
 }
@@ -79,8 +76,7 @@ pub fn nudged<T: Real>(
         };
         stack.iterate(packed, &chunk.clamped, &groups, T::of(omega), nudge)
     };
-    let observe =
-        |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
+    let observe = |chunks: &mut [Chunk<T>], report: &PhaseReport| observe(packed, chunks, report);
     let patience = relaxation.patience(&packed.network, nudging.stiffness());
     let report = phase(chunks, relaxation, patience, iterate, observe);
     for chunk in chunks {
@@ -122,8 +118,7 @@ pub fn truncated<T: Real>(
     gradient: &mut ParameterSet<T>,
 ) -> PhaseReport {
     let order = packed.network.order(relaxation.mode);
-    let start =
-        |Chunk { clamped, free, .. }: &mut Chunk<T>| Trajectory::new(packed, clamped, free);
+    let start = |Chunk { clamped, free, .. }: &mut Chunk<T>| Trajectory::new(packed, clamped, free);
     let trajectories: Vec<Trajectory<T>> = chunks.par_iter_mut().map(start).collect();
     let clamped = chunks.iter().map(|chunk| &chunk.clamped);
     let mut pairs: Vec<_> = clamped.zip(trajectories).collect();
@@ -135,9 +130,9 @@ pub fn truncated<T: Real>(
 
     let examples: usize = pairs.iter().map(|(clamped, _)| clamped.labels.len()).sum();
     for t in (1..=report.iterations).rev() {
-        pairs.par_iter_mut().for_each(|(clamped, trajectory)| {
-            trajectory.back(packed, clamped, &order, cost, t)
-        });
+        pairs
+            .par_iter_mut()
+            .for_each(|(clamped, trajectory)| trajectory.back(packed, clamped, &order, cost, t));
         let terms: Vec<_> = pairs
             .par_iter()
             .map(|(clamped, trajectory)| trajectory.terms(packed, clamped, &order, t))
@@ -152,7 +147,10 @@ pub fn truncated<T: Real>(
     if report.iterations == 0 {
         *gradient = packed.parameters.zeros_like();
     }
-    let trajectories: Vec<_> = pairs.into_iter().map(|(_, trajectory)| trajectory).collect();
+    let trajectories: Vec<_> = pairs
+        .into_iter()
+        .map(|(_, trajectory)| trajectory)
+        .collect();
     for (chunk, trajectory) in chunks.iter_mut().zip(trajectories) {
         chunk.after = After::End(trajectory.into_end());
     }

@@ -11,11 +11,11 @@ use crate::cuda::recent::Recent;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
+use crate::error::{Error, Result};
 use crate::feedforward::{Backend, FeedForward, NormMode, Part};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, check_batch};
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ impl CudaFeedForward {
     }
 
     pub(in crate::cuda) fn plan(&self) -> Result<&Plan> {
-        ensure!(self.mode.is_some(), "no batch went forward");
-        self.plans.present().context("no batch went forward")
+        let plan = self.plans.present().filter(|_| self.mode.is_some());
+        plan.ok_or(Error::OutOfOrder("no batch went forward"))
     }
 
     /// From PyTorch's shapes to those of the layout, whose head is a convolution.
@@ -229,10 +229,11 @@ impl Backend for CudaFeedForward {
 
     fn backward(&mut self) -> Result<()> {
         self.plan()?;
-        ensure!(
-            self.mode == Some(NormMode::Train),
-            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
-        );
+        if self.mode != Some(NormMode::Train) {
+            return Err(Error::OutOfOrder(
+                "a batch went forward in evaluation mode, which keeps nothing for a backward pass",
+            ));
+        }
         let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
         plan.backward(setup, parameters, &self.running)
@@ -247,7 +248,10 @@ impl Backend for CudaFeedForward {
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        let plan = self.plans.present().context("no batch went backward")?;
+        let plan = self
+            .plans
+            .present()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         let norm = plan.norm(&self.setup)?;
         (self.parameters).step(learning_rates, norm, f64::INFINITY)
     }

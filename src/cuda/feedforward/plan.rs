@@ -21,10 +21,10 @@ use crate::cuda::tables::gradient::{self, GradientPlan, Products};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
-use crate::feedforward::{FeedForward, NormMode, NORM_EPSILON, NORM_MOMENTUM, Part};
+use crate::error::{Error, Result, ensure};
+use crate::feedforward::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, NormMode, Part};
 use crate::network::Shape;
 use crate::phase::BatchOutcome;
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
 
@@ -106,6 +106,7 @@ impl Plan {
         for e in 0..network.edges().len() {
             let units = images * padded_units(Geometry::of(network, e).full);
             ensure!(
+                Mismatch,
                 i32::try_from(units).is_ok(),
                 "a batch of {images} is too large for the kernels: {} has {units} units, and they count to 2^31",
                 network.edge_name(e)
@@ -184,14 +185,24 @@ impl Plan {
         })
     }
 
-    pub fn load(&self, setup: &Setup<FeedForward>, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
+    pub fn load(
+        &self,
+        setup: &Setup<FeedForward>,
+        images: &Array4<f32>,
+        labels: &[usize],
+    ) -> Result<()> {
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         self.labels.write(&labels)?;
         let input = padded_images(images).into_iter();
         self.input.write(&setup.format.encode(input))
     }
 
-    pub fn forward(&self, setup: &Setup<FeedForward>, weights: *const c_void, mode: NormMode) -> Result<()> {
+    pub fn forward(
+        &self,
+        setup: &Setup<FeedForward>,
+        weights: *const c_void,
+        mode: NormMode,
+    ) -> Result<()> {
         let device = &*setup.device;
         for layer in self.layers.iter().flatten() {
             layer.sweep.launch(device, raw_args(weights))?;
@@ -277,7 +288,10 @@ impl Plan {
 
     /// The global norm of the last gradient, on the device.
     pub fn norm(&self, setup: &Setup<FeedForward>) -> Result<&Buffer<f64>> {
-        let plan = self.backward.as_ref().context("no batch went backward")?;
+        let plan = self
+            .backward
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         plan.gradient.measure_norm(&*setup.device)?;
         Ok(&plan.gradient.norm)
     }
@@ -358,7 +372,11 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(&self, setup: &Setup<FeedForward>, difference: &[Buffer<u8>]) -> Vec<gradient::Origin> {
+    fn parts(
+        &self,
+        setup: &Setup<FeedForward>,
+        difference: &[Buffer<u8>],
+    ) -> Vec<gradient::Origin> {
         let network = setup.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
         let mut parts: Vec<gradient::Origin> = (setup.model.parameter_names().iter())

@@ -1,6 +1,6 @@
 //! What a machine can do beyond what every machine can: a kernel rung is chosen by it, in [`super::kernels::Relax::choose`].
 
-use anyhow::{Result, bail};
+use super::error::CudaError;
 
 /// Asks for kernels that no GPU has run yet.
 const VARIABLE: &str = "EQPROP_HOPPER";
@@ -16,12 +16,12 @@ pub struct Capabilities {
 ///
 /// # Errors
 /// When EQPROP_HOPPER is neither `on` nor `off`.
-pub fn hopper_wanted() -> Result<bool> {
+pub fn hopper_wanted() -> Result<bool, CudaError> {
     match std::env::var(VARIABLE).as_deref() {
         Ok("on") => Ok(true),
         Ok("off" | "") | Err(_) => Ok(false),
-        Ok(other) => bail!(
+        Ok(other) => Err(CudaError::Setting(format!(
             "{VARIABLE}={other}: on or off was expected; `on` asks for the kernels for Hopper, which no GPU has run yet"
-        ),
+        ))),
     }
 }

@@ -4,7 +4,8 @@
 //! around each allocation must be intact.
 
 use super::device::{Device, KernelSpec};
-use anyhow::{Result, bail, ensure};
+use super::error::CudaError;
+use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::Mutex;
@@ -77,7 +78,9 @@ impl Device for EmulatedDevice {
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // SAFETY: no preconditions.
         let address = unsafe { eqprop_emulation_alloc(bytes) };
-        ensure!(address != 0, "out of memory: {bytes} bytes were asked for");
+        if address == 0 {
+            return Err(CudaError::OutOfMemory { bytes }.into());
+        }
         self.allocations.lock().unwrap().insert(address);
         Ok(address)
     }
@@ -115,13 +118,15 @@ impl Device for EmulatedDevice {
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
+        let blocks =
+            u32::try_from(blocks).map_err(|_| fault(kernel, "a launch has too many blocks"))?;
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
         // live buffers.
         let code = unsafe {
             eqprop_emulation_launch(
                 name.as_ptr(),
-                u32::try_from(blocks)?,
+                blocks,
                 kernel.threads,
                 kernel.shared_bytes as usize,
                 args.as_ptr().cast(),
@@ -137,7 +142,7 @@ impl Device for EmulatedDevice {
             _ => Some("it gave cp.async an address that is no multiple of 16"),
         };
         if let Some(problem) = problem {
-            bail!("kernel {}: {problem}", kernel.name);
+            return Err(fault(kernel, problem));
         }
         self.check_guards(kernel)
     }
@@ -152,12 +157,15 @@ impl EmulatedDevice {
         for &address in self.allocations.lock().unwrap().iter() {
             // SAFETY: the address is a live allocation.
             let overrun = unsafe { eqprop_emulation_overrun(address) };
-            ensure!(
-                overrun == 0,
-                "kernel {} wrote outside of a buffer",
-                kernel.name
-            );
+            if overrun != 0 {
+                return Err(fault(kernel, "it wrote outside of a buffer"));
+            }
         }
         Ok(())
     }
+}
+
+fn fault(kernel: &KernelSpec, problem: &str) -> Error {
+    let (kernel, problem) = (kernel.name, problem.to_string());
+    CudaError::Kernel { kernel, problem }.into()
 }

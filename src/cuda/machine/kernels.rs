@@ -9,7 +9,7 @@
 use super::abi::*;
 use super::capabilities::Capabilities;
 use super::device::{Device, KernelSpec, Plain, bytes_of, plain};
-use anyhow::Result;
+use crate::error::Result;
 use half::f16;
 
 plain!(

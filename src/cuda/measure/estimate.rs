@@ -13,13 +13,13 @@ use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::phase::plan;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::sweep::Sweep;
 use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
+use crate::error::Result;
 use crate::network::{Mode, Network};
-use anyhow::Result;
 use std::sync::Arc;
 
 /// One launch, or all of an iteration.
@@ -126,7 +126,10 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 kernel: line.kernel,
                 shape: line.shape,
                 launches: vec![launch(&plan::layer_sweep(setup, memory, l, kind)?, &[l])],
-                hopper_seconds: by_hopper(&plan::layer_sweep(hopper_setup, hopper_memory, l, kind)?, &[l]),
+                hopper_seconds: by_hopper(
+                    &plan::layer_sweep(hopper_setup, hopper_memory, l, kind)?,
+                    &[l],
+                ),
             });
         }
         for mode in [

@@ -2,7 +2,6 @@
 
 use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::feedforward::CudaFeedForward;
-use crate::cuda::tables::sweep::raw_args;
 use crate::cuda::machine::abi::EqBatchNormArgs;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels;
@@ -11,9 +10,12 @@ use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::padded_units;
 use crate::cuda::tables::sweep::Sweep;
+use crate::cuda::tables::sweep::raw_args;
+use crate::error::Result;
+use crate::feedforward::{Backend, FeedForward, NormMode};
+use crate::error::Result;
 use crate::feedforward::{Backend, FeedForward, NormMode};
 use crate::network::{Edge, Pooling};
-use anyhow::Result;
 use std::sync::Arc;
 
 /// Sweeps, batch normalisation and weight gradient of a training step, on the layers of `model`. The batch is synthetic.

@@ -3,19 +3,19 @@
 use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::phase::CudaBackend;
 use crate::cuda::phase::plan;
-use crate::cuda::setup::Setup;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::machine::kernels::Format;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
+use crate::error::Result;
 use crate::network::{Mode, Network, parameters};
 use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
-use anyhow::Result;
 use std::sync::Arc;
 
 /// Multiply-adds of one image's update of layer `l`.

@@ -4,14 +4,14 @@ use super::constant::{Drive, PreActivations};
 use super::iteration::{Iteration, Phase};
 use super::memory::Memory;
 use super::plan::{self, IterationKey};
-use crate::cuda::setup::Setup;
 use super::states::Side;
 use super::trajectory::Trajectory;
 use super::unpooled::Unpooled;
 use crate::cuda::machine::abi::*;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::padded;
-use anyhow::Result;
+use crate::error::{Error, Result};
 use std::ffi::c_void;
 
 /// Everything that depends on the batch size.
@@ -59,6 +59,12 @@ impl Batch {
         let iteration = plan::iteration(setup, &self.memory, key)?;
         self.iterations.push((key, iteration));
         Ok(self.iterations.len() - 1)
+    }
+
+    /// The way that truncated backpropagation went.
+    pub fn trajectory(&self) -> Result<&Trajectory> {
+        let trajectory = self.trajectory.as_ref();
+        trajectory.ok_or(Error::OutOfOrder("truncated backpropagation has not run"))
     }
 
     /// Runs a phase to its end; the states of its kind are on side 0 before and after.

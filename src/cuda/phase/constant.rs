@@ -3,15 +3,15 @@
 use super::memory::Memory;
 use super::pool::PoolUp;
 use super::pooling;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::{add_layer, constant_target};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::kernels::{self, Relax};
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, taps_up, whole};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
-use anyhow::Result;
+use crate::error::Result;
 use std::ffi::c_void;
 
 /// Drive of the layers that the input reaches: `b_l + sum Op_e(input)`. It is computed in fp32 whatever the format of states: once per

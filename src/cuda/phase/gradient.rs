@@ -1,14 +1,52 @@
 //! What a gradient is a product of.
 
 use super::memory::Memory;
+use super::states::Kind;
+use crate::cuda::machine::abi::EqStateArgs;
+use crate::cuda::machine::kernels;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::gradient::{Origin, Products};
+use crate::error::Result;
 use std::ffi::c_void;
+
+/// Where a gradient estimate takes the derivative of `dE/dtheta` along the difference of the two states.
+#[derive(Clone, Copy, PartialEq)]
+pub enum GradientAt {
+    /// half-way, which makes it their difference
+    Mean,
+    FreeState,
+}
+
+/// Writes the gradient's two factors to side 1 of the nudged states: the state that the derivative is taken at, and half the difference of
+/// the two.
+pub fn factors(setup: &Setup, memory: &Memory, kind: Kind, at: GradientAt) -> Result<()> {
+    let format = setup.format;
+    let nudged = memory.nudged();
+    for l in setup.network().free_layers() {
+        if kind == Kind::Response {
+            let [response, operands] = &nudged[l].sides;
+            let bytes = nudged[l].units * format.bytes();
+            operands.copy_from(bytes, response, 0, bytes)?;
+        } else {
+            let args = EqStateArgs {
+                out_first: nudged[l].component(1, 0, format),
+                out_second: nudged[l].component(1, 1, format),
+                ..memory.both_states(kind, l, format)
+            };
+            kernels::mean_and_half(&*setup.device, format, &args)?;
+        }
+        if at == GradientAt::FreeState {
+            let free = &memory.free[l].sides[0];
+            nudged[l].sides[1].copy_from(0, free, 0, free.len())?;
+        }
+    }
+    Ok(())
+}
 
 /// The parts of an EP gradient: mean and half-difference lie on side 1 of the nudged states.
 pub fn ep_parts(setup: &Setup, memory: &Memory) -> Vec<Origin> {
-    let nudged = memory.nudged.as_ref().expect("the nudged phases have run");
+    let nudged = memory.nudged();
     let rows = |l: usize| {
         nudged[l]
             .component::<c_void>(1, 1, setup.format)

@@ -1,15 +1,15 @@
 //! The iterations of a phase: launches, recorded once and replayed.
 
 use super::pool::PoolUp;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Recording, bytes_of};
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::sweep::Sweep;
+use crate::error::Result;
 use crate::network::Mode;
 use crate::phase::SETTLING_ITERATIONS;
-use anyhow::Result;
 use std::ffi::c_void;
 
 /// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the

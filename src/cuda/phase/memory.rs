@@ -1,14 +1,14 @@
 //! Device memory of a batch: its images, the states of its layers, and what is computed from them.
 
 use super::pool::Pool;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, State};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format};
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
-use anyhow::{Result, ensure};
+use crate::error::{Result, ensure};
 use std::ffi::c_void;
 
 /// What `kernels/outcome.cu` writes per example, and its table of layers.
@@ -34,7 +34,7 @@ pub struct Memory {
     /// pre-activations at the free state
     pub pre_activation: Vec<Buffer<f32>>,
     pub free: Vec<State>,
-    pub nudged: Option<Vec<State>>,
+    nudged: Option<Vec<State>>,
     /// by layer where its units respond; made when a response is first asked for
     masks: Option<Vec<Buffer<u8>>>,
     /// what max-pool edges bring to a layer; two components
@@ -53,6 +53,7 @@ impl Memory {
         for l in layers.clone() {
             let units = images * setup.units(l);
             ensure!(
+                Mismatch,
                 i32::try_from(units).is_ok(),
                 "a batch of {images} is too large for the kernels: layer {:?} has {units} units, and they count to 2^31",
                 setup.network().layers()[l].name
@@ -140,10 +141,26 @@ impl Memory {
     pub fn states(&self, kind: Kind) -> &[State] {
         match kind {
             Kind::Free => &self.free,
-            _ => self
-                .nudged
-                .as_ref()
-                .expect("nudged states are allocated first"),
+            _ => self.nudged(),
+        }
+    }
+
+    /// The nudged states, which were allocated.
+    pub fn nudged(&self) -> &[State] {
+        let nudged = self.nudged.as_ref();
+        nudged.expect("nudged states are allocated first")
+    }
+
+    /// Elementwise arguments over the nudged states of layer `l`.
+    pub fn both_states(&self, kind: Kind, l: usize, format: Format) -> EqStateArgs {
+        let nudged = &self.nudged()[l];
+        EqStateArgs {
+            free_state: self.free[l].sides[0].ptr(),
+            first: nudged.component(0, 0, format),
+            second: nudged.component(0, 1, format),
+            count: nudged.units as u64,
+            pair: u32::from(kind == Kind::Pair),
+            ..EqStateArgs::default()
         }
     }
 

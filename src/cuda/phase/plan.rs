@@ -3,12 +3,12 @@
 use super::iteration::{Group, Iteration};
 use super::memory::Memory;
 use super::pooling;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::{add_layer, update_target};
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder};
+use crate::error::Result;
 use crate::network::Mode;
-use anyhow::Result;
 
 /// What the iterations of a phase are planned by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,12 +105,7 @@ pub fn layer_sweep(setup: &Setup, memory: &Memory, l: usize, kind: Kind) -> Resu
 }
 
 /// The updates of one iteration, group by group, once the states exist: for estimates.
-pub fn group_sweeps(
-    setup: &Setup,
-    memory: &Memory,
-    mode: Mode,
-    kind: Kind,
-) -> Result<Vec<Sweep>> {
+pub fn group_sweeps(setup: &Setup, memory: &Memory, mode: Mode, kind: Kind) -> Result<Vec<Sweep>> {
     let key = IterationKey {
         mode,
         kind,
@@ -154,7 +149,9 @@ mod tests {
             };
             let iteration = iteration(&setup, &memory, key).unwrap();
             let layers = setup.network().free_layers();
-            layers.filter(|&l| iteration.side(l) == Side::Only).collect()
+            layers
+                .filter(|&l| iteration.side(l) == Side::Only)
+                .collect()
         };
         assert_eq!(in_place(Mode::Coloured), Vec::from_iter(1..=9));
         // Layers 2, 4, 6 and 8 are joined by skip edges.

@@ -1,13 +1,13 @@
 //! Max-pool edges: their memory, and the two launches that bring one up to date.
 
-use crate::cuda::setup::Setup;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded_units;
 use crate::cuda::tables::sweep::Sweep;
-use anyhow::Result;
+use crate::error::Result;
 
 /// Buffers of a max-pool edge.
 pub struct Pool {

@@ -2,15 +2,15 @@
 
 use super::memory::Memory;
 use super::pool::PoolUp;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::layer_source;
 use crate::cuda::machine::abi::{EqPoolArgs, EqSource};
 use crate::cuda::machine::kernels::Relax;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, taps_up, whole};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
-use anyhow::Result;
+use crate::error::Result;
 
 /// Pooled edges between free layers.
 pub fn pooled_edges(setup: &Setup) -> impl Iterator<Item = usize> {
@@ -74,7 +74,15 @@ pub fn up(
     let first = pooled_edges(setup).find(|&other| network.edges()[other].post == edge.post);
     let pair = kind == Kind::Pair;
     Ok(PoolUp {
-        convolution: convolution(setup, setup.relax, memory, e, components, source, full.ptr())?,
+        convolution: convolution(
+            setup,
+            setup.relax,
+            memory,
+            e,
+            components,
+            source,
+            full.ptr(),
+        )?,
         args: EqPoolArgs {
             full: full.ptr(),
             full_free: if pair {

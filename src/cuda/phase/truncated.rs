@@ -16,17 +16,17 @@ use super::iteration::{Iteration, Phase};
 use super::memory::Memory;
 use super::plan::IterationKey;
 use super::pooling::{self, pool_shape};
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::trajectory::Trajectory;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::gradient::{GradientPlan, Origin};
+use crate::error::Result;
 use crate::network::Mode;
 use crate::network::order::Order;
-use anyhow::Result;
 use std::ffi::c_void;
 
 /// Components of the operands: what an update of iteration 1 reads after so many iterations, then `k`.
@@ -48,7 +48,7 @@ pub fn forwards(batch: &mut Batch, setup: &Setup, phase: &Phase) -> Result<EqPha
         batch.trajectory = Some(new_trajectory(&batch.memory, setup, iteration, phase)?);
     }
     let mut trajectory = batch.trajectory.take().expect("it was just made");
-    let nudged = batch.memory.nudged.as_ref().expect("they were just allocated");
+    let nudged = batch.memory.nudged();
     for l in network.free_layers() {
         let (free, bytes) = (&batch.memory.free[l].sides[0], trajectory.state_bytes(l));
         nudged[l].sides[0].copy_from(0, free, 0, bytes)?;
@@ -118,7 +118,7 @@ pub fn backwards(
     force.resize(batch.memory.nudge.len(), 0.0);
     batch.memory.nudge.write(&force)?;
     for l in network.free_layers() {
-        batch.memory.nudged.as_ref().expect("they were relaxed")[l].sides[0].zero()?;
+        batch.memory.nudged()[l].sides[0].zero()?;
     }
     let order = network.order(mode);
     let last = trajectory.omegas.len();
@@ -158,7 +158,7 @@ pub fn backwards(
         if t == last {
             batch.memory.nudge.zero()?;
         }
-        let nudged = batch.memory.nudged.as_ref().expect("they were relaxed");
+        let nudged = batch.memory.nudged();
         for l in network.free_layers() {
             let side = side_after(plan.side(l), last - t + 1);
             let (to, bytes) = (&trajectory.operands[l], trajectory.state_bytes(l));
@@ -245,7 +245,12 @@ fn unpool(
     Ok(())
 }
 
-fn new_trajectory(memory: &Memory, setup: &Setup, iteration: &Iteration, phase: &Phase) -> Result<Trajectory> {
+fn new_trajectory(
+    memory: &Memory,
+    setup: &Setup,
+    iteration: &Iteration,
+    phase: &Phase,
+) -> Result<Trajectory> {
     let (network, device) = (setup.network(), &setup.device);
     let room = phase.iterations;
     let layers = 0..network.layers().len();

@@ -3,14 +3,14 @@
 use super::memory::Memory;
 use super::pool::PoolUp;
 use super::pooling::{convolution, pool_shape};
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use super::update::layer_source;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::sweep::raw_args;
-use anyhow::Result;
+use crate::error::Result;
 use std::ffi::c_void;
 
 /// The launches for all pooled edges. Mean and half-difference lie on side 1 of the nudged states.
@@ -66,7 +66,9 @@ fn from_input(setup: &Setup, memory: &Memory, e: usize) -> Edge {
         form: EQ_FORM_STATES,
         components: 1,
         argmax: pool.argmax_free.ptr(),
-        post: [post.component::<c_void>(1, component, setup.format).cast_const(); 2],
+        post: [post
+            .component::<c_void>(1, component, setup.format)
+            .cast_const(); 2],
         unpooled: (pool.unpooled).at(component * pool.full_units * setup.format.bytes()),
         ..pool_shape(memory, &Geometry::of(setup.network(), e))
     };

@@ -1,9 +1,9 @@
 //! The update of a layer as an entry of a sweep: what its pre-activation is the sum of, and what becomes of it.
 
 use super::memory::Memory;
-use crate::cuda::setup::Setup;
 use super::states::{Kind, Side};
 use crate::cuda::machine::abi::EqSource;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::sweep::{SweepBuilder, Target};

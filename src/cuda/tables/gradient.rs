@@ -5,7 +5,7 @@ use super::layout::{Layout, padded};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax, WeightGrad};
-use anyhow::Result;
+use crate::error::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 

@@ -9,8 +9,8 @@ use super::tiles::{Extent, TileList};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::Relax;
+use crate::error::Result;
 use crate::network::Shape;
-use anyhow::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 

@@ -1,13 +1,13 @@
 //! `train.OPT.*`: training steps from the initial parameters, states kept from batch to batch. Once with nudged phases in
 //! direct form, as published, and once in sum-and-difference form, which follows float64 more closely.
 
+use crate::error::{Error, Result, ensure};
 use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::parity::compare::{Difference, relative};
 use crate::parity::hopfield::{Replay, labelled, plain};
 use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, Start};
-use anyhow::{Context, Result, ensure};
 
 impl Replay<'_> {
     pub fn training(&mut self) -> Result<()> {
@@ -25,7 +25,9 @@ impl Replay<'_> {
 
     fn config(&self, optimizer: &str) -> Result<Option<OptimizerConfig>> {
         let needs = |value: Option<f64>, key: &str| {
-            value.with_context(|| format!("metadata {key:?} is missing, which training needs"))
+            value.ok_or_else(|| {
+                Error::File(format!("metadata {key:?} is missing, which training needs"))
+            })
         };
         let weight_decay = || needs(self.case.weight_decay, "weight_decay");
         Ok(match optimizer {
@@ -45,6 +47,7 @@ impl Replay<'_> {
         let rates = self.golden.vector(&format!("{prefix}.lr"))?;
         let count = self.case.network.parameter_count();
         ensure!(
+            File,
             rates.len() == count,
             "{prefix}.lr holds {} learning rates, but the network has {count} parameter tensors",
             rates.len()
