@@ -189,7 +189,7 @@ impl Bench {
     }
 
     /// Times a training step and prints a line.
-    fn time(&self, name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+    fn time(&self, name: &str, mut step: impl FnMut() -> eqprop_cuda::Result<()>) -> Result<()> {
         let wait = || {
             self.kernels
                 .as_ref()

@@ -189,16 +189,24 @@ impl Device {
 
     fn lacks(self, precision: Precision, expected: &str) -> Error {
         let name = precision.name();
-        Error::Unavailable("--precision {name}: --device {self} computes in {expected}".to_string())
+        Error::Unavailable(format!(
+            "--precision {name}: --device {self} computes in {expected}"
+        ))
     }
 }
 
 #[cfg(not(feature = "emulation"))]
 fn no_emulation() -> Error {
-    Error::Unavailable("--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`".to_string())
+    Error::Unavailable(
+        "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
+            .to_string(),
+    )
 }
 
 #[cfg(not(feature = "interpreter"))]
 fn no_interpreter() -> Error {
-    Error::Unavailable("--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`".to_string())
+    Error::Unavailable(
+        "--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`"
+            .to_string(),
+    )
 }

@@ -3,7 +3,7 @@
 pub use super::networks::{cosine, rng};
 
 use super::networks;
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cuda;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};

@@ -173,9 +173,7 @@ impl InterpretedDevice {
     /// # Errors
     /// When this build found no nvcc that knows sm_90a.
     pub fn hopper_ptx() -> Result<&'static str> {
-        HOPPER_PTX.context(
-            "EQPROP_HOPPER=on: this build has no PTX for Hopper; build it where nvcc of CUDA 12 or later is found",
-        )
+        HOPPER_PTX.ok_or_else(|| Error::Unavailable("EQPROP_HOPPER=on: this build has no PTX for Hopper; build it where nvcc of CUDA 12 or later is found".into()))
     }
 
     /// The kernels for Hopper, read once.
@@ -251,7 +249,7 @@ impl Device for InterpretedDevice {
             box_dims: map.box_dims.clone(),
             swizzle: Swizzle::Span128,
         };
-        Ok(map.encode()?)
+        map.encode().map_err(device)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -263,19 +261,19 @@ impl Device for InterpretedDevice {
     }
 
     unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        Ok(self.memory().write(address, bytes).map_err(device)?)
+        self.memory().write(address, bytes).map_err(device)
     }
 
     unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        Ok(self.memory().read(address, bytes).map_err(device)?)
+        self.memory().read(address, bytes).map_err(device)
     }
 
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
-        Ok(self.memory().copy(to, from, bytes).map_err(device)?)
+        self.memory().copy(to, from, bytes).map_err(device)
     }
 
     unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
-        Ok(self.memory().fill(address, 0, bytes).map_err(device)?)
+        self.memory().fill(address, 0, bytes).map_err(device)
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
