@@ -13,8 +13,6 @@ use crate::cuda::tables::sweep::Sweep;
 use crate::cuda::tables::sweep::raw_args;
 use crate::error::Result;
 use crate::feedforward::{Backend, FeedForward, NormMode};
-use crate::error::Result;
-use crate::feedforward::{Backend, FeedForward, NormMode};
 use crate::network::{Edge, Pooling};
 use std::sync::Arc;
 
