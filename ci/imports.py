@@ -17,7 +17,7 @@ import tempfile
 ROOMS = [
     "shown usage",
     "pickle",
-    "choice output",
+    "choice",
     "network data",
     "error",
     "optim",

@@ -5,10 +5,10 @@
 //! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`phase`] and [`feedforward`] (what is asked of a backend)
 //! -> [`cpu`] and [`cuda`] (the backends, made by [`device`]; several processes together: [`parallel`]) -> [`optim`] (what a gradient does
 //! to a parameter) -> [`learn`] (a learning rule for a batch) -> [`config`] (what was asked for) -> [`run`] (epochs, metrics, checkpoints),
-//! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
-//! and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over all of
-//! it. `docs/maths.md` has the formulas.
-//! The programs of `examples/` are a course in five parts; this is the shortest way from a network to a gradient:
+//! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good
+//! relaxations and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over
+//! all of it. `docs/maths.md` has the formulas. The programs of `examples/` are a course in five parts; this is the shortest way from a
+//! network to a gradient:
 //!
 //! ```
 //! use eqprop_cuda::cpu;
@@ -50,6 +50,8 @@
 //! [`cuda::CudaError`] and [`config::UsageError`] (a value that a user gave) travel inside of it.
 
 #![warn(missing_docs)]
+// What must be said while work goes on is logged; `cli` prints it.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod choice;
 pub mod cli;
@@ -64,7 +66,6 @@ pub mod feedforward;
 pub mod learn;
 pub mod network;
 pub mod optim;
-pub mod output;
 pub mod parallel;
 pub mod parity;
 pub mod phase;

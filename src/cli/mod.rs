@@ -15,6 +15,7 @@ mod import;
 mod info;
 mod list;
 mod manual;
+mod output;
 mod parameters;
 mod parity;
 mod plot;
@@ -30,12 +31,12 @@ mod train;
 
 use crate::config::UsageError;
 use crate::error::Error;
-use crate::output::{self, complain, say};
 use crate::run::interrupt;
 use crate::shown::one_line;
 use clap::ColorChoice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use output::{complain, say};
 use std::process::ExitCode;
 
 /// Trains deep convolutional Hopfield networks with equilibrium propagation.
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
         ));
     }));
     ignore_file_size_signal();
+    output::print_what_is_logged();
     let code = std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE));
     match output::failure() {
         Some(error) if code == ExitCode::SUCCESS => {

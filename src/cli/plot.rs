@@ -2,6 +2,7 @@
 
 use super::differences;
 use super::figure::{FigureArgs, make};
+use super::output::complain;
 use super::runs::{self, Run, name_of};
 use super::say;
 use crate::config::count;
@@ -9,7 +10,6 @@ use crate::config::{Settings, UsageError};
 use crate::cpu;
 use crate::data::{Batch, Shard};
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
-use crate::output::complain;
 use crate::phase::Relaxation;
 use crate::plot::{self, Curve, MOST_CURVES};
 use crate::run::{Checkpoint, RunFolder, replace_file};

@@ -1,10 +1,10 @@
 //! `eqprop-cuda sweep`
 
+use super::output::{self, complain};
 use super::say;
 use super::table::duration;
 use crate::config::{UsageError, count};
 use crate::device::Device;
-use crate::output::{self, complain};
 use crate::run::{RunFolder, interrupt, replace_file};
 use crate::shown::shell_word;
 use crate::sweep::{Crew, Event, Plan, Point, train};

@@ -1,6 +1,7 @@
 //! `eqprop-cuda train`
 
 use super::estimate;
+use super::output;
 use super::parameters::Known;
 use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
@@ -10,7 +11,6 @@ use crate::config::{Config, Settings, UsageError, presets};
 use crate::data::{Loader, Shard, Splits};
 use crate::device::Precision;
 use crate::learn::LearningRule;
-use crate::output;
 use crate::parallel::Ranks;
 use crate::phase::NudgedPhase;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};

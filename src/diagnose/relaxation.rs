@@ -26,8 +26,8 @@ pub struct RelaxationStudy {
 /// bend down at its end, converged or not.
 pub const LONGER: usize = 3;
 
-/// Relaxes a batch on a backend of the network from zero and then both nudged phases; all iterations of `free` and `nudged` are run, whatever their
-/// tolerance.
+/// Relaxes a batch on a backend of the network from zero and then both nudged phases; all iterations of `free` and `nudged` are run,
+/// whatever their tolerance.
 ///
 /// # Errors
 /// When images and labels are no batch for the network.

@@ -16,7 +16,8 @@ pub enum NormMode {
 }
 
 /// A machine that computes a feed-forward network. Calls come in this order for a training batch:
-/// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step). Tensors cross this interface in f64.
+/// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step). Tensors cross
+/// this interface in f64.
 ///
 /// # Errors
 /// Of every method: what it is given does not fit the network, a call comes out of order, or the device fails.

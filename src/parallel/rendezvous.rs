@@ -26,8 +26,8 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    /// What `MASTER_ADDR` and `MASTER_PORT` name, where `variable` gives the value of an environment variable. torchrun's own server may be at
-    /// that port; then it is the next one.
+    /// What `MASTER_ADDR` and `MASTER_PORT` name, where `variable` gives the value of an environment variable. torchrun's own server may be
+    /// at that port; then it is the next one.
     ///
     /// # Errors
     /// When one of them is missing or no port.

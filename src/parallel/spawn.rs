@@ -10,8 +10,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What the others have to end in, once one has failed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Runs `world` processes of this program with `arguments`, and waits for them: 0 when all of them end well, else the first status that is not.
-/// When one fails, the others are ended; `stop` says that they shall save and end, as a signal to this process does.
+/// Runs `world` processes of this program with `arguments`, and waits for them: 0 when all of them end well, else the first status that is
+/// not. When one fails, the others are ended; `stop` says that they shall save and end, as a signal to this process does.
 ///
 /// # Errors
 /// When a process cannot be started.

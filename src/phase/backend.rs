@@ -153,8 +153,8 @@ pub trait Backend {
         Error::Unsupported { backend, what }
     }
 
-    /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.
-    /// Comes between the estimate and its norm.
+    /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in
+    /// place. Comes between the estimate and its norm.
     fn reduce_gradient(
         &mut self,
         share: f64,

@@ -56,6 +56,13 @@ pub struct Relaxation {
 /// through the layers, and after each of its steps, until its effect shows.
 pub const SETTLING_ITERATIONS: u32 = 3;
 
+/// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many times the
+/// smallest one so far, and is not falling. Then omega falls half-way to 1.
+pub const SAFEGUARD_GROWTH: f64 = 1.5;
+
+/// An omega this close to 1 is 1.
+pub const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
+
 impl Relaxation {
     /// Iterations before the safeguard against growth looks for the first time, with a nudging of this
     /// [stiffness](Nudging::stiffness): all of them where it could only do harm.

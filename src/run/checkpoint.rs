@@ -1,10 +1,10 @@
 //! A training run at one moment, and the file that keeps it.
 //!
 //! The file is in the safetensors format: parameters as `bias.l` and `weight.e` (of a feed-forward network by the names that
-//! PyTorch gives them, with the running statistics), the optimizer's moments as `optimizer.k.bias.l` .., and, in the middle of an epoch, the states that the next batch starts from as `state.l`; in
-//! F32 or F64 as the run computes. Everything else is JSON under the metadata key `eqprop-cuda` ([`State`]), together with
-//! an MD5 checksum over all of it. There is no random state to keep: every random draw of a run is a function of the
-//! seed, the epoch and the example's index.
+//! PyTorch gives them, with the running statistics), the optimizer's moments as `optimizer.k.bias.l` .., and, in the middle of an epoch,
+//! the states that the next batch starts from as `state.l`; in F32 or F64 as the run computes. Everything else is JSON under the metadata
+//! key `eqprop-cuda` ([`State`]), together with an MD5 checksum over all of it. There is no random state to keep: every random draw of a
+//! run is a function of the seed, the epoch and the example's index.
 
 use super::atomic;
 use super::metrics::Tally;

@@ -6,7 +6,6 @@
 #[cfg(not(unix))]
 use crate::error::bail;
 use crate::error::{Context, Result};
-use crate::output::remark;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -104,9 +103,7 @@ fn caught(signal: i32, name: &str) {
         std::process::exit(i32::from(code_of(signal)));
     }
     let leads_to = *consequence();
-    remark(format_args!(
-        "{name}: {leads_to}; once more ends the program at once"
-    ));
+    log::info!("{name}: {leads_to}; once more ends the program at once");
 }
 
 #[cfg(unix)]

@@ -1,9 +1,9 @@
 //! A run's series for TensorBoard and for Weights & Biases, besides `metrics.jsonl`.
 //!
 //! After each epoch [`Tracking`] turns the epoch's [`Record`] into named values ([`series`]), and its parameters into distributions
-//! ([`histogram`]), and hands them to the trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the user's own `wandb` package.
-//! A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a warning,
-//! for training is worth more than its log. `docs/tracking.md` defines every series.
+//! ([`histogram`]), and hands them to the trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the
+//! user's own `wandb` package. A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a
+//! warning, for training is worth more than its log. `docs/tracking.md` defines every series.
 
 pub mod event;
 pub mod histogram;
@@ -125,7 +125,7 @@ impl Observer for Tracking {
 }
 
 fn warn(option: &str, error: &Error) {
-    crate::output::complain(format_args!(
-        "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
-    ));
+    log::warn!(
+        "{option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
+    );
 }

@@ -1,7 +1,7 @@
 //! Weights & Biases, through the `wandb` package of the user's own Python.
 //!
-//! A small Python program, `wandb_client.py`, is run as a child process, isolated from the present folder, and passes on to the package what it is told in
-//! JSON lines on stdin,
+//! A small Python program, `wandb_client.py`, is run as a child process, isolated from the present folder, and passes on to the package
+//! what it is told in JSON lines on stdin,
 //!
 //! ```text
 //! {"init": {"project": .., "id": .., "dir": .., "name": .., "config": {..}}}

@@ -311,6 +311,10 @@ fn device(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 impl Drop for InterpretedDevice {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the environment asks for it, of whatever program"
+    )]
     fn drop(&mut self) {
         if self.settings.table {
             eprintln!("{}", table(&self.reports()));

@@ -1,10 +1,10 @@
 //! What the tile lists of a network's sweeps would give on a GPU, by a model: no kernel runs here.
 //!
 //! A tile asks for clocks of its multiprocessor's tensor cores, of its instruction schedulers, of its shared memory, and of its
-//! share of L2's bandwidth: weights, and pixels where no tap before has brought them into L1 (`traffic.rs`). The largest is its work; it takes besides a latency in which it asks for nothing. Two tiles are on a
-//! multiprocessor at once and slow each other down only where they ask together for more than there is. Blocks start in the order
-//! of the list, as multiprocessors become free. A launch takes what its last tile takes, or what device memory takes for the bytes
-//! that must move at least once, whichever is longer.
+//! share of L2's bandwidth: weights, and pixels where no tap before has brought them into L1 (`traffic.rs`). The largest is its work; it
+//! takes besides a latency in which it asks for nothing. Two tiles are on a multiprocessor at once and slow each other down only where they
+//! ask together for more than there is. Blocks start in the order of the list, as multiprocessors become free. A launch takes what its last
+//! tile takes, or what device memory takes for the bytes that must move at least once, whichever is longer.
 
 use super::chip::{Chip, INSTRUCTIONS, Instructions};
 use super::hopper;

@@ -527,6 +527,7 @@ impl Backend for CudaBackend {
 
     fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
         self.progress = Progress::default();
+        self.kept = None;
         let setup = &self.setup;
         self.kept = state.map(|state| Kept::import(setup, &state)).transpose()?;
         Ok(())

@@ -9,14 +9,8 @@ use crate::cuda::setup::Setup;
 use crate::cuda::tables::sweep::Sweep;
 use crate::error::Result;
 use crate::network::Mode;
-use crate::phase::SETTLING_ITERATIONS;
+use crate::phase::{SAFEGUARD_GROWTH, SAFEGUARD_NEGLIGIBLE, SETTLING_ITERATIONS};
 use std::ffi::c_void;
-
-/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
-/// change exceeds this many times the smallest one, ...
-const SAFEGUARD_GROWTH: f64 = 1.5;
-/// ... to 1 itself when it is as close as this.
-const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
 
 /// Iterations in one recording of a phase.
 const RECORDED: usize = 8;

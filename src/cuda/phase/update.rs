@@ -8,7 +8,8 @@ use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::sweep::{SweepBuilder, Target};
 
-/// Adds all classes of free layer `l` with the taps of all its edges to free layers. `side` says on which side of its state each of them is.
+/// Adds all classes of free layer `l` with the taps of all its edges to free layers. `side` says on which side of its state each of them
+/// is.
 pub fn add_layer(
     setup: &Setup,
     memory: &Memory,
