@@ -70,11 +70,7 @@ fn main() -> Result<()> {
     }
     let device = (options.kernels()?).context("--device cpu runs no kernels: name a GPU")?;
     let effort = if options.is_tiny() { TINY } else { GPU };
-    let (batch, format, channels) = (
-        options.batch(),
-        options.format()?,
-        options.channels()?,
-    );
+    let (batch, format, channels) = (options.batch(), options.format()?, options.channels()?);
     let limit = roofline(&device, effort)?;
     println!(
         "{}, batch {batch}, {}\nroofline: {:.1} TFLOP/s (mma.sync in registers), {:.0} GB/s (device copy)",
