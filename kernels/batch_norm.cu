@@ -169,7 +169,7 @@ __device__ __forceinline__ void statistics(const EqBatchNormArgs& args) {
         variance = running_variance;
     } else {
         // The running variance is that of the population: one less in the denominator.
-        double unbiased = deviations / (rows.count - 1.0);
+        double unbiased = deviations / (rows.count > 1 ? rows.count - 1.0 : 1.0);
         if (broken(RUNNING_VARIANCE_BIASED)) unbiased = variance;
         running_mean = static_cast<float>((1.0 - args.momentum) * running_mean + args.momentum * mean);
         running_variance = static_cast<float>((1.0 - args.momentum) * running_variance + args.momentum * unbiased);

@@ -14,6 +14,12 @@ namespace optimizer {
 
 constexpr int THREADS = 256;
 constexpr int PER_THREAD = 4;
+// Zero in the place of a subnormal number, as on the CPU: what nothing but weight decay moves would end as one. NaN stays NaN.
+__device__ __forceinline__ float flushed(float value) {
+    constexpr float LEAST = 1.17549435e-38f; // of the normal numbers
+    return fabsf(value) < LEAST ? 0.0f : value;
+}
+
 static_assert(PER_THREAD * THREADS == EQ_PARAMETER_BLOCK, "a block updates one block of parameters");
 
 } // namespace optimizer
@@ -33,8 +39,8 @@ EQ_KERNEL(optimizer_step, optimizer::THREADS, EqOptimizerArgs) {
 #pragma unroll
         for (int i = 0; i < PER_THREAD; ++i) {
             const float step = scale * g[i] + args.weight_decay * w[i];
-            m[i] = args.momentum * m[i] + step;
-            w[i] -= rate * (nesterov ? step + args.momentum * m[i] : m[i]);
+            m[i] = flushed(args.momentum * m[i] + step);
+            w[i] = flushed(w[i] - rate * (nesterov ? step + args.momentum * m[i] : m[i]));
         }
     } else {
         float v[PER_THREAD];
@@ -46,9 +52,9 @@ EQ_KERNEL(optimizer_step, optimizer::THREADS, EqOptimizerArgs) {
 #pragma unroll
         for (int i = 0; i < PER_THREAD; ++i) {
             const float step = scale * g[i] + l2 * w[i];
-            m[i] = args.beta1 * m[i] + (1.0f - args.beta1) * step;
-            v[i] = args.beta2 * v[i] + (1.0f - args.beta2) * step * step;
-            w[i] = w[i] * keep - rate * args.correction1 * m[i] / (sqrtf(v[i]) * args.correction2 + args.epsilon);
+            m[i] = flushed(args.beta1 * m[i] + (1.0f - args.beta1) * step);
+            v[i] = flushed(args.beta2 * v[i] + (1.0f - args.beta2) * step * step);
+            w[i] = flushed(w[i] * keep - rate * args.correction1 * m[i] / (sqrtf(v[i]) * args.correction2 + args.epsilon));
         }
         store(args.second + at, v);
     }

@@ -7,7 +7,11 @@
 //! and what is said when a GPU fails). `kernels/emulation/nccl.cpp` stands in for NCCL between two processes. Those tests need nvcc at
 //! build time and a C++ compiler.
 
+#[path = "support/hosts.rs"]
+mod hosts;
+
 use eqprop_cuda::cuda;
+use hosts::TwoHosts;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -27,6 +31,10 @@ fn main() {
     let has_kernels = cuda::kernel_architectures().is_some();
     if !has_kernels {
         println!("skipped: this build has no CUDA kernels (nvcc was not found)");
+    }
+    let has_hosts = TwoHosts::make().is_some();
+    if !has_hosts {
+        println!("skipped: two machines (`ip netns add` needs root)");
     }
     let gpu = |name: &str, test: fn() -> Outcome| {
         Trial::test(format!("gpu::{name}"), test).with_ignored_flag(!has_gpu)
@@ -67,7 +75,15 @@ fn main() {
             no_image,
         ),
         driver("a_driver_that_is_too_old_is_one_clear_error", old_driver),
-        driver("two_gpus_train_as_one_does_by_nccl", two_gpus),
+        driver("two_gpus_train_as_one_does_by_nccl", || {
+            two_gpus("ep", &[], 1e-5)
+        }),
+        driver("two_gpus_backpropagate_as_one_does_by_nccl", || {
+            two_gpus("backprop", &BACKPROP, 1e-4)
+        }),
+        driver("two_machines_train_as_one_does_by_nccl", two_machines)
+            .with_ignored_flag(!has_kernels || !has_hosts),
+        driver("a_wrong_call_of_nccl_is_refused", wrong_calls),
     ];
     if has_kernels
         && arguments
@@ -216,6 +232,11 @@ fn training<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         "--output",
         folder,
     ];
+    if more.contains(&"backprop") {
+        arguments.retain(|argument| {
+            !["18", "9"].contains(argument) && !argument.starts_with("--num-iterations")
+        });
+    }
     for option in more.chunks(2) {
         match arguments.iter().position(|argument| *argument == option[0]) {
             Some(at) => arguments[at + 1] = option[1],
@@ -224,6 +245,9 @@ fn training<'a>(folder: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     }
     arguments
 }
+
+/// What turns [`training`] into backpropagation.
+const BACKPROP: [&str; 4] = ["--algorithm", "backprop", "--learning-rate", "0.01"];
 
 /// A path of its own for a run, which does not exist yet.
 fn fresh(name: &str) -> Result<String, Failed> {
@@ -449,35 +473,23 @@ fn old_driver() -> Outcome {
 
 /// Two processes that exchange by NCCL's stand-in, which checks each call: the same training as in one, a sum of gradients per step,
 /// and nothing left behind.
-fn two_gpus() -> Outcome {
+fn two_gpus(name: &str, options: &[&str], most: f64) -> Outcome {
     // Batches of 5, 5 and 2 images: the ranks have different numbers of rows.
-    let more = ["--batch-size", "5", "--precision", "fp32"];
-    let alone = fresh("alone")?;
-    let (output, _) = with_driver("alone", &training(&alone, &more), &[]);
+    let more = [options, &["--batch-size", "5", "--precision", "fp32"]].concat();
+    let alone = fresh(&format!("{name}-alone"))?;
+    let (output, _) = with_driver(&format!("{name}-alone"), &training(&alone, &more), &[]);
     ensure(output.status.success(), &text(&output))?;
-    let folder = fresh("two")?;
+    let folder = fresh(&format!("{name}-two"))?;
     let mut arguments = training(&folder, &more);
     arguments.extend(["--nodes", "1", "--gpus-per-node", "auto"]);
-    let nccl_log = driver_folder().join("two-nccl.log");
+    let nccl_log = driver_folder().join(format!("{name}-two-nccl.log"));
     let environment = [
         ("EQPROP_DRIVER_DEVICES", "2"),
         ("EQPROP_NCCL_LOG", nccl_log.to_str().ok_or("a path")?),
     ];
-    let (output, _) = with_driver("two", &arguments, &environment);
+    let (output, _) = with_driver(&format!("{name}-two"), &arguments, &environment);
     ensure(output.status.success(), &text(&output))?;
-    let [alone, two] = [&alone, &folder].map(|run| {
-        let path = Path::new(run).join("last.safetensors");
-        eqprop_cuda::run::Checkpoint::load(&path)
-    });
-    let (alone, two) = (alone?, two?);
-    let pairs = (alone.model.parameters.tensors().iter().flatten())
-        .zip(two.model.parameters.tensors().iter().flatten());
-    let difference = pairs.fold(0.0, |most: f64, (a, b)| most.max((a - b).abs()));
-    // Sums of fp32 in another order.
-    ensure(
-        difference < 1e-5,
-        &format!("parameters differ by {difference:e}"),
-    )?;
+    same_end(&alone, &folder, most)?;
     let logs = [0, 1].map(|rank| {
         std::fs::read_to_string(format!("{}.{rank}", nccl_log.display())).unwrap_or_default()
     });
@@ -497,4 +509,87 @@ fn two_gpus() -> Outcome {
             && calls(second, "ncclSend f64") == calls(first, "ncclRecv f64"),
         &said,
     )
+}
+
+/// The parameters and statistics of two runs, apart by no more than sums of fp32 in another order make them.
+fn same_end(one: &str, other: &str, most: f64) -> Outcome {
+    let [one, other] = [one, other].map(|run| {
+        let path = Path::new(run).join("last.safetensors");
+        eqprop_cuda::run::Checkpoint::load(&path)
+    });
+    let (one, other) = (one?.model, other?.model);
+    let tensors = |model: &eqprop_cuda::network::ModelState| {
+        let statistics = model.statistics.iter();
+        let all = model.parameters.tensors().iter().chain(statistics);
+        all.flatten().copied().collect::<Vec<f64>>()
+    };
+    for (a, b) in tensors(&one).into_iter().zip(tensors(&other)) {
+        ensure(
+            (a - b).abs() < most,
+            &format!("{a} in one run is {b} in the other"),
+        )?;
+    }
+    Ok(())
+}
+
+/// Each process in a network of its own, as on two machines with a GPU each: they meet at the first one's address.
+fn two_machines() -> Outcome {
+    let hosts = TwoHosts::make().ok_or("two machines")?;
+    let more = ["--batch-size", "5", "--precision", "fp32"];
+    let alone = fresh("machines-alone")?;
+    let (output, _) = with_driver("machines-alone", &training(&alone, &more), &[]);
+    ensure(output.status.success(), &text(&output))?;
+    let folder = fresh("machines-two")?;
+    let ranks = [0, 1].map(|rank| {
+        let mut command = hosts.on(rank, PROGRAM);
+        command
+            .current_dir(ROOT)
+            .args(training(&folder, &more))
+            .env("LD_LIBRARY_PATH", driver_folder())
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", "0")
+            .env("WORLD_SIZE", "2")
+            .env("MASTER_ADDR", TwoHosts::ADDRESSES[0])
+            .env("MASTER_PORT", "29500")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command.spawn()
+    });
+    for rank in ranks {
+        let output = rank?.wait_with_output()?;
+        ensure(output.status.success(), &text(&output))?;
+    }
+    same_end(&alone, &folder, 1e-5)
+}
+
+/// The stand-in refuses a call that NCCL might take, and the run ends with an error. The second rank's third exchange is made wrongly.
+fn wrong_calls() -> Outcome {
+    for (what, says) in [
+        ("communicator", "the communicator was not made, or is gone"),
+        ("stream", "the stream is none of the driver's"),
+        ("memory", "the values do not lie in device memory"),
+        ("size", "but rank 0 calls ncclAllReduce of"),
+        ("operation", "but rank 0 calls ncclAllReduce of"),
+        ("order", "but rank 0 calls ncclAllReduce of"),
+    ] {
+        let name = format!("wrong-{what}");
+        let folder = fresh(&name)?;
+        let mut arguments = training(&folder, &["--precision", "fp32"]);
+        arguments.extend(["--nodes", "1", "--gpus-per-node", "auto"]);
+        let spoils = format!("1:3:{what}");
+        let environment = [
+            ("EQPROP_DRIVER_DEVICES", "2"),
+            ("EQPROP_NCCL_SPOILS", &spoils),
+        ];
+        let (output, _) = with_driver(&name, &arguments, &environment);
+        let said = text(&output);
+        let refused = (said.lines())
+            .any(|line| line.starts_with("nccl stand-in, rank 1, nccl") && line.contains(says));
+        let ended = said.lines().any(|line| line.starts_with("error: rank "));
+        ensure(
+            !output.status.success() && refused && ended,
+            &format!("{what}: {said}"),
+        )?;
+    }
+    Ok(())
 }

@@ -1,9 +1,14 @@
 //! Training in several processes under the `mpirun` of Open MPI: the same learning as in one, and what happens when a rank dies, hangs or
-//! diverges. Needs a build with the feature `mpi`; counted as ignored where that or `mpirun` is missing.
+//! diverges. Needs a build with the feature `mpi`; counted as ignored where that or `mpirun` is missing, or, for two hosts, the right to make network namespaces.
+
+#[path = "support/hosts.rs"]
+mod hosts;
 
 use eqprop_cuda::run::Checkpoint;
+use hosts::TwoHosts;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -13,6 +18,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_eqprop-cuda");
 /// 50 images in batches of 16, so that a batch of two rows comes last.
 const TINY: &str = "train --dataset FashionMNIST-mini --offline --preset quickstart --channels 2,2,4,4 --limit-train 50 --limit-test 33 \
                     --batch-size 16 --num-iterations-inference 4 --num-iterations-training 2 --threads 1 --learning-rate-schedule constant";
+const BACKPROP: &str = "train --algorithm backprop --dataset FashionMNIST-mini --offline --channels 2,2,4,4 --limit-train 50 --limit-test 33 \
+                        --batch-size 16 --threads 1";
 /// Ranks that wait keep a core busy: where other work takes it, they are slow.
 const PATIENCE: Duration = Duration::from_secs(400);
 /// How long processes may outlive the end of the run.
@@ -31,14 +38,28 @@ fn main() {
     if let Some(missing) = missing {
         println!("skipped: {missing}");
     }
+    let has_hosts = TwoHosts::make().is_some();
+    if !has_hosts {
+        println!("skipped: two hosts (`ip netns add` needs root)");
+    }
     let trial = |name, test: fn(&Path) -> Outcome| {
         let folder = folder_of(name);
         Trial::test(name, move || test(&folder)).with_ignored_flag(missing.is_some())
     };
     let trials = vec![
-        trial("ranks_train_as_one_process_does", same_training),
+        trial("ranks_train_as_one_process_does", |folder| {
+            same_training(folder, TINY, 1e-9)
+        }),
+        trial("ranks_backpropagate_as_one_process_does", |folder| {
+            same_training(folder, BACKPROP, 1e-9)
+        }),
+        trial("two_hosts_train_as_one_process_does", two_hosts)
+            .with_ignored_flag(missing.is_some() || !has_hosts),
         trial("a_rerun_is_the_same_to_the_last_bit", reruns),
-        trial("another_number_of_ranks_goes_on", another_number),
+        trial("another_number_of_ranks_goes_on", |folder| {
+            another_number(folder, TINY)?;
+            another_number(&folder.join("backprop"), BACKPROP)
+        }),
         trial("kills_lose_nothing_and_leave_nothing_behind", kills),
         trial("a_rank_that_hangs_ends_all_and_is_named", hang),
         trial("a_signal_to_any_rank_saves_once", signal),
@@ -64,18 +85,21 @@ fn command(folder: &Path, ranks: usize, arguments: &str) -> Command {
         1 => Command::new(PROGRAM),
         _ => {
             let mut command = Command::new("mpirun");
-            command
-                .args(["--oversubscribe", "-n", &ranks.to_string(), PROGRAM])
-                // As root, in a container: what Open MPI asks to be told there.
-                .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
-                .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
-                .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none");
+            command.args(["--oversubscribe", "-n", &ranks.to_string(), PROGRAM]);
             command
         }
     };
+    command.args(arguments.split_whitespace());
+    prepared(command, folder)
+}
+
+fn prepared(mut command: Command, folder: &Path) -> Command {
     command
         .current_dir(folder)
-        .args(arguments.split_whitespace())
+        // As root, in a container: what Open MPI asks to be told there.
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env("OMPI_MCA_btl_vader_single_copy_mechanism", "none")
         .env("EQPROP_TEST_FOLDER", folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -207,8 +231,8 @@ fn metrics(folder: &Path, run: &str) -> Result<Vec<serde_json::Value>, Failed> {
 }
 
 /// Batches that do not divide, and at five ranks a batch with fewer rows than ranks.
-fn same_training(folder: &Path) -> Outcome {
-    let arguments = format!("{TINY} --epochs 2 --precision fp64 --output");
+fn same_training(folder: &Path, tiny: &str, most: f64) -> Outcome {
+    let arguments = format!("{tiny} --epochs 2 --precision fp64 --output");
     succeed(folder, 1, &format!("{arguments} r1"))?;
     let one = last(folder, "r1")?;
     for ranks in [2, 3, 4, 5] {
@@ -218,7 +242,7 @@ fn same_training(folder: &Path) -> Outcome {
             return Err(format!("{ranks} ranks printed {printed}").into());
         }
         let difference = difference(&one, &last(folder, &run)?);
-        if difference > 1e-9 {
+        if difference > most {
             return Err(format!("{ranks} ranks: parameters differ by {difference:e}").into());
         }
         for (one, several) in metrics(folder, "r1")?.iter().zip(metrics(folder, &run)?) {
@@ -230,11 +254,42 @@ fn same_training(folder: &Path) -> Outcome {
                 }
                 let [one, several] = [one, &several].map(|record| record[part]["cost"].as_f64());
                 let (one, several) = one.zip(several).ok_or("no cost")?;
-                if (one - several).abs() > 1e-9 * one {
+                if (one - several).abs() > most * one {
                     return Err(format!("{ranks} ranks, {part}: cost {one} {several}").into());
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// Each in a network of its own, joined by a cable: the ranks exchange by TCP, and share no memory. By each way of learning.
+fn two_hosts(folder: &Path) -> Outcome {
+    let hosts = TwoHosts::make().ok_or("two hosts")?;
+    let shell = folder.join("remote-shell");
+    fs::write(&shell, hosts.remote_shell())?;
+    fs::set_permissions(&shell, fs::Permissions::from_mode(0o755))?;
+    for (name, tiny) in [("ep", TINY), ("backprop", BACKPROP)] {
+        let arguments = format!("{tiny} --epochs 1 --precision fp64 --output {name}");
+        succeed(folder, 1, &format!("{arguments}-one"))?;
+        let places = TwoHosts::ADDRESSES.map(|address| format!("{address}:1"));
+        let mut command = hosts.on(0, "mpirun");
+        command
+            .args(["--host", &places.join(","), "-n", "2"])
+            .args(["--mca", "btl", "tcp,self"])
+            .args(["--mca", "plm_rsh_agent", shell.to_str().ok_or("a path")?])
+            .args([PROGRAM])
+            .args(format!("{arguments}-two").split_whitespace());
+        let output = end_of(prepared(command, folder).spawn()?)?;
+        if !output.status.success() {
+            return Err(said(&output).into());
+        }
+        let [one, two] = ["one", "two"].map(|run| last(folder, &format!("{name}-{run}")));
+        let difference = difference(&one?, &two?);
+        if difference > 1e-9 {
+            return Err(format!("{name}: parameters differ by {difference:e}").into());
+        }
+        nothing_is_left(folder)?;
     }
     Ok(())
 }
@@ -250,8 +305,9 @@ fn reruns(folder: &Path) -> Outcome {
 }
 
 /// At an epoch boundary a run goes on with any number of ranks.
-fn another_number(folder: &Path) -> Outcome {
-    let arguments = format!("{TINY} --precision fp64");
+fn another_number(folder: &Path, tiny: &str) -> Outcome {
+    fs::create_dir_all(folder)?;
+    let arguments = format!("{tiny} --precision fp64");
     succeed(folder, 1, &format!("{arguments} --epochs 3 --output one"))?;
     succeed(folder, 2, &format!("{arguments} --epochs 1 --output other"))?;
     for (ranks, epochs) in [(3, 2), (1, 3)] {
@@ -386,9 +442,7 @@ fn divergence(folder: &Path) -> Outcome {
 }
 
 fn refusals(folder: &Path) -> Outcome {
-    let backprop = "train --preset quickstart-backprop --offline --epochs 1";
     for (ranks, arguments, expected) in [
-        (2, backprop, "batch normalisation"),
         (
             2,
             &format!("{TINY} --collective-timeout 0") as &str,

@@ -6,8 +6,9 @@
 //     meet a receive of the same size
 //   - an exchange begins when its stream is waited for, so that a sum that is read too early is seen
 //
-// What it finds goes to standard error, and the stream's wait fails. EQPROP_NCCL_LOG=FILE gets one line per call that a test may
-// count, when the library is unloaded, with the rank at the end of the file's name.
+// What it finds goes to standard error, and the stream's wait fails. EQPROP_NCCL_SPOILS=RANK:CALL:WHAT has one call made wrongly, as a
+// program with a mistake would make it, so that a test sees what is said: WHAT is communicator, stream, memory, size, operation or order.
+// EQPROP_NCCL_LOG=FILE gets one line per call that a test may count, when the library is unloaded, with the rank at the end of its name.
 #include <atomic>
 #include <chrono>
 #include <dlfcn.h>
@@ -66,6 +67,7 @@ std::mutex lock;
 std::map<std::string, unsigned> calls;
 std::set<Communicator*> living;
 int rank_of_process = -1;
+unsigned begun = 0; // exchanges that were asked for
 
 struct Log {
     ~Log() {
@@ -188,10 +190,23 @@ int receive(const Exchange& e) {
     return SUCCESS;
 }
 
+// Whether the present call is the one to be made wrongly, and in this way.
+bool spoilt(const std::string& what) {
+    static const std::string asked = getenv("EQPROP_NCCL_SPOILS") ? getenv("EQPROP_NCCL_SPOILS") : "";
+    return asked == std::to_string(rank_of_process) + ":" + std::to_string(begun) + ":" + what;
+}
+
 // Checks what every call names, counts it, and puts it off.
 Result begin(const char* name, void* communicator, const void* from, void* to, size_t count, int type, int operation, int peer, void* stream,
              int (*work)(const Exchange&)) {
     std::lock_guard<std::mutex> guard(lock);
+    ++begun;
+    if (spoilt("communicator")) communicator = &begun;
+    if (spoilt("stream")) stream = &begun;
+    if (spoilt("memory")) from = &begun;
+    if (spoilt("size")) ++count;
+    if (spoilt("operation")) operation = SUM + MAX - operation;
+    if (spoilt("order")) return SUCCESS; // left out: the next one comes in its place
     auto* c = static_cast<Communicator*>(communicator);
     if (!living.count(c)) return complain(name, "the communicator was not made, or is gone");
     if (!bytes_of(type)) return complain(name, "a type that the stand-in does not know");

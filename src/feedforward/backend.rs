@@ -1,10 +1,12 @@
 //! The interface between training by backpropagation and the machine that computes.
 
+use super::shared::SharedBatch;
 use crate::error::Result;
 use crate::network::{ModelState, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::BatchOutcome;
+use crate::phase::{BatchOutcome, GradientMemory};
 use ndarray::{Array2, Array4};
+use std::rc::Rc;
 
 /// By which statistics a batch is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +18,8 @@ pub enum NormMode {
 }
 
 /// A machine that computes a feed-forward network. Calls come in this order for a training batch:
-/// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step). Tensors cross
-/// this interface in f64.
+/// [`forward`](Self::forward), [`backward`](Self::backward), [`gradient_norm`](Self::gradient_norm), [`step`](Self::step).
+/// Tensors cross this interface in f64.
 ///
 /// # Errors
 /// Of every method: what it is given does not fit the network, a call comes out of order, or the device fails.
@@ -38,6 +40,10 @@ pub trait Backend {
     /// Takes what [`optimizer_state`](Self::optimizer_state) gave.
     fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()>;
 
+    /// From here on the images of a training pass are this machine's part of a batch that several machines share: batch
+    /// normalisation takes the statistics of the whole batch, and the running ones follow those.
+    fn share(&mut self, batch: Rc<dyn SharedBatch>);
+
     /// Computes the logits of images `(N, C, H, W)` with one label per image, and measures them by their cross-entropy.
     /// The outcome has no energy.
     fn forward(
@@ -50,8 +56,16 @@ pub trait Backend {
     /// `(N, classes)`
     fn logits(&self) -> Result<Array2<f64>>;
 
-    /// The gradient of the batch's mean loss, after a forward pass in [`NormMode::Train`].
+    /// The gradient of the mean loss of this machine's images, after a forward pass in [`NormMode::Train`].
     fn backward(&mut self) -> Result<()>;
+
+    /// Replaces the gradient by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.
+    /// Comes between the backward pass and the norm.
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()>;
 
     /// The global L2 norm of that gradient over all tensors.
     fn gradient_norm(&mut self) -> Result<f64>;

@@ -19,6 +19,8 @@
 mod backend;
 mod model;
 pub mod recipe;
+mod shared;
 
 pub use backend::{Backend, NormMode};
 pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};
+pub use shared::SharedBatch;

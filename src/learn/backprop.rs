@@ -11,9 +11,10 @@ use crate::feedforward::{Backend, FeedForward, NormMode, recipe};
 use crate::network::presets::PAPER_CHANNELS;
 use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
+use crate::parallel::DataParallelFeedForward;
 use crate::phase::CostFunction;
 use crate::usage::{UsageError, usage};
-use crate::error::{Result, ensure};
+use crate::error::Result;
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
 
@@ -161,12 +162,16 @@ impl Learning for Backpropagation {
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
-        ensure!(
-            Ranks, settings.ranks.is_none(),
-            "--algorithm backprop trains in one process: batch normalisation, which is over the whole batch, is not divided among several"
-        );
         let model = FeedForward::of(network);
         let backend = settings.device.feed_forward(&model, settings.precision)?;
+        let backend = match &settings.ranks {
+            Some(ranks) => Box::new(DataParallelFeedForward::new(
+                backend,
+                network,
+                ranks.clone(),
+            )),
+            None => backend,
+        };
         Ok(Box::new(Rule(backend)))
     }
 }

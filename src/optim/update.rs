@@ -173,8 +173,8 @@ fn sgd<T: Float + Send + Sync>(
     let [scale, rate, momentum, weight_decay]: [T; 4] = real([scale, rate, momentum, weight_decay]);
     Zip::from(w).and(g).and(m).par_for_each(|w, &g, m| {
         let g = scale * g + weight_decay * *w;
-        *m = momentum * *m + g;
-        *w = *w - rate * (g + momentum * *m);
+        *m = flushed(momentum * *m + g);
+        *w = flushed(*w - rate * (g + momentum * *m));
     });
 }
 
@@ -190,8 +190,8 @@ fn heavy_ball<T: Float + Send + Sync>(
 ) {
     let [scale, rate, momentum, weight_decay]: [T; 4] = real([scale, rate, momentum, weight_decay]);
     Zip::from(w).and(g).and(m).par_for_each(|w, &g, m| {
-        *m = momentum * *m + scale * g + weight_decay * *w;
-        *w = *w - rate * *m;
+        *m = flushed(momentum * *m + scale * g + weight_decay * *w);
+        *w = flushed(*w - rate * *m);
     });
 }
 
@@ -237,10 +237,19 @@ fn adam<T: Float + Send + Sync>(
         .and(v)
         .par_for_each(|w, &g, m, v| {
             let g = scale * g + l2 * *w;
-            *m = b1 * *m + (one - b1) * g;
-            *v = b2 * *v + (one - b2) * g * g;
-            *w = *w * keep - c1 * *m / (v.sqrt() * c2 + eps);
+            *m = flushed(b1 * *m + (one - b1) * g);
+            *v = flushed(b2 * *v + (one - b2) * g * g);
+            *w = flushed(*w * keep - c1 * *m / (v.sqrt() * c2 + eps));
         });
+}
+
+/// Zero in the place of a subnormal number: what nothing but weight decay moves (the bias of a convolution before batch
+/// normalisation) shrinks for ever, and processors compute slowly with what it would end as. NaN stays NaN.
+fn flushed<T: Float>(value: T) -> T {
+    match value.abs() < T::min_positive_value() {
+        true => T::zero(),
+        false => value,
+    }
 }
 
 fn real<T: Float, const N: usize>(values: [f64; N]) -> [T; N] {

@@ -1,10 +1,12 @@
 //! Several processes that train one network, each on its rows of every batch.
 //!
-//! [`Ranks`] is what they ask of each other; [`DataParallel`] makes any backend one of them.
+//! [`Ranks`] is what they ask of each other; [`DataParallel`] makes any backend that relaxes one of them, and
+//! [`DataParallelFeedForward`] any that backpropagates.
 
 mod attendance;
 pub mod child;
 mod data_parallel;
+mod feed_forward;
 mod join;
 #[cfg(feature = "mpi")]
 mod mpi;
@@ -16,6 +18,7 @@ mod spawn;
 mod watch;
 
 pub use data_parallel::DataParallel;
+pub use feed_forward::DataParallelFeedForward;
 pub use join::join;
 pub use place::{Place, PlaceError};
 pub use ranks::{Alone, Ranks};

@@ -106,9 +106,17 @@ impl dyn Ranks + '_ {
     /// # Errors
     /// When a rank cannot be reached.
     pub fn any(&self, mine: bool) -> Result<bool> {
-        let mut value = [f64::from(u8::from(mine))];
-        self.max(&mut value)?;
-        Ok(value[0] > 0.0)
+        Ok(self.any_of([mine])?[0])
+    }
+
+    /// The same for several questions, in one exchange.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    pub fn any_of<const N: usize>(&self, mine: [bool; N]) -> Result<[bool; N]> {
+        let mut values = mine.map(|mine| f64::from(u8::from(mine)));
+        self.max(&mut values)?;
+        Ok(values.map(|value| value > 0.0))
     }
 
     /// Whether `value` is the same on every rank.

@@ -9,7 +9,7 @@ use super::evaluate::{Evaluation, evaluate};
 use super::folder::RunFolder;
 use super::interrupt;
 use super::memory;
-use super::metrics::Record;
+use super::metrics::{Record, Tally};
 use super::observer::Observer;
 use crate::data::Loader;
 use crate::error::{Context, Error, Result, ensure};
@@ -149,11 +149,18 @@ impl<'a> Trainer<'a> {
         (self.observer).pass_begins(&title, self.train.examples(), tally.examples);
         let rates = self.run.learning_rates();
         let mut begun = Instant::now();
+        // Whether a batch of this session is over, after which it may be time to save.
+        let mut has_trained = false;
         for batch in self.train.epoch(epoch as u64, first) {
-            if self.ranks.any((self.interrupted)())? {
+            let save = has_trained && self.is_time_to_save();
+            let [stop, save] = self.ranks.any_of([(self.interrupted)(), save])?;
+            if stop {
                 self.observer.pass_ends();
                 self.run.tally = Some(tally);
                 return Ok(false);
+            }
+            if save {
+                begun += self.set_aside(&tally)?;
             }
             let report = self.rule.train(&batch, &rates).map_err(|e| {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
@@ -171,17 +178,25 @@ impl<'a> Trainer<'a> {
             (self.observer).batch_is_over(examples, tally.top1_error());
             tally.seconds += begun.elapsed().as_secs_f64();
             begun = Instant::now();
-            if self.ranks.any(self.is_time_to_save())? {
-                self.run.tally = Some(tally.clone());
-                self.collect()?;
-                self.unproven = self.checkpoint()?;
-                self.saved = Instant::now();
-                begun = Instant::now();
-            }
+            has_trained = true;
+        }
+        // Before the test pass, which may be long.
+        if self.ranks.any(has_trained && self.is_time_to_save())? {
+            self.set_aside(&tally)?;
         }
         self.observer.pass_ends();
         self.run.tally = Some(tally);
         Ok(true)
+    }
+
+    /// Makes a checkpoint, which is written once another batch has shown that it is a good one; how long that took.
+    fn set_aside(&mut self, tally: &Tally) -> Result<Duration> {
+        let begun = Instant::now();
+        self.run.tally = Some(tally.clone());
+        self.collect()?;
+        self.unproven = self.checkpoint()?;
+        self.saved = Instant::now();
+        Ok(begun.elapsed())
     }
 
     /// The test pass after an epoch; `None` when interrupted.

@@ -2,8 +2,11 @@
 //! rest, and leaves nothing half written.
 
 use crate::support::program::{self, eqprop, fail};
+use eqprop_cuda::config::Config;
+use eqprop_cuda::run::Checkpoint;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const USAGE: i32 = 2;
 const FAILURE: i32 = 1;
@@ -416,6 +419,71 @@ fn corrupt_checkpoints() {
         &foreign,
         &["bad.safetensors", "no checkpoint of eqprop-cuda"],
     );
+}
+
+/// TOML counts to 2^63 - 1. A checkpoint of somebody's making says more, with the right checksum.
+#[test]
+fn a_setting_beyond_what_toml_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained(folder.path());
+    let last = run.join("last.safetensors");
+    let whole = Checkpoint::load(&last).unwrap();
+    const BEYOND: usize = 1 << 63;
+    type Change = fn(&mut Config);
+    let settings: [(&str, Change); 11] = [
+        ("--seed", |config| config.seed = BEYOND as u64),
+        ("--epochs", |config| config.epochs = BEYOND),
+        ("--batch-size", |config| config.batch_size = BEYOND),
+        ("--limit-train", |config| config.limit_train = Some(BEYOND)),
+        ("--limit-test", |config| config.limit_test = Some(BEYOND)),
+        ("--threads", |config| config.threads = Some(BEYOND)),
+        ("--save-every", |config| config.save_every = Some(BEYOND)),
+        ("--restart-every", |config| {
+            config.restart_every = Some(BEYOND)
+        }),
+        ("--channels", |config| {
+            config.channels = Some(vec![BEYOND; 4])
+        }),
+        ("--num-iterations-inference", |config| {
+            config.num_iterations_inference = BEYOND
+        }),
+        ("--num-iterations-training", |config| {
+            config.num_iterations_training = BEYOND
+        }),
+    ];
+    for (name, set) in settings {
+        let mut changed = whole.clone();
+        set(&mut changed.config);
+        for file in ["last.safetensors", "best.safetensors"] {
+            changed.save(&run.join(file)).unwrap();
+        }
+        let words = [name, &BEYOND.to_string()];
+        for command in [
+            "train --resume run",
+            "train --resume run --dry-run",
+            "eval run",
+        ] {
+            assert_fails(folder.path(), command, USAGE, &words);
+        }
+        for command in [
+            "plot run --only weights",
+            "check-gradients run",
+            "train --init-from run --dry-run",
+            "report run --output report.html",
+            "export run weights.safetensors",
+            "compare run",
+            "list",
+        ] {
+            let mut command = eqprop(folder.path(), command);
+            let output = command.timeout(Duration::from_secs(60)).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            let code = output.status.code();
+            assert!(
+                matches!(code, Some(0 | FAILURE | USAGE)),
+                "{name}, {command:?}: {said}"
+            );
+        }
+    }
 }
 
 #[test]

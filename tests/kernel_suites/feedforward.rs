@@ -3,7 +3,7 @@
 use crate::support::kernels::*;
 use crate::support::networks;
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::feedforward::{Backend, FeedForward, NormMode};
+use eqprop_cuda::feedforward::{Backend, FeedForward, NormMode, Part};
 use eqprop_cuda::network::{ActivationKind, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
 
@@ -166,6 +166,43 @@ fn perceptrons_are_trained_by_the_kernels() {
         };
         let cosine = cosine(&gradient(&mut *kernels), &gradient(&mut *cpu));
         assert!(cosine > 0.998, "{middle}: cosine {cosine}");
+    }
+}
+
+/// The bias of a convolution before its normalisation has no gradient: decay alone moves it, and not through subnormal numbers.
+#[test]
+fn what_only_decays_ends_at_zero() {
+    let model = FeedForward::preset("resnet13", 1, 10, [4, 4, 4, 4]).unwrap();
+    let Part::Convolution {
+        bias: Some(bias), ..
+    } = model.part(0)
+    else {
+        panic!("its convolutions have biases")
+    };
+    let batches = [random_images(model.network(), 2, 1)];
+    let least = f64::from(f32::MIN_POSITIVE);
+    for optimizer in [
+        SGD,
+        OptimizerConfig::HeavyBall {
+            momentum: 0.9,
+            weight_decay: 1e-3,
+        },
+        ADAM,
+        OptimizerConfig::AdamW { weight_decay: 1e-2 },
+    ] {
+        let mut kernels = device().feed_forward(&model, Precision::Fp32).unwrap();
+        let mut state = model.initialise(1);
+        state.parameters.tensors_mut()[bias].fill(least);
+        kernels.set_state(&state).unwrap();
+        train_feed_forward(&mut *kernels, &model, &batches, optimizer).unwrap();
+        let moments = kernels.optimizer_state().unwrap().moments;
+        let left = kernels.state().unwrap().parameters;
+        for set in std::iter::once(&left).chain(&moments) {
+            for value in &set.tensors()[bias] {
+                let is_subnormal = *value != 0.0 && value.abs() < least;
+                assert!(!is_subnormal, "{optimizer:?}: {value:e}");
+            }
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Any number of ranks trains the network that one machine trains.
 
+use crate::support::kernels::random_feed_forward;
 use crate::support::networks::{random_batch, rng, small_network};
 use crate::support::ranks::on_ranks;
 use eqprop_cuda::cpu::backend;
-use eqprop_cuda::network::{Network, ParameterSet, parameters::initialise};
+use eqprop_cuda::device::{self, Device};
+use eqprop_cuda::feedforward::{self, FeedForward};
+use eqprop_cuda::network::{ModelState, Network, ParameterSet, parameters::initialise};
 use eqprop_cuda::optim::OptimizerConfig;
-use eqprop_cuda::parallel::{Alone, DataParallel, Ranks};
+use eqprop_cuda::parallel::{Alone, DataParallel, DataParallelFeedForward, Ranks};
 use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
@@ -163,4 +166,96 @@ fn a_kept_state_is_there_before_a_batch_is() {
         rank.kept_state().unwrap()
     });
     assert_eq!(states[0], kept);
+}
+
+/// Trains a feed-forward network by backpropagation on this rank's rows of `batches`; what it ends with, and the last gradient's norm.
+fn backpropagate(
+    model: &FeedForward,
+    (device, precision): (Device, device::Precision),
+    batches: &Batches,
+    ranks: Option<Rc<dyn Ranks>>,
+) -> (ModelState, f64) {
+    let shard = ranks.as_ref().map(|ranks| ranks.shard());
+    let mut rank = device.feed_forward(model, precision).unwrap();
+    if let Some(ranks) = ranks {
+        rank = Box::new(DataParallelFeedForward::new(rank, model.network(), ranks));
+    }
+    rank.set_state(&model.initialise(3)).unwrap();
+    let optimizer = OptimizerConfig::Sgd {
+        momentum: 0.9,
+        weight_decay: 1e-3,
+    };
+    rank.set_optimizer(optimizer).unwrap();
+    let rates = vec![0.02; model.parameter_names().len()];
+    let mut norm = 0.0;
+    for (images, labels) in batches {
+        let rows = shard.map_or(0..labels.len(), |shard| shard.rows(labels.len()));
+        let images = images
+            .slice_axis(Axis(0), Slice::from(rows.clone()))
+            .to_owned();
+        let outcome = rank
+            .forward(&images, &labels[rows.clone()], feedforward::NormMode::Train)
+            .unwrap();
+        assert_eq!(outcome.prediction.len(), rows.len());
+        rank.backward().unwrap();
+        norm = rank.gradient_norm().unwrap();
+        rank.step(&rates).unwrap();
+    }
+    (rank.state().unwrap(), norm)
+}
+
+/// Also what normalises: the statistics of a batch are those of all its rows.
+fn ranks_backpropagate_as_one_machine_does(
+    kind: (Device, device::Precision),
+    seeds: u64,
+    most: f64,
+) {
+    for seed in 0..seeds {
+        let model = random_feed_forward(seed);
+        let mut rng = rng(seed);
+        // Batches that do not divide; the third has fewer rows than some have ranks.
+        let batches: Batches = [7, 6, 3, 5]
+            .map(|n| random_batch(model.network(), n, &mut rng))
+            .into();
+        let (one, norm) = backpropagate(&model, kind, &batches, None);
+        for world in [2, 3, 4] {
+            let ranks = on_ranks(world, |ranks| {
+                backpropagate(&model, kind, &batches, Some(ranks))
+            });
+            for (state, norm_of_rank) in &ranks {
+                let close = |ours: &[ArrayD<f64>], expected: &[ArrayD<f64>], names: &[String]| {
+                    for ((ours, expected), name) in ours.iter().zip(expected).zip(names) {
+                        let scale = expected.iter().fold(1e-2, |m: f64, v| m.max(v.abs()));
+                        for (a, b) in ours.iter().zip(expected) {
+                            let is_close = (a - b).abs() <= most * scale;
+                            assert!(is_close, "seed {seed}, {world} ranks, {name}: {a} for {b}");
+                        }
+                    }
+                };
+                let names = (model.parameter_names(), model.statistic_names());
+                close(
+                    state.parameters.tensors(),
+                    one.parameters.tensors(),
+                    names.0,
+                );
+                close(&state.statistics, &one.statistics, names.1);
+                assert!(
+                    (norm_of_rank - norm).abs() <= most * norm,
+                    "{norm_of_rank} {norm}"
+                );
+                assert!(state == &ranks[0].0, "ranks drift apart");
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_backpropagate_as_one_processor_does() {
+    ranks_backpropagate_as_one_machine_does((Device::Cpu, device::Precision::Fp64), 5, 1e-9);
+}
+
+#[cfg(feature = "emulation")]
+#[test]
+fn ranks_backpropagate_as_one_gpu_does() {
+    ranks_backpropagate_as_one_machine_does((Device::Emulated, device::Precision::Fp32), 2, 2e-3);
 }

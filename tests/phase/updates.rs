@@ -191,6 +191,47 @@ fn adam_decays_within_the_gradient() {
     }
 }
 
+/// Where the gradient is zero only weight decay moves a parameter: ever smaller, then to zero and not through subnormal numbers.
+#[test]
+fn what_only_decays_ends_at_zero() {
+    let single = |v: f32| ParameterSet::new(vec![arr1(&[v]).into_dyn()], vec![]);
+    let weight_decay = 1.0;
+    for config in [
+        OptimizerConfig::Sgd {
+            momentum: 0.5,
+            weight_decay,
+        },
+        OptimizerConfig::HeavyBall {
+            momentum: 0.0,
+            weight_decay,
+        },
+        OptimizerConfig::Adam { weight_decay },
+        OptimizerConfig::AdamW { weight_decay },
+    ] {
+        let mut optimizer = Optimizer::<f32>::new(config);
+        let mut parameters = single(1e-30);
+        for step in 0..200 {
+            optimizer.step(&mut parameters, &single(0.0), 1.0, &[0.5], |_, _| ());
+            let state = optimizer.state(wide);
+            let moments = state.moments.iter().flat_map(flat);
+            for value in flat(&wide(&parameters)).into_iter().chain(moments) {
+                let is_subnormal = value != 0.0 && value.abs() < f64::from(f32::MIN_POSITIVE);
+                assert!(!is_subnormal, "{config:?}, step {step}: {value:e}");
+            }
+        }
+        let is_adam = matches!(config, OptimizerConfig::Adam { .. });
+        assert!(is_adam || flat(&wide(&parameters)) == [0.0], "{config:?}");
+    }
+}
+
+fn wide(parameters: &ParameterSet<f32>) -> ParameterSet<f64> {
+    let tensors = parameters.tensors().iter();
+    ParameterSet::new(
+        tensors.map(|tensor| tensor.mapv(f64::from)).collect(),
+        vec![],
+    )
+}
+
 #[test]
 fn unclipped_gradients_keep_their_length() {
     let config = OptimizerConfig::Sgd {

@@ -13,13 +13,15 @@ use crate::cpu::ops::outcome::judge;
 use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
+use crate::cpu::ops::reduce::reduce;
 use crate::error::{Error, Result};
-use crate::feedforward::{Backend, FeedForward, NORM_EPSILON, NormMode, Part};
+use crate::feedforward::{Backend, FeedForward, NORM_EPSILON, NormMode, Part, SharedBatch};
 use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, CostFunction, check_batch};
+use crate::phase::{BatchOutcome, CostFunction, GradientMemory, check_batch};
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
+use std::rc::Rc;
 
 /// A product of few rows would read the weights for little: images with fewer pixels than this go together.
 const MIN_ROWS: usize = 64;
@@ -68,6 +70,8 @@ pub struct CpuFeedForward<T> {
     pass: Option<Pass<T>>,
     gradient: Option<ParameterSet<T>>,
     memory: Recycler<T>,
+    /// the batch that a training pass has a part of, where that is not all
+    shared: Option<Rc<dyn SharedBatch>>,
 }
 
 impl<T: Real> CpuFeedForward<T> {
@@ -79,6 +83,7 @@ impl<T: Real> CpuFeedForward<T> {
             pass: None,
             gradient: None,
             memory: Recycler::default(),
+            shared: None,
         }
     }
 
@@ -109,14 +114,14 @@ impl<T: Real> CpuFeedForward<T> {
     }
 
     /// Adds `BN_e(c + b_e)` to `z`; in training the batch's statistics are taken, and the running ones follow. The bias `b_e`
-    /// moves the mean and nothing else.
+    /// moves the mean and nothing else. `c` has the rows of so many images.
     fn normalise_add(
         &mut self,
         e: usize,
         mut c: Array2<T>,
-        mode: NormMode,
+        (images, mode): (usize, NormMode),
         z: ArrayViewMut2<T>,
-    ) -> Option<Normalised<T>> {
+    ) -> Result<Option<Normalised<T>>> {
         let Part::Convolution {
             bias,
             gamma,
@@ -136,9 +141,14 @@ impl<T: Real> CpuFeedForward<T> {
         };
         let (mean, variance) = match mode {
             NormMode::Train => {
-                let (mean, variance) = batch_norm::moments(c.view());
+                let (mut mean, mut variance) = batch_norm::moments(c.view());
+                let mut rows = c.nrows();
+                if let Some(batch) = &self.shared {
+                    batch.moments(&mut mean, &mut variance)?;
+                    rows = rows / images * batch.images();
+                }
                 let with_bias = shifted(&mean, 1.0);
-                (self.tensors).follow(statistics, &with_bias, &variance, c.nrows());
+                (self.tensors).follow(statistics, &with_bias, &variance, rows);
                 (mean, variance)
             }
             NormMode::Evaluate => {
@@ -151,9 +161,9 @@ impl<T: Real> CpuFeedForward<T> {
         batch_norm::affine_add(c.view(), gamma, beta, z);
         if mode == NormMode::Evaluate {
             self.memory.give(c);
-            return None;
+            return Ok(None);
         }
-        Some(Normalised { x: c, factors })
+        Ok(Some(Normalised { x: c, factors }))
     }
 
     /// Adds `W_e flatten(x) + b_e` to `z`, which has a row per image.
@@ -179,12 +189,13 @@ impl<T: Real> CpuFeedForward<T> {
     }
 
     /// Layer `l` of a forward pass.
-    fn layer(&mut self, l: usize, pass: &mut Pass<T>) {
+    fn layer(&mut self, l: usize, pass: &mut Pass<T>) -> Result<()> {
         let edges: Vec<(usize, usize)> = (self.network().edges_into(l))
             .map(|(e, edge)| (e, edge.pre))
             .collect();
         let shape = self.network().layers()[l].shape;
-        let rows = pass.labels.len() * shape.pixels();
+        let kind = (pass.labels.len(), pass.mode);
+        let rows = kind.0 * shape.pixels();
         let mut z = self.memory.zeros((rows, shape.channels));
         for (e, pre) in edges {
             let product = self.tensors.products[e];
@@ -194,14 +205,14 @@ impl<T: Real> CpuFeedForward<T> {
                 (Product::Pooled(g, windows), _) => {
                     let c = self.convolve(e, g, x);
                     let mut full = self.memory.zeros(c.dim());
-                    pass.normalised[e] = self.normalise_add(e, c, pass.mode, full.view_mut());
+                    pass.normalised[e] = self.normalise_add(e, c, kind, full.view_mut())?;
                     Self::pool_add(windows, &full, &mut pass.argmax[e], z.view_mut());
                     self.memory.give(full);
                 }
                 (product, _) => {
                     let geometry = product.geometry().expect("a convolution has one");
                     let c = self.convolve(e, geometry, x);
-                    pass.normalised[e] = self.normalise_add(e, c, pass.mode, z.view_mut());
+                    pass.normalised[e] = self.normalise_add(e, c, kind, z.view_mut())?;
                 }
             }
         }
@@ -209,6 +220,7 @@ impl<T: Real> CpuFeedForward<T> {
             rectify(&mut z);
         }
         pass.states[l] = z;
+        Ok(())
     }
 
     /// `dL/dz` of hidden layer `l` from `dL/da`.
@@ -276,7 +288,7 @@ impl<T: Real> CpuFeedForward<T> {
         pass: &mut Pass<T>,
         gradient: &mut ParameterSet<T>,
         memory: &mut Recycler<T>,
-    ) -> Vec<Array2<T>> {
+    ) -> Result<Vec<Array2<T>>> {
         let network = self.network();
         let output = network.output_index();
         let mut da: Vec<Array2<T>> = vec![Array2::zeros((0, 0)); pass.states.len()];
@@ -319,9 +331,14 @@ impl<T: Real> CpuFeedForward<T> {
                             _ => None,
                         };
                         let dz = full.as_ref().unwrap_or(&dz).view();
-                        let (dgamma, dbeta) = batch_norm::backward(dz, &mut x, scale, &factors);
-                        set(gamma, &dgamma);
-                        set(beta, &dbeta);
+                        let mut sums = batch_norm::gradients(dz, x.view());
+                        // Of the mean loss of all images; the rest of the pass is in units of this machine's.
+                        if let Some(batch) = &self.shared {
+                            batch.average(&mut sums)?;
+                        }
+                        batch_norm::backward(dz, &mut x, scale, &factors, &sums);
+                        set(gamma, &sums[..scale.len()]);
+                        set(beta, &sums[scale.len()..]);
                         if edge.pre != 0 {
                             let geometry = self.tensors.products[e].geometry();
                             let geometry = geometry.expect("a convolution has one");
@@ -334,7 +351,7 @@ impl<T: Real> CpuFeedForward<T> {
             }
             memory.give(dz);
         }
-        errors
+        Ok(errors)
     }
 }
 
@@ -395,6 +412,10 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         self.tensors.set_optimizer_state(state)
     }
 
+    fn share(&mut self, batch: Rc<dyn SharedBatch>) {
+        self.shared = Some(batch);
+    }
+
     fn forward(
         &mut self,
         images: &Array4<f32>,
@@ -415,7 +436,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         };
         pass.states[0] = rows(images.view(), |v: f32| T::of(f64::from(v)));
         for l in self.network().free_layers() {
-            self.layer(l, &mut pass);
+            self.layer(l, &mut pass)?;
         }
         let logits = &pass.states[layers - 1];
         let outcome = judge(logits.view(), labels, CostFunction::Ce);
@@ -445,17 +466,18 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         let mut memory = std::mem::take(&mut self.memory);
         let mut gradient = self.gradient.take();
         let into = gradient.get_or_insert_with(|| self.tensors.parameters.zeros_like());
-        let errors = self.errors(&mut pass, into, &mut memory);
+        let errors = self.errors(&mut pass, into, &mut memory)?;
+        let tensors = &self.tensors;
         let weights = into.tensors_mut().iter_mut().enumerate();
-        let weights = weights.filter_map(|(t, g)| Some((self.tensors.edge_of(t)?, g)));
-        tasks(&self.tensors.products, weights)
+        let weights = weights.filter_map(|(t, g)| Some((tensors.edge_of(t)?, g)));
+        tasks(&tensors.products, weights)
             .into_par_iter()
             .for_each_init(Scratch::new, |scratch, task| {
                 let (e, row) = (task.edge, task.kernel_row);
-                let product = self.tensors.products[e];
+                let product = tensors.products[e];
                 let mut correlation =
                     Correlation::new(product, row, task.gradient, T::one(), scratch);
-                let pre = self.network().edges()[e].pre;
+                let pre = tensors.model.network().edges()[e].pre;
                 correlation.add(pass.states[pre].view(), errors[e].view());
                 correlation.finish();
             });
@@ -464,6 +486,18 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         pass.recycle(&mut memory);
         self.memory = memory;
         Ok(())
+    }
+
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let gradient = self
+            .gradient
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
+        reduce(gradient, share, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -3,7 +3,7 @@
 //! ```text
 //! x = (c - mean) r,   r = 1 / sqrt(var + eps)           normalise
 //! z = gamma x + beta                                    affine_add
-//! dbeta = sum dz      dgamma = sum dz x
+//! dbeta = sum dz      dgamma = sum dz x                 gradients
 //! dc = gamma r (dz - dbeta / n - x dgamma / n)          backward      (n rows; mean and var depend on c)
 //! ```
 //!
@@ -83,16 +83,23 @@ pub fn affine_add<T: Real>(x: ArrayView2<T>, gamma: &[T], beta: &[T], mut z: Arr
     });
 }
 
-/// Replaces the normalised `x` by `dc`; `factors` are those of [`normalise`]. Returns `dgamma` and `dbeta`.
+/// `dgamma`, then `dbeta`; `x` is the normalised matrix.
+pub fn gradients<T: Real>(dz: ArrayView2<T>, x: ArrayView2<T>) -> Vec<f64> {
+    let mut both = products(dz, x);
+    both.extend(sums(dz));
+    both
+}
+
+/// Replaces the normalised `x` by `dc`; `factors` are those of [`normalise`], `sums` what [`gradients`] gave.
 pub fn backward<T: Real>(
     dz: ArrayView2<T>,
     x: &mut Array2<T>,
     gamma: &[T],
     factors: &[f64],
-) -> (Vec<f64>, Vec<f64>) {
+    sums: &[f64],
+) {
     let n = dz.nrows() as f64;
-    let dbeta = column_sums(dz, |v, _| v);
-    let dgamma = products(dz, x.view());
+    let (dgamma, dbeta) = sums.split_at(gamma.len());
     let scales: Vec<f64> = gamma
         .iter()
         .zip(factors)
@@ -102,7 +109,7 @@ pub fn backward<T: Real>(
         let parts = scales.iter().zip(sums);
         parts.map(|(scale, sum)| T::of(scale * sum / n)).collect()
     };
-    let (of_beta, of_gamma) = (share(&dbeta), share(&dgamma));
+    let (of_beta, of_gamma) = (share(dbeta), share(dgamma));
     let scale: Vec<T> = scales.iter().map(|&s| T::of(s)).collect();
     let columns = gamma.len();
     blocks_mut(&mut x.view_mut())
@@ -121,7 +128,6 @@ pub fn backward<T: Real>(
                 },
             );
         });
-    (dgamma, dbeta)
 }
 
 /// Sum of each column.

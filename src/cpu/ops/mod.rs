@@ -8,3 +8,4 @@ pub mod panels;
 pub mod pool;
 pub mod product;
 pub mod real;
+pub mod reduce;

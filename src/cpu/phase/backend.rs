@@ -7,6 +7,7 @@ use super::weights::PackedNetwork;
 use super::{measure, phases};
 use crate::cpu::ops::images::{images, rows};
 use crate::cpu::ops::real::{Into, Real, configure_matmul};
+use crate::cpu::ops::reduce::reduce;
 use crate::error::{Error, Result, ensure};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
@@ -203,15 +204,8 @@ impl<T: Real> Backend for CpuBackend<T> {
     ) -> Result<()> {
         let gradient = self.gradient.as_mut();
         let gradient = gradient.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
-        let values = gradient.tensors().iter().flatten();
-        let mut values: Vec<f64> = values.map(|&g| share * g.wide()).collect();
-        sum(GradientMemory::Host(&mut values))?;
-        let tensors = gradient.tensors_mut().iter_mut().flatten();
-        for (g, value) in tensors.zip(values) {
-            *g = T::of(value);
-        }
         self.gradient_norm = None;
-        Ok(())
+        reduce(gradient, share, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -3,7 +3,8 @@
 //! Convolutions are sweeps, and weight gradients are products, as in equilibrium propagation; batch normalisation
 //! (`kernels/batch_norm.cu`) is what only feed-forward networks have.
 
-use super::plan::{Plan, Running};
+use super::plan::Plan;
+use super::running::Running;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::Format;
 use crate::cuda::parameters::Parameters;
@@ -12,11 +13,12 @@ use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
 use crate::error::{Error, Result};
-use crate::feedforward::{Backend, FeedForward, NormMode, Part};
+use crate::feedforward::{Backend, FeedForward, NormMode, Part, SharedBatch};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use crate::phase::{BatchOutcome, check_batch};
+use crate::phase::{BatchOutcome, GradientMemory, check_batch};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A feed-forward network on a GPU, or on the emulation of one.
@@ -28,6 +30,8 @@ pub struct CudaFeedForward {
     plans: Recent<Plan>,
     /// the pass that the present plan holds
     mode: Option<NormMode>,
+    /// the batch that a training pass has a part of, where that is not all
+    shared: Option<Rc<dyn SharedBatch>>,
 }
 
 impl CudaFeedForward {
@@ -55,6 +59,7 @@ impl CudaFeedForward {
             parameters: Parameters::new(&setup.device, &setup.layout, format)?,
             plans: Recent::new(),
             mode: None,
+            shared: None,
             setup,
         })
     }
@@ -202,6 +207,10 @@ impl Backend for CudaFeedForward {
         })
     }
 
+    fn share(&mut self, batch: Rc<dyn SharedBatch>) {
+        self.shared = Some(batch);
+    }
+
     fn forward(
         &mut self,
         images: &Array4<f32>,
@@ -213,7 +222,12 @@ impl Backend for CudaFeedForward {
         let n = labels.len();
         let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
         plan.load(&self.setup, images, labels)?;
-        plan.forward(&self.setup, self.parameters.operands(), mode)?;
+        let weights = self.parameters.operands();
+        let shared = self.shared.as_deref();
+        match shared.filter(|_| mode == NormMode::Train) {
+            Some(batch) => plan.forward_shared(&self.setup, weights, &self.running, batch)?,
+            None => plan.forward(&self.setup, weights, mode)?,
+        }
         self.mode = Some(mode);
         if mode == NormMode::Train {
             for running in self.running.iter_mut().flatten() {
@@ -236,7 +250,16 @@ impl Backend for CudaFeedForward {
         }
         let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
-        plan.backward(setup, parameters, &self.running)
+        plan.backward(setup, parameters, &self.running, self.shared.as_deref())
+    }
+
+    fn reduce_gradient(
+        &mut self,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let plan = (self.plans.present_mut()).ok_or(Error::OutOfOrder("no batch went backward"))?;
+        plan.reduce_gradient(&self.setup, &self.parameters, share, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

@@ -2,5 +2,7 @@
 
 pub mod backend;
 pub mod plan;
+mod running;
+mod shared;
 
 pub use backend::CudaFeedForward;

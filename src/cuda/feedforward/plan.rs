@@ -11,6 +11,8 @@
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
+use super::running::Running;
+use super::shared;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format};
@@ -22,9 +24,9 @@ use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
 use crate::error::{Error, Result, ensure};
-use crate::feedforward::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, NormMode, Part};
+use crate::feedforward::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, NormMode, Part, SharedBatch};
 use crate::network::Shape;
-use crate::phase::BatchOutcome;
+use crate::phase::{BatchOutcome, GradientMemory};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
 
@@ -33,13 +35,6 @@ const ROWS_PER_SPLIT: usize = 512;
 /// Factor of each example's loss in fp16. Differences are at most about as large as this, so that they stay below 65504,
 /// and seldom below 6e-5 / 1024 of the logits', where fp16 begins to lose digits.
 const LOSS_SCALE: f32 = 1024.0;
-
-/// Running mean and variance of an edge's batch normalisation, and how many batches they have seen.
-pub struct Running {
-    pub mean: Buffer<f32>,
-    pub variance: Buffer<f32>,
-    pub batches: f64,
-}
 
 /// An edge to a hidden layer and what its normalisation needs; of a dense one, zeros and ones.
 struct Convolution {
@@ -215,6 +210,40 @@ impl Plan {
         self.head.launch(device, raw_args(weights))
     }
 
+    /// A training pass over this machine's part of a batch: the same with the statistics of the whole batch.
+    pub fn forward_shared(
+        &self,
+        setup: &Setup<FeedForward>,
+        weights: *const c_void,
+        running: &[Option<Running>],
+        batch: &dyn SharedBatch,
+    ) -> Result<()> {
+        let device = &*setup.device;
+        for (l, layer) in self.layers.iter().enumerate() {
+            let Some(layer) = layer else { continue };
+            layer.sweep.launch(device, raw_args(weights))?;
+            // The running statistics stay: they will follow those of the whole batch.
+            let args = EqBatchNormArgs {
+                momentum: 0.0,
+                ..layer.args
+            };
+            kernels::batch_norm_statistics(device, &args)?;
+            let edges = normalised_edges(setup, l).map(|e| {
+                let convolution = convolution(&self.convolutions, e);
+                shared::Statistics {
+                    mean: &convolution.mean,
+                    inverse: &convolution.inverse,
+                    running: (running[e].as_ref()).expect("a convolution has statistics"),
+                    pixels: normalised_pixels(&Geometry::of(setup.network(), e)),
+                }
+            });
+            let edges: Vec<_> = edges.collect();
+            shared::join_moments(&edges, batch)?;
+            kernels::batch_norm_apply(device, setup.format, &layer.args)?;
+        }
+        self.head.launch(device, raw_args(weights))
+    }
+
     /// Cost and errors by the logits; there is no energy.
     pub fn outcome(&self, setup: &Setup<FeedForward>) -> Result<BatchOutcome> {
         let classes = setup.network().classes();
@@ -250,12 +279,13 @@ impl Plan {
         }))
     }
 
-    /// Writes the gradient of the mean loss.
+    /// Writes the gradient of the mean loss, of which batch normalisation's part is that of all of a shared batch.
     pub fn backward(
         &mut self,
         setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
+        batch: Option<&dyn SharedBatch>,
     ) -> Result<()> {
         if self.backward.is_none() {
             self.backward = Some(self.plan_backward(setup, parameters, running)?);
@@ -278,12 +308,37 @@ impl Plan {
             };
             kernels::loss_gradient(device, setup.format, &args)?;
         }
-        for (sweep, args) in &plan.layers {
+        for ((sweep, args), l) in plan.layers.iter().zip((1..network.output_index()).rev()) {
             sweep.launch(device, raw_args(parameters.operands()))?;
-            kernels::batch_norm_backward(device, setup.format, args)?;
+            kernels::batch_norm_sums(device, setup.format, args)?;
+            if let Some(batch) = batch {
+                let tensors = normalised_edges(setup, l).flat_map(|e| match setup.model.part(e) {
+                    Part::Convolution { gamma, beta, .. } => [gamma, beta],
+                    Part::Dense { .. } => unreachable!("only convolutions are normalised"),
+                });
+                let tensors: Vec<_> = tensors.collect();
+                shared::join_sums(&plan.gradient, &setup.layout, &tensors, self.images, batch)?;
+            }
+            kernels::batch_norm_difference(device, setup.format, args)?;
         }
         let scale = 1.0 / (loss_scale * self.images as f32);
         plan.gradient.run(device, scale, &parameters.gradient)
+    }
+
+    /// See [`GradientPlan::reduce`].
+    pub fn reduce_gradient(
+        &mut self,
+        setup: &Setup<FeedForward>,
+        parameters: &Parameters,
+        share: f64,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let plan = self
+            .backward
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
+        let gradient = &parameters.gradient;
+        (plan.gradient).reduce(&setup.device, share, gradient, sum)
     }
 
     /// The global norm of the last gradient, on the device.
@@ -485,13 +540,25 @@ fn pools_maxima(g: &Geometry) -> bool {
     g.pooled && !g.average
 }
 
-/// Parts into which the rows of what edge `g` normalises are divided.
-fn splits(g: &Geometry, images: usize) -> usize {
-    let pixels = match g.average {
+/// Pixels of what edge `g` normalises.
+fn normalised_pixels(g: &Geometry) -> usize {
+    match g.average {
         true => (g.full.height / 2) * (g.full.width / 2),
         false => g.full.pixels(),
-    };
-    (images * pixels).div_ceil(ROWS_PER_SPLIT)
+    }
+}
+
+/// Parts into which the rows of what edge `g` normalises are divided.
+fn splits(g: &Geometry, images: usize) -> usize {
+    (images * normalised_pixels(g)).div_ceil(ROWS_PER_SPLIT)
+}
+
+/// The edges into layer `l` that batch normalisation follows.
+fn normalised_edges(setup: &Setup<FeedForward>, l: usize) -> impl Iterator<Item = usize> {
+    let edges = setup.network().edges_into(l);
+    edges
+        .map(|(e, _)| e)
+        .filter(|&e| matches!(setup.model.part(e), Part::Convolution { .. }))
 }
 
 fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {

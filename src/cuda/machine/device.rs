@@ -196,23 +196,40 @@ impl<T: Plain> Buffer<T> {
     /// Copies values, as many as the buffer has, into it.
     pub fn write(&self, values: &[T]) -> Result<()> {
         assert_eq!(values.len(), self.len, "a buffer is written as a whole");
-        // SAFETY: the allocation has as many bytes.
-        unsafe { self.device.upload(self.address, bytes_of(values)) }
+        self.write_at(0, values)
     }
 
     /// Waits for what was launched, and copies the values out.
     pub fn read(&self) -> Result<Vec<T>> {
-        let mut values = vec![T::default(); self.len];
+        self.read_at(0, self.len)
+    }
+
+    /// Copies values into it, from element `at` on.
+    pub fn write_at(&self, at: usize, values: &[T]) -> Result<()> {
+        self.check(at, values.len());
+        // SAFETY: they fit, as was just checked.
+        unsafe { (self.device).upload(self.at::<u8>(at) as u64, bytes_of(values)) }
+    }
+
+    /// Waits for what was launched, and copies `count` values out, from element `at` on.
+    pub fn read_at(&self, at: usize, count: usize) -> Result<Vec<T>> {
+        self.check(at, count);
+        let mut values = vec![T::default(); count];
         // SAFETY: T is plain data (see `Plain`), so any bytes are a valid value.
         let bytes = unsafe {
-            std::slice::from_raw_parts_mut(
-                values.as_mut_ptr().cast::<u8>(),
-                self.len * size_of::<T>(),
-            )
+            std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), count * size_of::<T>())
         };
-        // SAFETY: the allocation has as many bytes.
-        unsafe { self.device.download(self.address, bytes)? };
+        // SAFETY: they lie within, as was just checked.
+        unsafe { (self.device).download(self.at::<u8>(at) as u64, bytes)? };
         Ok(values)
+    }
+
+    fn check(&self, at: usize, count: usize) {
+        assert!(
+            at <= self.len && count <= self.len - at,
+            "{count} elements from {at} on of a buffer of {}",
+            self.len
+        );
     }
 
     /// Copies `count` elements from `from` on.

@@ -457,6 +457,12 @@ pub fn batch_norm_forward(
     format: Format,
     args: &EqBatchNormArgs,
 ) -> Result<()> {
+    batch_norm_statistics(device, args)?;
+    batch_norm_apply(device, format, args)
+}
+
+/// The first half of [`batch_norm_forward`].
+pub fn batch_norm_statistics(device: &dyn Device, args: &EqBatchNormArgs) -> Result<()> {
     const STATISTICS: KernelSpec = spec("batch_norm_statistics", THREADS as u32, REDUCTION_BYTES);
     if args.evaluate == 0 && args.splits > 0 {
         let moments = spec("batch_norm_moments", THREADS as u32, REDUCTION_BYTES / 2);
@@ -465,6 +471,11 @@ pub fn batch_norm_forward(
     if args.splits > 0 {
         launch(device, STATISTICS, batch_norm_parts(args, 1), args)?;
     }
+    Ok(())
+}
+
+/// The second.
+pub fn batch_norm_apply(device: &dyn Device, format: Format, args: &EqBatchNormArgs) -> Result<()> {
     let apply = format.pick(
         spec("batch_norm_apply_f32", THREADS as u32, 0),
         spec("batch_norm_apply_f16", THREADS as u32, 0),
@@ -479,6 +490,12 @@ pub fn batch_norm_backward(
     format: Format,
     args: &EqBatchNormArgs,
 ) -> Result<()> {
+    batch_norm_sums(device, format, args)?;
+    batch_norm_difference(device, format, args)
+}
+
+/// The first half of [`batch_norm_backward`].
+pub fn batch_norm_sums(device: &dyn Device, format: Format, args: &EqBatchNormArgs) -> Result<()> {
     const GATHER: KernelSpec = spec("batch_norm_gather_sums", THREADS as u32, REDUCTION_BYTES);
     let sums = format.pick(
         spec("batch_norm_sums_f32", THREADS as u32, REDUCTION_BYTES / 2),
@@ -488,6 +505,15 @@ pub fn batch_norm_backward(
         launch(device, sums, batch_norm_parts(args, args.splits), args)?;
         launch(device, GATHER, batch_norm_parts(args, 1), args)?;
     }
+    Ok(())
+}
+
+/// The second.
+pub fn batch_norm_difference(
+    device: &dyn Device,
+    format: Format,
+    args: &EqBatchNormArgs,
+) -> Result<()> {
     let difference = format.pick(
         spec("batch_norm_difference_f32", THREADS as u32, 0),
         spec("batch_norm_difference_f16", THREADS as u32, 0),

@@ -422,21 +422,7 @@ impl Backend for CudaBackend {
             None => None,
         };
         let plan = plan.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
-        plan.rescale(device, share as f32, gradient)?;
-        match device.stream() {
-            Some(stream) => sum(GradientMemory::Device {
-                address: gradient.ptr::<u8>() as u64,
-                count: gradient.len(),
-                stream,
-            })?,
-            None => {
-                let mut values: Vec<f64> = gradient.read()?.into_iter().map(f64::from).collect();
-                sum(GradientMemory::Host(&mut values))?;
-                let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
-                gradient.write(&values)?;
-            }
-        }
-        plan.rescale(device, 1.0, gradient)
+        plan.reduce(device, share, gradient, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {

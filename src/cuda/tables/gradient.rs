@@ -6,6 +6,7 @@ use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax, WeightGrad};
 use crate::error::Result;
+use crate::phase::GradientMemory;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -139,6 +140,16 @@ impl GradientPlan {
         self.workspace.at(self.slots[tensor])
     }
 
+    /// What was written to the slot of a tensor of so many values.
+    pub fn read_slot(&self, tensor: usize, length: usize) -> Result<Vec<f32>> {
+        self.workspace.read_at(self.slots[tensor], length)
+    }
+
+    /// Writes there.
+    pub fn write_slot(&self, tensor: usize, values: &[f32]) -> Result<()> {
+        self.workspace.write_at(self.slots[tensor], values)
+    }
+
     /// Writes the gradient, scaled, and the sums of its squares by block.
     pub fn run(&self, device: &dyn Device, scale: f32, gradient: &Buffer<f32>) -> Result<()> {
         self.compute(device, scale, gradient, Onto::Nothing)
@@ -210,6 +221,32 @@ impl GradientPlan {
         };
         self.in_place = Some(blocks);
         kernels::gather_gradient(&**device, self.blocks.len(), &args)
+    }
+
+    /// Replaces the gradient by the sum over several machines of `share` times each one's, and writes the sums of its squares
+    /// by block. `sum` adds up, in place.
+    pub fn reduce(
+        &mut self,
+        device: &Arc<dyn Device>,
+        share: f64,
+        gradient: &Buffer<f32>,
+        sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.rescale(device, share as f32, gradient)?;
+        match device.stream() {
+            Some(stream) => sum(GradientMemory::Device {
+                address: gradient.ptr::<u8>() as u64,
+                count: gradient.len(),
+                stream,
+            })?,
+            None => {
+                let mut values: Vec<f64> = gradient.read()?.into_iter().map(f64::from).collect();
+                sum(GradientMemory::Host(&mut values))?;
+                let values: Vec<f32> = values.into_iter().map(|value| value as f32).collect();
+                gradient.write(&values)?;
+            }
+        }
+        self.rescale(device, 1.0, gradient)
     }
 
     /// Writes the global norm of the gradient of the last [`run`](Self::run).
