@@ -4,7 +4,7 @@
 //! is a free phase, two nudged phases, the gradient estimate and the optimizer, on random images and initial weights, in
 //! the published order, direct nudged phases, fp32. Threads: RAYON_NUM_THREADS, or all cores.
 
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::cpu::backend;
 use eqprop_cuda::network::presets::{PresetOptions, build};
 use eqprop_cuda::network::{ActivationKind, Mode, parameters};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
@@ -85,7 +85,7 @@ fn time(configuration: &Configuration) -> anyhow::Result<[f64; 3]> {
         gains: None,
     };
     let network = build(configuration.network, &options, &mut rng)?;
-    let mut backend = backend(&network, Precision::Fp32);
+    let mut backend = backend::<f32>(&network);
     backend.set_parameters(&parameters::initialise(&network, 1))?;
     backend.set_optimizer(OptimizerConfig::Sgd {
         momentum: 0.9,

@@ -14,7 +14,7 @@ use eqprop_cuda::cuda::measure::{
 };
 #[cfg(feature = "interpreter")]
 use eqprop_cuda::cuda::measure::{Counted, Family, counts};
-use eqprop_cuda::cuda::{Gpu, Precision};
+use eqprop_cuda::cuda::{Format, Gpu};
 use eqprop_cuda::device::Device;
 use eqprop_cuda::feedforward::FeedForward;
 use eqprop_cuda::network::presets::{self, PresetOptions};
@@ -70,24 +70,21 @@ fn main() -> Result<()> {
     }
     let device = (options.kernels()?).context("--device cpu runs no kernels: name a GPU")?;
     let effort = if options.is_tiny() { TINY } else { GPU };
-    let (batch, precision, channels) = (
-        options.batch(),
-        options.kernel_precision()?,
-        options.channels()?,
-    );
+    let (batch, format, channels) = (options.batch(), options.format()?, options.channels()?);
     let limit = roofline(&device, effort)?;
     println!(
-        "{}, batch {batch}, {precision:?}\nroofline: {:.1} TFLOP/s (mma.sync in registers), {:.0} GB/s (device copy)",
+        "{}, batch {batch}, {}\nroofline: {:.1} TFLOP/s (mma.sync in registers), {:.0} GB/s (device copy)",
         device.describe(),
+        format.name(),
         limit.operations_per_second / 1e12,
         limit.bytes_per_second / 1e9
     );
     if options.includes(Algorithm::Ep) {
         for name in presets::PRESETS {
             let network = network(name, channels)?;
-            let table = kernels(&network, &device, precision, batch, effort)?;
+            let table = kernels(&network, &device, format, batch, effort)?;
             let chip = Chip::measured(device.multiprocessors(), limit);
-            let estimates = match estimate && precision == Precision::Fp16 {
+            let estimates = match estimate && format == Format::F16 {
                 true => estimates(&network, batch, &chip)?,
                 false => Vec::new(),
             };
@@ -104,7 +101,7 @@ fn main() -> Result<()> {
     if options.includes(Algorithm::Backprop) {
         for name in FeedForward::PRESETS {
             let model = FeedForward::preset(name, 3, 10, channels)?;
-            let table = feed_forward_kernels(&model, &device, precision, batch, effort)?;
+            let table = feed_forward_kernels(&model, &device, format, batch, effort)?;
             print(&format!("{name}, feed-forward"), &table, &[], limit);
         }
     }

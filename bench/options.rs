@@ -77,10 +77,10 @@ impl Options {
         }
     }
 
-    pub fn kernel_precision(&self) -> Result<cuda::Precision> {
+    pub fn format(&self) -> Result<cuda::Format> {
         match self.precision() {
-            Precision::Fp16 => Ok(cuda::Precision::Fp16),
-            Precision::Fp32 => Ok(cuda::Precision::Fp32),
+            Precision::Fp16 => Ok(cuda::Format::F16),
+            Precision::Fp32 => Ok(cuda::Format::F32),
             Precision::Fp64 => bail!("--precision fp64: the kernels compute in fp16 or fp32"),
         }
     }

@@ -125,8 +125,8 @@ impl Bench {
         let network = presets::build("hopfieldresnet13", &preset, &mut rng)?;
         let mut backend: Box<dyn Backend> = match &self.kernels {
             Some(device) => {
-                let precision = self.options.kernel_precision()?;
-                Box::new(CudaBackend::new(&network, device.clone(), precision)?)
+                let format = self.options.format()?;
+                Box::new(CudaBackend::new(&network, device.clone(), format)?)
             }
             None => (self.options.device).backend(&network, self.options.precision())?,
         };
@@ -164,8 +164,8 @@ impl Bench {
         let model = FeedForward::preset(name, 3, 10, self.options.channels()?)?;
         let mut backend: Box<dyn feedforward::Backend> = match &self.kernels {
             Some(device) => {
-                let precision = self.options.kernel_precision()?;
-                Box::new(CudaFeedForward::new(&model, device.clone(), precision)?)
+                let format = self.options.format()?;
+                Box::new(CudaFeedForward::new(&model, device.clone(), format)?)
             }
             None => (self.options.device).feed_forward(&model, self.options.precision())?,
         };
@@ -174,7 +174,7 @@ impl Bench {
         let (images, labels) = self.batch(model.network());
         let rates = vec![1e-3; model.parameter_names().len()];
         self.time(&format!("{name}, backpropagation"), || {
-            backend.forward(&images, &labels, feedforward::Mode::Train)?;
+            backend.forward(&images, &labels, feedforward::NormMode::Train)?;
             backend.backward()?;
             backend.step(&rates)
         })
@@ -189,7 +189,7 @@ impl Bench {
     }
 
     /// Times a training step and prints a line.
-    fn time(&self, name: &str, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+    fn time(&self, name: &str, mut step: impl FnMut() -> eqprop_cuda::Result<()>) -> Result<()> {
         let wait = || {
             self.kernels
                 .as_ref()

@@ -17,8 +17,9 @@ import tempfile
 ROOMS = [
     "shown usage",
     "pickle",
-    "choice output",
+    "choice",
     "network data",
+    "error",
     "optim",
     "phase",
     "feedforward",

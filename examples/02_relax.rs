@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example 02_relax
 
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu;
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode};
@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         gains: None,
     };
     let network = presets::build("hopfieldresnet13", &options, &mut rng)?;
-    let mut backend = cpu::backend(&network, Precision::Fp64);
+    let mut backend = cpu::backend::<f64>(&network);
     backend.set_parameters(&initialise(&network, 0))?;
 
     let images = Array4::from_shape_simple_fn((IMAGES, 1, 32, 32), || rng.random_range(-1.0..2.0));

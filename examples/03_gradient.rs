@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example 03_gradient
 
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu;
 use eqprop_cuda::data::{Batch, DatasetName, Source, load, normalize};
 use eqprop_cuda::diagnose::{agreement, true_gradient};
 use eqprop_cuda::network::parameters::initialise;
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
         iterations,
         tolerance: None,
     };
-    let mut backend = cpu::backend(&network, Precision::Fp64);
+    let mut backend = cpu::backend::<f64>(&network);
     backend.set_parameters(&parameters)?;
     println!("beta     variant     1 - cosine   norm / true norm");
     for beta in [0.5, 0.1, 0.01] {

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example 04_train
 
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu;
 use eqprop_cuda::data::{Dataset, DatasetName, Loader, LoaderOptions, Shard, Source, load};
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
     let test = loader(data.test, false);
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let network = NetworkDescription::from_toml(NETWORK)?.build(ActivationKind::Relu6, &mut rng)?;
-    let mut backend = cpu::backend(&network, Precision::Fp32);
+    let mut backend = cpu::backend::<f32>(&network);
     backend.set_parameters(&initialise(&network, 0))?;
     backend.set_optimizer(OptimizerConfig::Adam { weight_decay: 0.0 })?;
     let learning_rates = vec![3e-3; network.parameter_count()];

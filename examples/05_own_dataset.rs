@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example 05_own_dataset
 
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu;
 use eqprop_cuda::network::parameters::initialise;
 use eqprop_cuda::network::{ActivationKind, Mode, NetworkDescription};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
@@ -52,7 +52,7 @@ fn main() -> anyhow::Result<()> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let network =
         NetworkDescription::from_toml(NETWORK)?.build(ActivationKind::HardSigmoid, &mut rng)?;
-    let mut backend = cpu::backend(&network, Precision::Fp32);
+    let mut backend = cpu::backend::<f32>(&network);
     backend.set_parameters(&initialise(&network, 0))?;
     backend.set_optimizer(OptimizerConfig::Adam { weight_decay: 0.0 })?;
     let learning_rates = vec![0.01; network.parameter_count()];

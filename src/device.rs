@@ -3,10 +3,10 @@
 use crate::choice::choices;
 use crate::cpu;
 use crate::cuda;
+use crate::error::{Context, Error, Result};
 use crate::feedforward::{self, FeedForward};
 use crate::network::Network;
 use crate::phase::{Backend, NudgedPhase};
-use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -33,6 +33,9 @@ impl Precision {
         }
     }
 }
+
+/// What the CPU computes in.
+const CPU_FORMATS: &str = "fp32 or fp64";
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,19 +132,19 @@ impl Device {
     pub fn backend(self, network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => Ok(cpu::backend(network, self.cpu_precision(precision)?)),
-            Self::Cuda(ordinal) => {
-                cuda::backend(network, ordinal, device.kernel_precision(precision)?)
-                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
-            }
+            Self::Auto | Self::Cpu => match precision {
+                Precision::Fp32 => Ok(cpu::backend::<f32>(network)),
+                Precision::Fp64 => Ok(cpu::backend::<f64>(network)),
+                Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
+            },
+            Self::Cuda(ordinal) => cuda::backend(network, ordinal, device.format(precision)?)
+                .with_context(|| format!("--device {self}")),
             #[cfg(feature = "emulation")]
-            Self::Emulated => cuda::emulated_backend(network, device.kernel_precision(precision)?),
+            Self::Emulated => cuda::emulated_backend(network, device.format(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
-            Self::Interpreted => {
-                cuda::interpreted_backend(network, device.kernel_precision(precision)?)
-            }
+            Self::Interpreted => cuda::interpreted_backend(network, device.format(precision)?),
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
         }
@@ -158,58 +161,52 @@ impl Device {
     ) -> Result<Box<dyn feedforward::Backend>> {
         let device = self.resolved();
         match device {
-            Self::Auto | Self::Cpu => Ok(cpu::feed_forward(model, self.cpu_precision(precision)?)),
-            Self::Cuda(ordinal) => {
-                cuda::feed_forward(model, ordinal, device.kernel_precision(precision)?)
-                    .map_err(|error| anyhow!("--device {self}: {error:#}"))
-            }
+            Self::Auto | Self::Cpu => match precision {
+                Precision::Fp32 => Ok(cpu::feed_forward::<f32>(model)),
+                Precision::Fp64 => Ok(cpu::feed_forward::<f64>(model)),
+                Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
+            },
+            Self::Cuda(ordinal) => cuda::feed_forward(model, ordinal, device.format(precision)?)
+                .with_context(|| format!("--device {self}")),
             #[cfg(feature = "emulation")]
-            Self::Emulated => {
-                cuda::emulated_feed_forward(model, device.kernel_precision(precision)?)
-            }
+            Self::Emulated => cuda::emulated_feed_forward(model, device.format(precision)?),
             #[cfg(not(feature = "emulation"))]
             Self::Emulated => Err(no_emulation()),
             #[cfg(feature = "interpreter")]
-            Self::Interpreted => {
-                cuda::interpreted_feed_forward(model, device.kernel_precision(precision)?)
-            }
+            Self::Interpreted => cuda::interpreted_feed_forward(model, device.format(precision)?),
             #[cfg(not(feature = "interpreter"))]
             Self::Interpreted => Err(no_interpreter()),
         }
     }
 
-    fn cpu_precision(self, precision: Precision) -> Result<cpu::Precision> {
+    fn format(self, precision: Precision) -> Result<cuda::Format> {
         match precision {
-            Precision::Fp32 => Ok(cpu::Precision::Fp32),
-            Precision::Fp64 => Ok(cpu::Precision::Fp64),
-            Precision::Fp16 => Err(self.resolved().lacks(precision, "fp32 or fp64")),
-        }
-    }
-
-    fn kernel_precision(self, precision: Precision) -> Result<cuda::Precision> {
-        match precision {
-            Precision::Fp16 => Ok(cuda::Precision::Fp16),
-            Precision::Fp32 => Ok(cuda::Precision::Fp32),
+            Precision::Fp16 => Ok(cuda::Format::F16),
+            Precision::Fp32 => Ok(cuda::Format::F32),
             Precision::Fp64 => Err(self.lacks(precision, "fp16 or fp32")),
         }
     }
 
-    fn lacks(self, precision: Precision, expected: &str) -> anyhow::Error {
+    fn lacks(self, precision: Precision, expected: &str) -> Error {
         let name = precision.name();
-        anyhow!("--precision {name}: --device {self} computes in {expected}")
+        Error::Unavailable(format!(
+            "--precision {name}: --device {self} computes in {expected}"
+        ))
     }
 }
 
 #[cfg(not(feature = "emulation"))]
-fn no_emulation() -> anyhow::Error {
-    anyhow!(
+fn no_emulation() -> Error {
+    Error::Unavailable(
         "--device emulated: this build has no emulation; build it with `cargo build --release --features emulation`"
+            .to_string(),
     )
 }
 
 #[cfg(not(feature = "interpreter"))]
-fn no_interpreter() -> anyhow::Error {
-    anyhow!(
+fn no_interpreter() -> Error {
+    Error::Unavailable(
         "--device interpreted: this build has no interpreter; build it with `cargo build --release --features interpreter`"
+            .to_string(),
     )
 }

@@ -5,13 +5,13 @@
 //! [`data`] (images and labels) -> [`network`] (layers, edges, parameters) -> [`phase`] and [`feedforward`] (what is asked of a backend)
 //! -> [`cpu`] and [`cuda`] (the backends, made by [`device`]; several processes together: [`parallel`]) -> [`optim`] (what a gradient does
 //! to a parameter) -> [`learn`] (a learning rule for a batch) -> [`config`] (what was asked for) -> [`run`] (epochs, metrics, checkpoints),
-//! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good relaxations
-//! and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over all of
-//! it. `docs/maths.md` has the formulas.
-//! The programs of `examples/` are a course in five parts; this is the shortest way from a network to a gradient:
+//! which [`track`] follows for TensorBoard and W&B. [`parity`] replays golden files against a backend, [`diagnose`] asks how good
+//! relaxations and gradient estimates are, [`plot`] draws it, [`sweep`] makes many runs of one file, and [`cli`] is the command line over
+//! all of it. `docs/maths.md` has the formulas. The programs of `examples/` are a course in five parts; this is the shortest way from a
+//! network to a gradient:
 //!
 //! ```
-//! use eqprop_cuda::cpu::{self, Precision};
+//! use eqprop_cuda::cpu;
 //! use eqprop_cuda::network::{ActivationKind, NetworkDescription, parameters::initialise};
 //! use eqprop_cuda::phase::{Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant};
 //! use rand::SeedableRng;
@@ -26,7 +26,7 @@
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
 //! let network = NetworkDescription::from_toml(text)?.build(ActivationKind::Relu6, &mut rng)?;
 //!
-//! let mut backend = cpu::backend(&network, Precision::Fp64);
+//! let mut backend = cpu::backend::<f64>(&network);
 //! backend.set_parameters(&initialise(&network, 1))?;
 //! let images = ndarray::Array4::from_elem((3, 1, 6, 6), 0.5);
 //! let order = Relaxation { mode: Mode::Coloured, omega: 1.4, iterations: 30, tolerance: None };
@@ -41,17 +41,17 @@
 //! backend.nudged_phases(&nudging, CostFunction::Mse, &order)?;
 //! backend.estimate_gradient()?;
 //! assert!(backend.gradient_norm()? > 0.0);
-//! # Ok::<(), anyhow::Error>(())
+//! # Ok::<(), eqprop_cuda::Error>(())
 //! ```
 //!
 //! # Errors
 //!
-//! Rooms that know what can go wrong say it in a type: [`data::DataError`], [`network::NetworkError`], [`cuda::CudaError`],
-//! [`phase::PhaseError`], [`learn::Diverged`], and [`config::UsageError`] for a value that a user gave. Where several of them meet (a
-//! backend, a learning rule, a run) they travel as [`anyhow::Error`], and `error.downcast_ref` finds them again, as [`cli`] does for
-//! exit statuses.
+//! Everything here fails with an [`Error`], by what a caller can do about it; [`data::DataError`], [`network::NetworkError`],
+//! [`cuda::CudaError`] and [`config::UsageError`] (a value that a user gave) travel inside of it.
 
 #![warn(missing_docs)]
+// What must be said while work goes on is logged; `cli` prints it.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod choice;
 pub mod cli;
@@ -61,11 +61,11 @@ pub mod cuda;
 pub mod data;
 pub mod device;
 pub mod diagnose;
+pub mod error;
 pub mod feedforward;
 pub mod learn;
 pub mod network;
 pub mod optim;
-pub mod output;
 pub mod parallel;
 pub mod parity;
 pub mod phase;
@@ -77,3 +77,5 @@ pub mod sweep;
 pub mod torch;
 pub mod track;
 mod usage;
+
+pub use error::{Error, Result};

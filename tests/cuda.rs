@@ -4,7 +4,8 @@
 //!
 //! On any machine whose build has kernels, the same program runs against `kernels/emulation/driver.cpp`, a libcuda.so that
 //! executes kernels on the CPU and is stricter than a driver: this tests the host side (streams, recorded graphs, copies,
-//! and what is said when a GPU fails). `kernels/emulation/nccl.cpp` stands in for NCCL between two processes. Those tests need nvcc at build time and a C++ compiler.
+//! and what is said when a GPU fails). `kernels/emulation/nccl.cpp` stands in for NCCL between two processes. Those tests need nvcc at
+//! build time and a C++ compiler.
 
 #[path = "support/hosts.rs"]
 mod hosts;

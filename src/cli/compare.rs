@@ -1,11 +1,11 @@
 //! `eqprop-cuda compare`
 
+use super::output::complain;
 use super::runs::{self, Run};
 use super::say;
 use super::statistics::Estimate;
 use super::sweep::SWEEP_FILE;
 use super::table;
-use crate::output::complain;
 use crate::run::{Record, RunFolder};
 use anyhow::{Result, ensure};
 use clap::Args;

@@ -1,6 +1,6 @@
 //! Options of the commands that draw.
 
-use crate::output::say;
+use super::output::say;
 use crate::plot::{Figure, Format, Output, Style};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};

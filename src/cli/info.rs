@@ -56,17 +56,15 @@ pub fn run(args: InfoArgs) -> Result<ExitCode> {
         ));
     }
     say(format_args!("\n{network}"));
-    for (name, precision) in [
-        ("fp16", cuda::Precision::Fp16),
-        ("fp32", cuda::Precision::Fp32),
-    ] {
+    for format in [cuda::Format::F16, cuda::Format::F32] {
         let (images, optimizer) = (config.batch_size, config.optimizer_config());
         let learning = config.algorithm.learning();
         let settings = config.rule_settings();
-        let bytes = learning.memory_need(&settings, &network, precision, images, optimizer)?;
+        let bytes = learning.memory_need(&settings, &network, format, images, optimizer)?;
         say(format_args!(
-            "GPU memory to train this with batches of {} in {name}: {:.0} MiB",
+            "GPU memory to train this with batches of {} in {}: {:.0} MiB",
             config.batch_size,
+            format.name(),
             bytes as f64 / MIB
         ));
     }

@@ -1,9 +1,9 @@
 //! `eqprop-cuda list`
 
+use super::output::complain;
 use super::runs::{Run, find};
 use super::say;
 use super::table;
-use crate::output::complain;
 use crate::run::RunFolder;
 use anyhow::{Result, ensure};
 use clap::Args;

@@ -1,8 +1,8 @@
 //! `eqprop-cuda completions` and `eqprop-cuda man`: what a shell and `man` know of the command line.
 
+use super::output::Stdout;
 use super::say;
 use crate::config::presets;
-use crate::output::Stdout;
 use crate::run::atomic;
 use anyhow::{Context, Result};
 use clap::builder::PossibleValuesParser;

@@ -15,6 +15,7 @@ mod import;
 mod info;
 mod list;
 mod manual;
+mod output;
 mod parameters;
 mod parity;
 mod plot;
@@ -29,12 +30,13 @@ mod table;
 mod train;
 
 use crate::config::UsageError;
-use crate::output::{self, complain, say};
-use crate::run::interrupt::{self, Interrupted};
+use crate::error::Error;
+use crate::run::interrupt;
 use crate::shown::one_line;
 use clap::ColorChoice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use output::{complain, say};
 use std::process::ExitCode;
 
 /// Trains deep convolutional Hopfield networks with equilibrium propagation.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         ));
     }));
     ignore_file_size_signal();
+    output::print_what_is_logged();
     let code = std::panic::catch_unwind(dispatch).unwrap_or(ExitCode::from(EXIT_FAILURE));
     match output::failure() {
         Some(error) if code == ExitCode::SUCCESS => {
@@ -122,12 +125,11 @@ fn dispatch() -> ExitCode {
     result.unwrap_or_else(|error| {
         ranks::wait_for_turn();
         complain(format_args!("error: {}", one_line(&format!("{error:#}"))));
-        ExitCode::from(if error.is::<UsageError>() {
-            EXIT_USAGE
-        } else if error.is::<Interrupted>() {
-            interrupt::exit_code()
-        } else {
-            EXIT_FAILURE
+        ExitCode::from(match error.downcast_ref().map(Error::root) {
+            Some(Error::Usage(_)) => EXIT_USAGE,
+            None if error.is::<UsageError>() => EXIT_USAGE,
+            Some(Error::Interrupted) => interrupt::exit_code(),
+            _ => EXIT_FAILURE,
         })
     })
 }

@@ -1,7 +1,7 @@
 //! `eqprop-cuda parity`
 
+use super::output::Stdout;
 use crate::device::{Device, Precision};
-use crate::output::Stdout;
 use crate::parity::replay_files;
 use crate::run::threads;
 use anyhow::Result;

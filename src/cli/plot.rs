@@ -2,6 +2,7 @@
 
 use super::differences;
 use super::figure::{FigureArgs, make};
+use super::output::complain;
 use super::runs::{self, Run, name_of};
 use super::say;
 use crate::config::count;
@@ -9,7 +10,6 @@ use crate::config::{Settings, UsageError};
 use crate::cpu;
 use crate::data::{Batch, Shard};
 use crate::diagnose::{Iterations, RelaxationStudy, study_relaxation};
-use crate::output::complain;
 use crate::phase::Relaxation;
 use crate::plot::{self, Curve, MOST_CURVES};
 use crate::run::{Checkpoint, RunFolder, replace_file};
@@ -47,8 +47,8 @@ pub struct PlotArgs {
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = ["cpu"], hide_possible_values = true, help_heading = "Relaxation")]
     device: String,
     /// Arithmetic
-    #[arg(long, default_value = "fp64", help_heading = "Relaxation")]
-    precision: cpu::Precision,
+    #[arg(long, default_value = "fp64", value_parser = ["fp32", "fp64"], help_heading = "Relaxation")]
+    precision: String,
     /// Folder that holds the dataset, or that it is downloaded into
     #[arg(long, value_name = "DIR", help_heading = "Relaxation")]
     data_dir: Option<PathBuf>,
@@ -273,9 +273,13 @@ fn relax(
         ..relaxation
     };
     let batch = first_batch(&config, &run.network)?;
+    let mut backend = match &args.precision[..] {
+        "fp32" => cpu::tracing_backend::<f32>(&run.network),
+        _ => cpu::tracing_backend::<f64>(&run.network),
+    };
     let study = study_relaxation(
         &run.network,
-        args.precision,
+        &mut *backend,
         &run.model.parameters,
         &batch,
         (

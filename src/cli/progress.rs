@@ -1,7 +1,7 @@
 //! What a run shows while it goes on: a bar on stderr when that is a terminal, else a line there now and then.
 
+use super::output::{complain, say};
 use super::table::duration;
-use crate::output::{complain, say};
 use crate::run::{Observer, Record};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};

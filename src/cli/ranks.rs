@@ -1,9 +1,9 @@
 //! Training in several processes, as far as it is the command line's.
 
+use super::output::{be_silent, complain};
 use crate::cuda;
 use crate::data::Shard;
 use crate::device::Device;
-use crate::output::{be_silent, complain};
 use crate::parallel::{self, Alone, Place, Ranks};
 use crate::run::interrupt;
 use crate::usage::usage;

@@ -1,8 +1,8 @@
 //! Runs that were named on the command line: what they are called, how they differ, and which belong together.
 
+use super::output::complain;
 use crate::config::{Config, Settings};
 use crate::learn::Algorithm;
-use crate::output::complain;
 use crate::run::{Checkpoint, Record, RunFolder};
 use crate::shown::{shell_word, shown};
 use anyhow::{Context, Result, ensure};
@@ -186,7 +186,7 @@ pub fn evaluated(run: &Checkpoint, given: &Settings) -> Result<Config> {
             shown(mirror)
         ));
     }
-    trained.evaluated(given, &run.network)
+    Ok(trained.evaluated(given, &run.network)?)
 }
 
 /// What a folder is called: `.` has no name of its own.

@@ -1,6 +1,6 @@
 //! The options of a run: one for each setting of `config/settings.rs`.
 
-use crate::config::{Form, SETTINGS, Setting, Settings};
+use crate::config::{SETTINGS, Setting, Settings, Syntax};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -47,14 +47,14 @@ fn option(setting: &'static Setting) -> Arg {
     };
     let read = setting.read;
     let checked = move |text: &str| read(&mut Settings::default(), text).map(|()| text.to_string());
-    match (setting.form)() {
-        Form::Text => arg.value_parser(checked),
-        Form::Number | Form::List => arg.value_parser(checked).allow_hyphen_values(true),
-        Form::Flag => (arg.value_parser(checked))
+    match (setting.syntax)() {
+        Syntax::Text => arg.value_parser(checked),
+        Syntax::Number | Syntax::List => arg.value_parser(checked).allow_hyphen_values(true),
+        Syntax::Flag => (arg.value_parser(checked))
             .num_args(0..=1)
             .require_equals(true)
             .default_missing_value("true"),
-        Form::Choice(values) => {
+        Syntax::Choice(values) => {
             let possible = values.into_iter().map(|value| {
                 let possible = PossibleValue::new(value.name).aliases(value.aliases);
                 match value.about {

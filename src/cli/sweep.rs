@@ -1,10 +1,10 @@
 //! `eqprop-cuda sweep`
 
+use super::output::{self, complain};
 use super::say;
 use super::table::duration;
 use crate::config::{UsageError, count};
 use crate::device::Device;
-use crate::output::{self, complain};
 use crate::run::{RunFolder, interrupt, replace_file};
 use crate::shown::shell_word;
 use crate::sweep::{Crew, Event, Plan, Point, train};
@@ -119,7 +119,7 @@ pub fn run(args: &SweepArgs) -> Result<ExitCode> {
 /// Nothing begins as long as `train` would refuse one of the points.
 fn check(plan: &Plan, file: &Path) -> Result<()> {
     for point in &plan.points {
-        let wrong = |error: anyhow::Error| {
+        let wrong = |error: crate::error::Error| {
             UsageError(format!("{}: {}: {error:#}", file.display(), point.name))
         };
         point.config().map_err(wrong)?;

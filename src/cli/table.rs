@@ -1,6 +1,6 @@
 //! Tables for people and for programs.
 
-use crate::output::say;
+use super::output::say;
 
 /// Prints rows under their heads: columns from `numbers` on to the right, the others to the left.
 pub fn print(heads: &[&str], rows: &[Vec<String>], numbers: usize) {

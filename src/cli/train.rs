@@ -1,6 +1,7 @@
 //! `eqprop-cuda train`
 
 use super::estimate;
+use super::output;
 use super::parameters::Known;
 use super::progress::{Printer, ProgressArgs, Shown};
 use super::ranks::{Joining, RankArgs, first_then_others};
@@ -10,7 +11,6 @@ use crate::config::{Config, Settings, UsageError, presets};
 use crate::data::{Loader, Shard, Splits};
 use crate::device::Precision;
 use crate::learn::LearningRule;
-use crate::output;
 use crate::parallel::Ranks;
 use crate::phase::NudgedPhase;
 use crate::run::{Checkpoint, Ending, Environment, FolderLock, RunFolder, Trainer, interrupt};
@@ -175,7 +175,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
     // Before any download: the device may be missing.
     let ranks = joining.join(&mut run.config.device)?;
     let mut rule = run.config.rule(&run.network, joining.several())?;
-    let data = first_then_others(&*ranks, || load_data(&mut run.config, &run.network))?;
+    let data = first_then_others(&*ranks, || Ok(load_data(&mut run.config, &run.network)?))?;
     run.set_examples(data.train.len())?;
     say(format_args!(
         "{} on {}: {} training and {} test images, {} parameters; {}",
@@ -205,7 +205,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
         Ok(tracking) => tracking,
         Err(error) => {
             folder.abandon();
-            return Err(error);
+            return Err(error.into());
         }
     };
     say(format_args!("run folder {}", path.display()));

@@ -34,7 +34,7 @@ macro_rules! settings {
             heading: $heading,
             help: &[$($help),+],
             value_name: $value,
-            form: <<$Type as Field>::Said as Value>::form,
+            syntax: <<$Type as Field>::Said as Value>::syntax,
             read: |settings, text| {
                 settings.$field = Some(Value::read(text)?);
                 Ok(())

@@ -4,13 +4,13 @@ use super::settings::Config;
 use crate::data::{
     Augment, Augmentation, DataError, DatasetName, Normalization, Plan, Profile, Source,
 };
+use crate::error::Result;
 use crate::learn::{LearningRule, RuleSettings};
 use crate::network::Network;
 use crate::optim::{OptimizerConfig, OptimizerKind, RESTART_PERIOD, Schedule, ScheduleKind};
 use crate::parallel::Ranks;
 use crate::phase::Relaxation;
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
 use std::path::Path;
 use std::rc::Rc;
 

@@ -1,6 +1,6 @@
 //! Initial gains of single edges, by the names of their layers.
 
-use super::value::{Form, Value};
+use super::value::{Syntax, Value};
 use crate::network::Network;
 use crate::usage::{UsageError, usage};
 use serde::{Deserialize, Serialize};
@@ -38,8 +38,8 @@ impl NamedGains {
 }
 
 impl Value for NamedGains {
-    fn form() -> Form {
-        Form::Text
+    fn syntax() -> Syntax {
+        Syntax::Text
     }
 
     fn read(text: &str) -> Result<Self, String> {

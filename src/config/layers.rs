@@ -1,9 +1,9 @@
 //! Layers of settings on top of each other, and configuration files, which are such layers.
 
 use super::settings::{Settings, is_network_file};
+use crate::error::{Error, Result};
 use crate::network::presets;
 use crate::usage::UsageError;
-use anyhow::{Result, anyhow};
 use std::path::Path;
 use toml::Table;
 
@@ -62,10 +62,10 @@ impl Settings {
             return Ok(self);
         };
         let implied = FileSettings::parse(name.implied()).map_err(|e| {
-            anyhow!(
+            Error::File(format!(
                 "settings of --algorithm {}: {e}",
                 String::from(name.clone())
-            )
+            ))
         })?;
         self.algorithm = Some(name.algorithm().into());
         Ok(self.over(implied.settings))
@@ -76,8 +76,12 @@ impl Settings {
     /// # Errors
     /// When it cannot be read, or has a key or value that no setting has.
     pub fn read(path: &Path) -> Result<FileSettings> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| anyhow!("cannot read the configuration {}: {e}", path.display()))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::File(format!(
+                "cannot read the configuration {}: {e}",
+                path.display()
+            ))
+        })?;
         let mut file = FileSettings::parse(&text)
             .map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));

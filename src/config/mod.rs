@@ -16,4 +16,4 @@ pub use crate::learn::Algorithm;
 pub use crate::usage::UsageError;
 pub use layers::FileSettings;
 pub use settings::{Config, SETTINGS, Setting, Settings, is_network_file};
-pub use value::{AlgorithmName, Form, Named, count};
+pub use value::{AlgorithmName, Named, Syntax, count};

@@ -2,9 +2,9 @@
 
 use super::settings::{Config, is_network_file};
 use crate::data::Profile;
+use crate::error::{Context, Result};
 use crate::network::{Ends, Network, NetworkDescription, Shape, presets};
 use crate::usage::{UsageError, usage};
-use anyhow::{Context, Result, ensure};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -84,13 +84,12 @@ impl Config {
         let (dataset, channels, classes) = (self.dataset, profile.channels, profile.classes.len());
         let has_size = size == profile.size || size == profile.padded_size();
         let (height, width) = profile.padded_size();
-        ensure!(
-            has_size && (input.channels, network.classes()) == (channels, classes),
-            UsageError(format!(
+        if !has_size || (input.channels, network.classes()) != (channels, classes) {
+            usage!(
                 "--network {path}: its input is {input} with {} classes, but {dataset} has {channels}x{height}x{width} images of {classes} classes",
                 network.classes()
-            ))
-        );
+            );
+        }
         Ok(network)
     }
 }

@@ -8,8 +8,8 @@
 
 use super::layers::FileSettings;
 use super::settings::Settings;
+use crate::error::Result;
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
 
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
 type Preset = (&'static str, &'static str, &'static [&'static str]);

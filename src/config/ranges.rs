@@ -1,9 +1,9 @@
 //! Which values of a setting make sense.
 
 use super::settings::Config;
+use crate::error::Result;
 use crate::network::presets::{self, PAPER_CHANNELS};
 use crate::usage::UsageError;
-use anyhow::{Result, ensure};
 
 /// Widths above this are a slip of the finger, and would exhaust the memory before anything could be said about it.
 const MAX_CHANNELS: usize = 8192;
@@ -107,11 +107,10 @@ impl Config {
 }
 
 fn check(holds: bool, name: &str, value: impl std::fmt::Display, expected: &str) -> Result<()> {
-    ensure!(
-        holds,
-        UsageError(format!("--{name} {value}: expected {expected}"))
-    );
-    Ok(())
+    match holds {
+        true => Ok(()),
+        false => Err(UsageError(format!("--{name} {value}: expected {expected}")).into()),
+    }
 }
 
 fn at_least_one(name: &str, value: usize) -> Result<()> {

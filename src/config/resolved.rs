@@ -6,10 +6,10 @@ use super::settings::{Config, DEFAULTS, MAY_CHANGE, SETTINGS, Settings};
 use super::tensors::with_gains;
 use crate::data::{DatasetName, Normalize};
 use crate::device::Device;
+use crate::error::{Context, Error, Result};
 use crate::learn::Algorithm;
 use crate::network::Network;
 use crate::usage::{UsageError, usage};
-use anyhow::{Context, Result, anyhow};
 use toml::Table;
 
 impl Config {
@@ -28,7 +28,8 @@ impl Config {
         let said = put_together(Settings::default(), layers.clone());
         let algorithm = algorithm_of(&said);
         check_foreign(algorithm, &said)?;
-        let read = |text| FileSettings::parse(text).map_err(|e| anyhow!("a default: {e}"));
+        let read =
+            |text| FileSettings::parse(text).map_err(|e| Error::File(format!("a default: {e}")));
         let own = read(algorithm.learning().defaults(said.network.as_deref()))?;
         let defaults = own.settings.over(read(DEFAULTS)?.settings);
         put_together(defaults, layers).resolved()

@@ -6,7 +6,7 @@
 
 use super::declare::settings;
 use super::gains::NamedGains;
-use super::value::{Field, Form, Value};
+use super::value::{Field, Syntax, Value};
 use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
 use crate::learn::{Algorithm, GradientFormula, VariantChoice};
@@ -28,7 +28,7 @@ pub struct Setting {
     /// what stands for the value in it
     pub value_name: &'static str,
     /// how the value is written
-    pub form: fn() -> Form,
+    pub syntax: fn() -> Syntax,
     /// reads a value from text
     pub read: fn(&mut Settings, &str) -> Result<(), String>,
     /// the value as a user would write it, where there is one

@@ -1,10 +1,10 @@
 //! Settings of which each tensor has its own: initial gains and learning rates.
 
 use super::settings::Config;
+use crate::error::Result;
 use crate::network::Network;
 use crate::optim::OptimizerKind;
 use crate::usage::usage;
-use anyhow::Result;
 
 impl Config {
     /// The learning rate that goes with the optimizer.

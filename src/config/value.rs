@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 /// What a value looks like on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
+pub enum Syntax {
     /// anything
     Text,
     /// it may begin with a minus
@@ -39,7 +39,7 @@ pub struct Named {
 /// What a user may say of a setting.
 pub trait Value: Sized + PartialEq {
     /// How it is written.
-    fn form() -> Form;
+    fn syntax() -> Syntax;
 
     /// Reads it.
     ///
@@ -161,7 +161,7 @@ impl Field for Algorithm {
 }
 
 impl Value for AlgorithmName {
-    fn form() -> Form {
+    fn syntax() -> Syntax {
         let named = |algorithm: &Algorithm| {
             let description = algorithm.description();
             Named {
@@ -170,7 +170,7 @@ impl Value for AlgorithmName {
                 aliases: description.aliases.iter().map(|a| a.name).collect(),
             }
         };
-        Form::Choice(Algorithm::ALL.iter().map(named).collect())
+        Syntax::Choice(Algorithm::ALL.iter().map(named).collect())
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -193,8 +193,8 @@ pub fn count(text: &str) -> Result<usize, String> {
 }
 
 impl Value for usize {
-    fn form() -> Form {
-        Form::Number
+    fn syntax() -> Syntax {
+        Syntax::Number
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -207,8 +207,8 @@ impl Value for usize {
 }
 
 impl Value for u64 {
-    fn form() -> Form {
-        Form::Number
+    fn syntax() -> Syntax {
+        Syntax::Number
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -222,8 +222,8 @@ impl Value for u64 {
 }
 
 impl Value for f64 {
-    fn form() -> Form {
-        Form::Number
+    fn syntax() -> Syntax {
+        Syntax::Number
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -237,8 +237,8 @@ impl Value for f64 {
 }
 
 impl Value for bool {
-    fn form() -> Form {
-        Form::Flag
+    fn syntax() -> Syntax {
+        Syntax::Flag
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -252,8 +252,8 @@ impl Value for bool {
 }
 
 impl Value for String {
-    fn form() -> Form {
-        Form::Text
+    fn syntax() -> Syntax {
+        Syntax::Text
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -266,8 +266,8 @@ impl Value for String {
 }
 
 impl Value for PathBuf {
-    fn form() -> Form {
-        Form::Text
+    fn syntax() -> Syntax {
+        Syntax::Text
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -283,8 +283,8 @@ impl Value for PathBuf {
 macro_rules! lists {
     ($($Item:ty),*) => {$(
         impl Value for Vec<$Item> {
-            fn form() -> Form {
-                Form::List
+            fn syntax() -> Syntax {
+                Syntax::List
             }
 
             fn read(text: &str) -> Result<Self, String> {
@@ -304,23 +304,23 @@ macro_rules! lists {
 lists!(f64, usize);
 
 /// The values of a [`Choice`].
-fn choices<T: Choice>() -> Form {
+fn choices<T: Choice>() -> Syntax {
     let named = |&(_, name, about): &(T, &'static str, &'static str)| Named {
         name,
         about: about.trim(),
         aliases: Vec::new(),
     };
-    Form::Choice(T::CHOICES.iter().map(named).collect())
+    Syntax::Choice(T::CHOICES.iter().map(named).collect())
 }
 
 impl Value for ActivationKind {
-    fn form() -> Form {
+    fn syntax() -> Syntax {
         let named = |kind: Self| Named {
             name: kind.name(),
             about: kind.definition().about,
             aliases: Vec::new(),
         };
-        Form::Choice(Self::for_hidden().map(named).collect())
+        Syntax::Choice(Self::for_hidden().map(named).collect())
     }
 
     fn read(text: &str) -> Result<Self, String> {
@@ -332,21 +332,21 @@ impl Value for ActivationKind {
     }
 }
 
-fn datasets() -> Form {
+fn datasets() -> Syntax {
     let named = |dataset: DatasetName| Named {
         name: dataset.as_str(),
         about: "",
         aliases: dataset.set().aliases.to_vec(),
     };
-    Form::Choice(DatasetName::ALL.into_iter().map(named).collect())
+    Syntax::Choice(DatasetName::ALL.into_iter().map(named).collect())
 }
 
 /// Values that know their own text.
 macro_rules! values {
-    ($($T:ty: $form:expr;)*) => {$(
+    ($($T:ty: $syntax:expr;)*) => {$(
         impl Value for $T {
-            fn form() -> Form {
-                $form
+            fn syntax() -> Syntax {
+                $syntax
             }
 
             fn read(text: &str) -> Result<Self, String> {
@@ -361,7 +361,7 @@ macro_rules! values {
 }
 values! {
     DatasetName: datasets();
-    Device: Form::Text;
+    Device: Syntax::Text;
     Precision: choices::<Self>();
     Mode: choices::<Self>();
     CostFunction: choices::<Self>();
@@ -370,7 +370,7 @@ values! {
     NudgedPhase: choices::<Self>();
     OptimizerKind: choices::<Self>();
     ScheduleKind: choices::<Self>();
-    ClipNorm: Form::Number;
+    ClipNorm: Syntax::Number;
     Augment: choices::<Self>();
-    Normalize: Form::List;
+    Normalize: Syntax::List;
 }

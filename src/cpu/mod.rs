@@ -8,44 +8,26 @@ mod ops;
 mod phase;
 
 pub use feedforward::backend::CpuFeedForward;
+pub use ops::real::Real;
 pub use phase::backend::CpuBackend;
 pub use phase::trace::{NudgedTrace, PhaseTrace, Snapshot, TracingBackend};
 
-use crate::choice::choices;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::Network;
 use crate::phase::Backend;
 
-choices! {
-/// Arithmetic of the CPU backend.
-pub enum Precision {
-    /// as fast as it gets here
-    Fp32 = "fp32",
-    /// twice the memory and half the speed: the truth that everything else is compared with
-    Fp64 = "fp64",
-}
-}
-
-/// Makes the CPU backend for a network, with all parameters at zero. It runs on the calling thread pool of rayon.
-pub fn backend(network: &Network, precision: Precision) -> Box<dyn Backend> {
-    match precision {
-        Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
-        Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
-    }
+/// Makes the CPU backend for a network, with all parameters at zero. It computes in `f32`, as fast as it gets here, or in `f64`: twice the
+/// memory and half the speed, and the truth that everything else is compared with. It runs on the calling thread pool of rayon.
+pub fn backend<T: Real>(network: &Network) -> Box<dyn Backend> {
+    Box::new(CpuBackend::<T>::new(network))
 }
 
 /// Makes the CPU backend of a feed-forward network, with all parameters at zero.
-pub fn feed_forward(model: &FeedForward, precision: Precision) -> Box<dyn FeedForwardBackend> {
-    match precision {
-        Precision::Fp32 => Box::new(CpuFeedForward::<f32>::new(model)),
-        Precision::Fp64 => Box::new(CpuFeedForward::<f64>::new(model)),
-    }
+pub fn feed_forward<T: Real>(model: &FeedForward) -> Box<dyn FeedForwardBackend> {
+    Box::new(CpuFeedForward::<T>::new(model))
 }
 
 /// Like [`backend`], to be watched.
-pub fn tracing_backend(network: &Network, precision: Precision) -> Box<dyn TracingBackend> {
-    match precision {
-        Precision::Fp32 => Box::new(CpuBackend::<f32>::new(network)),
-        Precision::Fp64 => Box::new(CpuBackend::<f64>::new(network)),
-    }
+pub fn tracing_backend<T: Real>(network: &Network) -> Box<dyn TracingBackend> {
+    Box::new(CpuBackend::<T>::new(network))
 }

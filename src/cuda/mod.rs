@@ -17,8 +17,8 @@ mod machine;
 pub mod measure;
 mod parameters;
 mod phase;
-mod precision;
 mod recent;
+mod setup;
 mod tables;
 
 pub use feedforward::CudaFeedForward;
@@ -31,18 +31,18 @@ pub use machine::error::CudaError;
 pub use machine::image::architectures as kernel_architectures;
 #[cfg(feature = "interpreter")]
 pub use machine::interpreted;
+pub use machine::kernels::Format;
 pub use machine::tensor_map::TensorMap;
 pub use machine::{abi, kernels};
 pub use phase::CudaBackend;
-pub use precision::Precision;
 
+use crate::error::Result;
 use crate::feedforward::{Backend as FeedForwardBackend, FeedForward};
 use crate::network::{Mode, Network};
 use crate::optim::OptimizerConfig;
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
-use anyhow::Result;
 use machine::device::CountingDevice;
 use ndarray::Array4;
 use std::sync::Arc;
@@ -51,13 +51,9 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// When there is no such GPU, this build has no kernels, or the kernels cannot compute the network.
-pub fn backend(
-    network: &Network,
-    ordinal: usize,
-    precision: Precision,
-) -> Result<Box<dyn Backend>> {
+pub fn backend(network: &Network, ordinal: usize, format: Format) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
-    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+    Ok(Box::new(CudaBackend::new(network, device, format)?))
 }
 
 /// Makes the backend of a feed-forward network on GPU number `ordinal`, with all parameters at zero.
@@ -67,10 +63,10 @@ pub fn backend(
 pub fn feed_forward(
     model: &FeedForward,
     ordinal: usize,
-    precision: Precision,
+    format: Format,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(Gpu::open(ordinal)?);
-    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+    Ok(Box::new(CudaFeedForward::new(model, device, format)?))
 }
 
 /// [`memory_need`] of training a feed-forward network.
@@ -79,17 +75,17 @@ pub fn feed_forward(
 /// When the kernels cannot compute the network.
 pub fn feed_forward_memory_need(
     model: &FeedForward,
-    precision: Precision,
+    format: Format,
     images: usize,
     optimizer: OptimizerConfig,
 ) -> Result<usize> {
-    use crate::feedforward::{Backend, Mode};
+    use crate::feedforward::{Backend, NormMode};
     let device = Arc::new(CountingDevice::default());
-    let mut backend = CudaFeedForward::new(model, device.clone(), precision)?;
+    let mut backend = CudaFeedForward::new(model, device.clone(), format)?;
     backend.set_optimizer(optimizer)?;
     let shape = model.network().input().shape;
     let input = Array4::zeros((images, shape.channels, shape.height, shape.width));
-    backend.forward(&input, &vec![0; images], Mode::Train)?;
+    backend.forward(&input, &vec![0; images], NormMode::Train)?;
     backend.backward()?;
     Ok(device.bytes())
 }
@@ -102,13 +98,13 @@ pub fn feed_forward_memory_need(
 /// When the kernels cannot compute the network.
 pub fn memory_need(
     network: &Network,
-    precision: Precision,
+    format: Format,
     images: usize,
     optimizer: OptimizerConfig,
     truncated: Option<usize>,
 ) -> Result<usize> {
     let device = Arc::new(CountingDevice::default());
-    let mut backend = CudaBackend::new(network, device.clone(), precision)?;
+    let mut backend = CudaBackend::new(network, device.clone(), format)?;
     backend.set_optimizer(optimizer)?;
     let shape = network.input().shape;
     let input = Array4::zeros((images, shape.channels, shape.height, shape.width));
@@ -150,10 +146,10 @@ pub fn memory_need(
 /// # Errors
 /// When the kernels cannot compute the network, or EQPROP_WHILE is neither `on` nor `off`.
 #[cfg(feature = "emulation")]
-pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+pub fn emulated_backend(network: &Network, format: Format) -> Result<Box<dyn Backend>> {
     let loops = machine::capabilities::loops_wanted()?;
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new().with_loops(loops));
-    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+    Ok(Box::new(CudaBackend::new(network, device, format)?))
 }
 
 /// [`feed_forward`] on the emulated GPU.
@@ -163,10 +159,10 @@ pub fn emulated_backend(network: &Network, precision: Precision) -> Result<Box<d
 #[cfg(feature = "emulation")]
 pub fn emulated_feed_forward(
     model: &FeedForward,
-    precision: Precision,
+    format: Format,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(emulated::EmulatedDevice::new());
-    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+    Ok(Box::new(CudaFeedForward::new(model, device, format)?))
 }
 
 /// [`backend`] on the interpreter of compiled kernels.
@@ -174,9 +170,9 @@ pub fn emulated_feed_forward(
 /// # Errors
 /// When this build has none, or they cannot compute the network.
 #[cfg(feature = "interpreter")]
-pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Box<dyn Backend>> {
+pub fn interpreted_backend(network: &Network, format: Format) -> Result<Box<dyn Backend>> {
     let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
-    Ok(Box::new(CudaBackend::new(network, device, precision)?))
+    Ok(Box::new(CudaBackend::new(network, device, format)?))
 }
 
 /// [`feed_forward`] on the interpreter of compiled kernels.
@@ -186,10 +182,10 @@ pub fn interpreted_backend(network: &Network, precision: Precision) -> Result<Bo
 #[cfg(feature = "interpreter")]
 pub fn interpreted_feed_forward(
     model: &FeedForward,
-    precision: Precision,
+    format: Format,
 ) -> Result<Box<dyn FeedForwardBackend>> {
     let device: Arc<dyn Device> = Arc::new(interpreted::InterpretedDevice::new()?);
-    Ok(Box::new(CudaFeedForward::new(model, device, precision)?))
+    Ok(Box::new(CudaFeedForward::new(model, device, format)?))
 }
 
 #[cfg(test)]
@@ -214,7 +210,7 @@ mod tests {
             momentum: 0.9,
             weight_decay: 0.0,
         };
-        let need = |iterations| memory_need(&network, Precision::Fp16, 3, sgd, Some(iterations));
+        let need = |iterations| memory_need(&network, Format::F16, 3, sgd, Some(iterations));
         let units = network.layers()[1..]
             .iter()
             .map(|layer| layer.shape.units());
@@ -238,7 +234,7 @@ mod tests {
                 momentum: 0.9,
                 weight_decay: 0.0,
             };
-            memory_need(&network, Precision::Fp16, images, sgd, None).unwrap() as f64
+            memory_need(&network, Format::F16, images, sgd, None).unwrap() as f64
         };
         // Per image: pre-activation in fp32, two sides of the free state and of the pair in fp16, and the kept state:
         // 4 + 2 x 2 + 2 x 4 + 2 bytes per unit, four more for the drive of the layers that the input reaches, and little else.

@@ -4,9 +4,9 @@ use super::machine::abi::*;
 use super::machine::device::{Buffer, Device};
 use super::machine::kernels::{self, Format};
 use super::tables::layout::Layout;
+use crate::error::{Error, Result, ensure};
 use crate::network::ParameterSet;
 use crate::optim::{ADAM_EPSILON, BETA1, BETA2, NORM_EPSILON, OptimizerConfig, OptimizerState};
-use anyhow::{Context, Result, ensure};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -93,7 +93,10 @@ impl Parameters {
     }
 
     pub fn optimizer_state(&self) -> Result<OptimizerState> {
-        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         let mut state = OptimizerState {
             steps: optimizer.steps,
             moments: Vec::new(),
@@ -107,8 +110,12 @@ impl Parameters {
     }
 
     pub fn set_optimizer_state(&mut self, state: &OptimizerState) -> Result<()> {
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         ensure!(
+            Mismatch,
             state.moments.is_empty() || state.moments.len() == optimizer.moments.len(),
             "the optimizer's state has {} moments, but this optimizer keeps {}",
             state.moments.len(),
@@ -133,12 +140,16 @@ impl Parameters {
     ) -> Result<()> {
         let layout = &self.layout;
         ensure!(
+            Mismatch,
             learning_rates.len() == layout.tensors(),
             "{} learning rates for {} parameter tensors",
             learning_rates.len(),
             layout.tensors()
         );
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         optimizer.steps += 1;
         let rates: Vec<f32> = learning_rates.iter().map(|&rate| rate as f32).collect();
         self.rates.write(&rates)?;

@@ -1,6 +1,6 @@
 //! What is kept by batch size.
 
-use anyhow::Result;
+use crate::error::Result;
 
 /// Training, evaluation, and a last, smaller batch.
 const SIZES: usize = 3;

@@ -108,7 +108,8 @@ struct Shared {
 
 impl Loader {
     /// # Panics
-    /// If the batch size is 0, the rank is not below the number of ranks, or the normalisation has another number of channels than the dataset.
+    /// If the batch size is 0, the rank is not below the number of ranks, or the normalisation has another number of channels than the
+    /// dataset.
     pub fn new(dataset: Arc<Dataset>, options: LoaderOptions) -> Self {
         assert!(options.batch_size > 0, "the batch size must be at least 1");
         let Shard { rank, world } = options.shard;

@@ -22,15 +22,15 @@
 //! correlations. The only approximation left is the number of iterations, and both solves end at a relative change near f64's
 //! resolution. `tests/phase/true_gradient.rs` compares with finite differences of the cost.
 
-use crate::cpu::{self, Precision};
+use crate::cpu;
 use crate::data::Batch;
+use crate::error::Result;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
     Start, Variant,
 };
 use crate::usage::UsageError;
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::fmt;
 use std::str::FromStr;
@@ -138,7 +138,7 @@ pub fn true_gradient(
         form: NudgedPhase::SumDifference,
         output: OutputCondition::Nudged,
     };
-    let mut backend = cpu::backend(network, Precision::Fp64);
+    let mut backend = cpu::backend::<f64>(network);
     backend.set_parameters(parameters)?;
     backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
     let free = backend.free_phase(&relaxation)?;

@@ -1,13 +1,13 @@
 //! How many iterations the phases of a batch need.
 
-use crate::cpu::{NudgedTrace, PhaseTrace, Precision, tracing_backend};
+use crate::cpu::{NudgedTrace, PhaseTrace, TracingBackend};
 use crate::data::Batch;
+use crate::error::Result;
 use crate::network::{Network, ParameterSet};
 use crate::phase::{CostFunction, Nudging, Relaxation, Start};
-use anyhow::Result;
 use std::fmt::Write;
 
-/// The phases of one batch, watched on the reference backend.
+/// The phases of one batch, watched on the CPU.
 pub struct RelaxationStudy {
     /// names of the free layers
     pub layers: Vec<String>,
@@ -26,14 +26,14 @@ pub struct RelaxationStudy {
 /// bend down at its end, converged or not.
 pub const LONGER: usize = 3;
 
-/// Relaxes a batch from zero and then both nudged phases; all iterations of `free` and `nudged` are run, whatever their
-/// tolerance.
+/// Relaxes a batch on a backend of the network from zero and then both nudged phases; all iterations of `free` and `nudged` are run,
+/// whatever their tolerance.
 ///
 /// # Errors
 /// When images and labels are no batch for the network.
 pub fn study_relaxation(
     network: &Network,
-    precision: Precision,
+    backend: &mut dyn TracingBackend,
     parameters: &ParameterSet<f64>,
     batch: &Batch,
     (free, nudged): (&Relaxation, &Relaxation),
@@ -45,7 +45,6 @@ pub fn study_relaxation(
         tolerance: None,
         ..*relaxation
     };
-    let mut backend = tracing_backend(network, precision);
     backend.set_parameters(parameters)?;
     backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
     let longer = backend.trace_free_phase(&followed(free));

@@ -1,16 +1,16 @@
 //! The interface between training by backpropagation and the machine that computes.
 
 use super::shared::SharedBatch;
+use crate::error::Result;
 use crate::network::{ModelState, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, GradientMemory};
-use anyhow::Result;
 use ndarray::{Array2, Array4};
 use std::rc::Rc;
 
-/// Which statistics normalise.
+/// By which statistics a batch is normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum NormMode {
     /// those of the batch, which the running ones then follow
     Train,
     /// the running ones
@@ -50,13 +50,13 @@ pub trait Backend {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome>;
 
     /// `(N, classes)`
     fn logits(&self) -> Result<Array2<f64>>;
 
-    /// The gradient of the mean loss of this machine's images, after a forward pass in [`Mode::Train`].
+    /// The gradient of the mean loss of this machine's images, after a forward pass in [`NormMode::Train`].
     fn backward(&mut self) -> Result<()>;
 
     /// Replaces the gradient by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.

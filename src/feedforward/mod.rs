@@ -21,6 +21,6 @@ mod model;
 pub mod recipe;
 mod shared;
 
-pub use backend::{Backend, Mode};
+pub use backend::{Backend, NormMode};
 pub use model::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, Part};
 pub use shared::SharedBatch;

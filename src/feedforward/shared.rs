@@ -1,6 +1,6 @@
 //! A batch whose images several machines share.
 
-use anyhow::Result;
+use crate::error::Result;
 
 /// A batch of which this machine has some of the images. All machines ask the same of it in the same order.
 pub trait SharedBatch {

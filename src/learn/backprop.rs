@@ -7,14 +7,14 @@ use super::rule::{
 };
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
-use crate::feedforward::{Backend, FeedForward, Mode, recipe};
+use crate::feedforward::{Backend, FeedForward, NormMode, recipe};
 use crate::network::presets::PAPER_CHANNELS;
 use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::parallel::DataParallelFeedForward;
 use crate::phase::CostFunction;
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
+use crate::error::Result;
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
 
@@ -153,12 +153,12 @@ impl Learning for Backpropagation {
         &self,
         _settings: &RuleSettings,
         network: &Network,
-        precision: cuda::Precision,
+        format: cuda::Format,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
         let model = FeedForward::of(network);
-        cuda::feed_forward_memory_need(&model, precision, images, optimizer)
+        cuda::feed_forward_memory_need(&model, format, images, optimizer)
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {
@@ -204,7 +204,7 @@ impl LearningRule for Rule {
     }
 
     fn train(&mut self, batch: &Batch, rates: &[f64]) -> Result<BatchReport> {
-        let report = self.forward(batch, Mode::Train)?;
+        let report = self.forward(batch, NormMode::Train)?;
         self.0.backward()?;
         check_norm(self.0.gradient_norm()?)?;
         self.0.step(rates)?;
@@ -212,7 +212,7 @@ impl LearningRule for Rule {
     }
 
     fn evaluate(&mut self, batch: &Batch) -> Result<BatchReport> {
-        self.forward(batch, Mode::Evaluate)
+        self.forward(batch, NormMode::Evaluate)
     }
 
     fn probe_states(&self) -> Result<Probe> {
@@ -225,7 +225,7 @@ impl LearningRule for Rule {
 }
 
 impl Rule {
-    fn forward(&mut self, batch: &Batch, mode: Mode) -> Result<BatchReport> {
+    fn forward(&mut self, batch: &Batch, mode: NormMode) -> Result<BatchReport> {
         let outcome = self.0.forward(&batch.images, &batch.labels, mode)?;
         check_outcome(&outcome)?;
         Ok(BatchReport {

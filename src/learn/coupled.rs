@@ -5,7 +5,7 @@ use super::pair::{Pair, check_clamped};
 use super::rule::{Alias, Description, Learning, LearningRule, RuleSettings, SavedAs};
 use crate::network::{Network, presets};
 use crate::usage::UsageError;
-use anyhow::Result;
+use crate::error::Result;
 
 /// As it is registered.
 pub const REGISTERED: CoupledLearning = CoupledLearning;

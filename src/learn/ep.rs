@@ -10,7 +10,7 @@ use crate::network::{Network, presets};
 use crate::optim::ETA_MIN;
 use crate::phase::NudgedPhase;
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
+use crate::error::Result;
 
 /// As it is registered.
 pub const REGISTERED: EquilibriumPropagation = EquilibriumPropagation;

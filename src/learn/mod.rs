@@ -16,8 +16,8 @@ pub use formula::{GradientFormula, VariantChoice};
 pub use probe::Probe;
 pub use published::{Magnitudes, Published};
 pub use rule::{
-    Alias, BatchReport, Description, Diverged, Learning, LearningRates, LearningRule, RuleSettings,
-    SavedAs, TensorNames,
+    Alias, BatchReport, Description, Learning, LearningRates, LearningRule, RuleSettings, SavedAs,
+    TensorNames,
 };
 
 use crate::shown::shown;

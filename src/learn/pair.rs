@@ -5,12 +5,12 @@ use super::formula::{GradientFormula, VariantChoice};
 use super::relaxing::{Estimate, Relaxing};
 use super::rule::{LearningRule, RuleSettings, check_over_relaxation};
 use crate::data::rng::{Draw, Purpose};
+use crate::error::Result;
 use crate::network::Network;
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
 };
 use crate::usage::{UsageError, usage};
-use anyhow::Result;
 
 /// Two phases, and the gradient between them.
 pub(super) struct Pair {

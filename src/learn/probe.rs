@@ -3,9 +3,9 @@
 //! Other measures are sums over all batches. These would need another look at every state and gradient of a pass; one batch shows
 //! whether a layer saturates or a gradient vanishes.
 
+use crate::error::Result;
 use crate::network::ParameterSet;
 use crate::phase::Backend;
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// What a batch told of states and gradients, for the tracked series.

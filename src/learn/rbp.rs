@@ -5,7 +5,7 @@ use super::ep::RATES;
 use super::pair::Pair;
 use super::rule::{Description, Learning, LearningRule, RuleSettings, SavedAs};
 use crate::network::{Network, presets};
-use anyhow::Result;
+use crate::error::Result;
 
 /// As it is registered.
 pub const REGISTERED: RecurrentBackpropagation = RecurrentBackpropagation;

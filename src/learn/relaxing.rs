@@ -4,11 +4,11 @@ use super::probe::Probe;
 use super::published::Magnitudes;
 use super::rule::{BatchReport, LearningRule, RuleSettings, check_norm, check_outcome};
 use crate::data::Batch;
+use crate::error::Result;
 use crate::network::{ModelState, Network};
 use crate::optim::{OptimizerConfig, OptimizerState, clip_scale};
 use crate::parallel::DataParallel;
 use crate::phase::{Backend, CostFunction, PhaseReport, PhaseState, Relaxation, Start};
-use anyhow::Result;
 use ndarray::{ArrayD, IxDyn};
 
 /// What a rule does after the free phase.

@@ -6,6 +6,7 @@ use super::published::Magnitudes;
 use crate::cuda;
 use crate::data::{Augmentation, Batch, DatasetName, Normalization};
 use crate::device::{Device, Precision};
+use crate::error::{Result, bail};
 use crate::network::parameters::initialise;
 use crate::network::presets;
 use crate::network::{ActivationKind, Ends, ModelState, Network, NetworkError, ParameterSet};
@@ -15,18 +16,12 @@ use crate::phase::{
     BatchOutcome, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
 };
 use crate::usage::{UsageError, usage};
-use anyhow::{Result, bail};
 use ndarray::ArrayD;
 use rand_chacha::ChaCha8Rng;
 use std::rc::Rc;
 
 /// A cost per example beyond this means that the output ran away, though no number overflowed yet.
 const RUNAWAY_COST: f64 = 1e6;
-
-/// Numbers that training cannot go on from.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Diverged(pub String);
 
 /// What a batch said, and how its phases went. There are no phases in backpropagation, and no nudged ones in a test.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -241,16 +236,16 @@ pub trait Learning: Sync {
     /// Bytes of GPU memory that training with batches of `images` takes.
     ///
     /// # Errors
-    /// When the kernels do not compute in this precision, besides those of [`names`](Self::names).
+    /// When the kernels do not compute the network, besides those of [`names`](Self::names).
     fn memory_need(
         &self,
         _settings: &RuleSettings,
         network: &Network,
-        precision: cuda::Precision,
+        format: cuda::Format,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
-        cuda::memory_need(network, precision, images, optimizer, None)
+        cuda::memory_need(network, format, images, optimizer, None)
     }
 
     /// Makes the rule on the device of the settings, with all parameters at zero.
@@ -288,7 +283,7 @@ pub(super) fn check_over_relaxation(
 /// A learning rule on a device: trains and evaluates batches.
 ///
 /// # Errors
-/// Of every method: the device fails, or the training has [`Diverged`].
+/// Of every method: the device fails, or the training has [diverged](crate::error::Error::Diverged).
 #[expect(clippy::missing_errors_doc, reason = "said once for the trait")]
 pub trait LearningRule {
     /// What a log should call the backend.
@@ -346,11 +341,11 @@ pub(super) fn check_outcome(outcome: &BatchOutcome) -> Result<()> {
     let cost = outcome.cost.iter().sum::<f64>() / n;
     for (name, value) in [("energy", energy), ("cost", cost)] {
         if !value.is_finite() {
-            bail!(Diverged(format!("the {name} is {value}")));
+            bail!(Diverged, "the {name} is {value}");
         }
     }
     if cost > RUNAWAY_COST {
-        bail!(Diverged(format!("the cost is {cost:.3e}")));
+        bail!(Diverged, "the cost is {cost:.3e}");
     }
     Ok(())
 }
@@ -358,7 +353,7 @@ pub(super) fn check_outcome(outcome: &BatchOutcome) -> Result<()> {
 /// The same of the gradient's global norm.
 pub(super) fn check_norm(norm: f64) -> Result<()> {
     if !norm.is_finite() {
-        bail!(Diverged(format!("the norm of the gradient is {norm}")));
+        bail!(Diverged, "the norm of the gradient is {norm}");
     }
     Ok(())
 }

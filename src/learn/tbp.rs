@@ -7,7 +7,7 @@ use crate::cuda;
 use crate::network::{Network, presets};
 use crate::optim::OptimizerConfig;
 use crate::phase::{Backend, CostFunction, PhaseReport, Relaxation};
-use anyhow::Result;
+use crate::error::Result;
 
 /// As it is registered.
 pub const REGISTERED: TruncatedBackpropagation = TruncatedBackpropagation;
@@ -34,12 +34,12 @@ impl Learning for TruncatedBackpropagation {
         &self,
         settings: &RuleSettings,
         network: &Network,
-        precision: cuda::Precision,
+        format: cuda::Format,
         images: usize,
         optimizer: OptimizerConfig,
     ) -> Result<usize> {
         let iterations = settings.nudged.iterations;
-        cuda::memory_need(network, precision, images, optimizer, Some(iterations))
+        cuda::memory_need(network, format, images, optimizer, Some(iterations))
     }
 
     fn rule(&self, settings: &RuleSettings, network: &Network) -> Result<Box<dyn LearningRule>> {

@@ -96,7 +96,8 @@ impl Order {
         self.positions[j] < self.positions[l]
     }
 
-    /// The iteration after which free layer `j`'s state is what the update of free layer `l` in iteration `t` reads: this one or the one before.
+    /// The iteration after which free layer `j`'s state is what the update of free layer `l` in iteration `t` reads: this one or the one
+    /// before.
     pub fn read(&self, j: usize, l: usize, t: usize) -> usize {
         t - usize::from(!self.is_before(j, l))
     }

@@ -5,13 +5,13 @@
 //! estimate and its norm; then every rank clips and steps alike. Each rank decides on its own when a phase ends by tolerance.
 
 use super::Ranks;
+use crate::error::{Error, Result, ensure};
 use crate::network::{Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, Nudging, PhaseReport,
     PhaseState, Relaxation, Start,
 };
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array4, ArrayD, Axis, IxDyn, Slice};
 use std::rc::Rc;
 
@@ -203,7 +203,7 @@ impl Backend for DataParallel {
             };
             layers.push(
                 ArrayD::from_shape_vec(IxDyn(&shape), all)
-                    .context("the ranks' states do not fit together")?,
+                    .map_err(|_| Error::Ranks("the ranks' states do not fit together".into()))?,
             );
         }
         Ok(Some(layers))
@@ -219,6 +219,7 @@ impl Backend for DataParallel {
         let rows = |layer: &ArrayD<f64>| layer.shape().first().copied().unwrap_or(0);
         let all = state.first().map_or(0, rows);
         ensure!(
+            Ranks,
             all > 0 && state.iter().all(|layer| rows(layer) == all),
             "the layers of a kept state have different numbers of examples, or none"
         );

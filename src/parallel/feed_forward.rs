@@ -5,11 +5,11 @@
 //! ranks of `own rows / all rows` times each one's.
 
 use super::ranks::Ranks;
-use crate::feedforward::{Backend, Mode, SharedBatch};
+use crate::error::Result;
+use crate::feedforward::{Backend, NormMode, SharedBatch};
 use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, GradientMemory};
-use anyhow::Result;
 use ndarray::{Array2, Array4};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -99,9 +99,9 @@ impl Backend for DataParallelFeedForward {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome> {
-        if mode == Mode::Train {
+        if mode == NormMode::Train {
             let mut all = [labels.len() as f64];
             self.batch.ranks.sum(&mut all)?;
             self.batch.rows.set((labels.len(), all[0] as usize));

@@ -7,7 +7,7 @@ use super::rendezvous::Meeting;
 use super::watch::Watched;
 use crate::cuda;
 use crate::device::Device;
-use anyhow::{Context, Result, bail};
+use crate::error::{Context, Error, Result, bail};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub fn join(place: &Place, device: Device, limit: Duration) -> Result<(Rc<dyn Ra
 fn ordinal(place: &Place, named: usize) -> Result<usize> {
     if named > 0 {
         bail!(
+            Ranks,
             "--device cuda:{named}: of {} processes each takes the GPU of its own number on its machine; say --device cuda",
             place.shard.world
         );
@@ -42,6 +43,7 @@ fn ordinal(place: &Place, named: usize) -> Result<usize> {
         _ if count == 1 => Ok(0),
         local_rank if local_rank < count => Ok(local_rank),
         local_rank => bail!(
+            Ranks,
             "process {local_rank} of this machine has no GPU: the driver sees {count}; start at most {count} processes on it (counted from 0)"
         ),
     }
@@ -53,6 +55,7 @@ fn by_mpi(place: &Place) -> Result<Rc<dyn Ranks>> {
     let world = ranks.shard().world;
     if ranks.shard() != place.shard {
         bail!(
+            Ranks,
             "{} started {} processes, but MPI knows of {world}; on CPUs start them with the mpirun of the MPI that this program was built with",
             place.launcher,
             place.shard.world
@@ -63,10 +66,10 @@ fn by_mpi(place: &Place) -> Result<Rc<dyn Ranks>> {
 
 #[cfg(not(feature = "mpi"))]
 fn by_mpi(place: &Place) -> Result<Rc<dyn Ranks>> {
-    let none: Result<Rc<dyn Ranks>> = Err(anyhow::anyhow!(
+    let none: Result<Rc<dyn Ranks>> = Err(Error::Ranks(format!(
         "this build has no MPI; build it with `cargo build --release --features mpi` (Debian: libopenmpi-dev, openmpi-bin, libclang-dev), \
          or unset what {} set to train in one process",
         place.launcher
-    ));
+    )));
     none.with_context(|| format!("{} processes on CPUs", place.shard.world))
 }

@@ -2,7 +2,7 @@
 
 use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
-use anyhow::{Context, Result, ensure};
+use crate::error::{Context, Result, ensure};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::datatype::PartitionMut;
@@ -34,7 +34,8 @@ impl Mpi {
     pub fn join() -> Result<Self> {
         // Only the thread that trains calls MPI; the loader's threads do not.
         let joined = mpi::initialize_with_threading(Threading::Funneled);
-        let (universe, _) = joined.context("this process has joined MPI before")?;
+        let (universe, _) =
+            joined.ok_or_else(|| Error::Ranks("this process has joined MPI before".into()))?;
         Ok(Self {
             world: universe.world(),
             awaited: Arc::new(AtomicUsize::new(NOBODY)),
@@ -126,6 +127,7 @@ impl Ranks for Mpi {
         // MPI counts in 32 bits; every rank has to know before any of them waits for the others.
         let fits = !(self as &dyn Ranks).any(count.is_err())?;
         ensure!(
+            Ranks,
             fits,
             "a rank's part of a state has more values than MPI counts"
         );
@@ -147,8 +149,9 @@ impl Ranks for Mpi {
                 Some(i32::try_from(this).ok())
             })
             .collect();
-        let starts =
-            starts.context("the ranks' states together have more values than MPI counts")?;
+        let starts = starts.ok_or_else(|| {
+            Error::Ranks("the ranks' states together have more values than MPI counts".into())
+        })?;
         let mut all = vec![0.0; total as usize];
         let mut parts = PartitionMut::new(&mut all[..], counts, &starts[..]);
         first.gather_varcount_into_root(values, &mut parts);

@@ -7,8 +7,8 @@ use super::attendance::Attendance;
 use super::ranks::{Awaited, Ranks};
 use super::rendezvous::{ID_BYTES, Meeting};
 use crate::data::Shard;
+use crate::error::{Error, Result, bail};
 use crate::phase::GradientMemory;
-use anyhow::{Context, Result, anyhow, bail};
 use cudarc::driver::{result as driver, sys as cuda};
 use cudarc::nccl::{result, sys};
 use std::ffi::c_void;
@@ -32,13 +32,14 @@ pub struct Nccl {
 }
 
 fn gpu<T>(what: &str, outcome: Result<T, driver::DriverError>) -> Result<T> {
-    outcome.map_err(|error| anyhow!("{what}: {:?}", error.0))
+    outcome.map_err(|error| Error::Ranks(format!("{what}: {:?}", error.0)))
 }
 
 fn nccl(what: &str, outcome: Result<result::NcclStatus, result::NcclError>) -> Result<()> {
     match outcome {
         Ok(_) => Ok(()),
         Err(error) => bail!(
+            Ranks,
             "NCCL failed while {what}: {:?} (NCCL_DEBUG=INFO says more)",
             error.0
         ),
@@ -54,17 +55,19 @@ impl Nccl {
         // SAFETY: looks for the library.
         if !unsafe { sys::is_culib_present() } {
             bail!(
+                Ranks,
                 "NCCL was not found (libnccl.so.2), which several GPUs need; install it (Debian and Ubuntu: libnccl2 from NVIDIA's repository; \
                  or `pip install nvidia-nccl-cu13`, with its folder lib in LD_LIBRARY_PATH), or train on one GPU"
             );
         }
         let (id, attendance) = meeting.share(shard, limit, || {
             let id = result::get_uniqueid()
-                .map_err(|error| anyhow!("NCCL makes no id: {:?}", error.0))?;
+                .map_err(|error| Error::Ranks(format!("NCCL makes no id: {:?}", error.0)))?;
             Ok(id.internal.map(|byte| byte as u8))
         })?;
         gpu("the CUDA driver could not start", driver::init())?;
-        let number = i32::try_from(ordinal).context("the number of a GPU")?;
+        let number = i32::try_from(ordinal)
+            .map_err(|_| Error::Ranks(format!("there is no GPU {ordinal}")))?;
         let device = gpu("opening the GPU", driver::device::get(number))?;
         // SAFETY: the device was just obtained; `drop` releases the context.
         let context = gpu("opening the GPU", unsafe {
@@ -172,7 +175,10 @@ impl Ranks for Nccl {
             stream,
         } = memory
         else {
-            bail!("these processes exchange device memory, but the gradient is on the host");
+            bail!(
+                Ranks,
+                "these processes exchange device memory, but the gradient is on the host"
+            );
         };
         self.attendance.come();
         self.enter()?;

@@ -1,8 +1,8 @@
 //! What several processes that train one network ask of each other.
 
 use crate::data::Shard;
+use crate::error::{Result, bail};
 use crate::phase::GradientMemory;
-use anyhow::Result;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,7 +25,10 @@ pub trait Ranks: fmt::Debug {
         match memory {
             GradientMemory::Host(values) => self.sum(values),
             GradientMemory::Device { .. } => {
-                anyhow::bail!("these processes exchange host memory, but the gradient is on a GPU")
+                bail!(
+                    Ranks,
+                    "these processes exchange host memory, but the gradient is on a GPU"
+                )
             }
         }
     }

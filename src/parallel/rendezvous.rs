@@ -3,7 +3,7 @@
 
 use super::attendance::Attendance;
 use crate::data::Shard;
-use anyhow::{Context, Result, anyhow, bail};
+use crate::error::{Context, Error, Result, bail};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
@@ -26,32 +26,33 @@ pub struct Meeting {
 }
 
 impl Meeting {
-    /// What `MASTER_ADDR` and `MASTER_PORT` name, where `variable` gives the value of an environment variable. torchrun's own server may be at
-    /// that port; then it is the next one.
+    /// What `MASTER_ADDR` and `MASTER_PORT` name, where `variable` gives the value of an environment variable. torchrun's own server may be
+    /// at that port; then it is the next one.
     ///
     /// # Errors
     /// When one of them is missing or no port.
     pub fn find(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let get = |name: &str, example: &str| {
-            variable(name).with_context(|| {
-                format!(
+            variable(name).ok_or_else(|| {
+                Error::Ranks(format!(
                     "{name} is not set; set it to {example} for all processes, as torchrun does"
-                )
+                ))
             })
         };
         let host = get("MASTER_ADDR", "the name of rank 0's machine")?;
         let port = get("MASTER_PORT", "a free port there, such as 29500")?;
-        let number: u16 = port
-            .parse()
-            .ok()
-            .filter(|&port| port > 0)
-            .with_context(|| {
-                format!("MASTER_PORT is {port:?}; expected a port, from 1 to 65535")
-            })?;
+        let number: u16 = port.parse().ok().filter(|&port| port > 0).ok_or_else(|| {
+            Error::Ranks(format!(
+                "MASTER_PORT is {port:?}; expected a port, from 1 to 65535"
+            ))
+        })?;
         let taken = variable("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True");
         let port = match (taken, number) {
             (true, u16::MAX) => {
-                bail!("MASTER_PORT is {port}, and the one after it is needed; choose a smaller one")
+                bail!(
+                    Ranks,
+                    "MASTER_PORT is {port}, and the one after it is needed; choose a smaller one"
+                )
             }
             (true, number) => number + 1,
             (false, number) => number,
@@ -105,6 +106,7 @@ impl Meeting {
                     .map(|rank| rank.to_string())
                     .collect();
                 bail!(
+                    Ranks,
                     "rank {} of {world} did not come; is it running, and does it reach {}:{}?",
                     missing.join(", "),
                     self.host,
@@ -129,6 +131,7 @@ impl Meeting {
             };
             if theirs != world || !(1..world).contains(&rank) {
                 bail!(
+                    Ranks,
                     "rank {rank} believes that there are {theirs} ranks, rank 0 knows of {world}; start all of them together"
                 );
             }
@@ -145,12 +148,10 @@ impl Meeting {
                 Ok(met) => return Ok(met),
                 Err(_) if Instant::now() < deadline => std::thread::sleep(PAUSE),
                 Err(error) => {
-                    return Err(anyhow!(
+                    return Err(Error::Ranks(format!(
                         "rank {} cannot reach rank 0 at {}:{} ({error}); check MASTER_ADDR and MASTER_PORT, and that rank 0 runs",
-                        shard.rank,
-                        self.host,
-                        self.port
-                    ));
+                        shard.rank, self.host, self.port
+                    )));
                 }
             }
         }

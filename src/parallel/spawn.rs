@@ -1,7 +1,7 @@
 //! Processes for all GPUs of one machine, where no launcher starts them.
 
 use super::child;
-use anyhow::{Context, Result, bail};
+use crate::error::{Context, Result, bail};
 use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// What the others have to end in, once one has failed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Runs `world` processes of this program with `arguments`, and waits for them: 0 when all of them end well, else the first status that is not.
-/// When one fails, the others are ended; `stop` says that they shall save and end, as a signal to this process does.
+/// Runs `world` processes of this program with `arguments`, and waits for them: 0 when all of them end well, else the first status that is
+/// not. When one fails, the others are ended; `stop` says that they shall save and end, as a signal to this process does.
 ///
 /// # Errors
 /// When a process cannot be started.
@@ -65,6 +65,7 @@ pub fn spawn(world: usize, arguments: &[String], stop: &dyn Fn() -> bool) -> Res
         }
         if deadline.is_some_and(|deadline| Instant::now() > deadline) {
             bail!(
+                Ranks,
                 "the other ranks did not end within {} s and were killed",
                 GRACE.as_secs()
             );

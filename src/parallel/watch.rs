@@ -2,9 +2,8 @@
 
 use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
-use crate::output::complain;
+use crate::error::Result;
 use crate::phase::GradientMemory;
-use anyhow::Result;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,11 +44,11 @@ impl Watched {
                     (None, 0) => "another rank".to_string(),
                     (None, _) => "rank 0, or one that rank 0 waits for,".to_string(),
                 };
-                complain(format_args!(
-                    "error: {missing} hangs or is gone: rank {rank} of {world} has waited {} s for it; what was saved is kept \
+                log::error!(
+                    "{missing} hangs or is gone: rank {rank} of {world} has waited {} s for it; what was saved is kept \
                      (--collective-timeout sets how long to wait)",
                     limit.as_secs_f64()
-                ));
+                );
                 end_now();
             }
             }

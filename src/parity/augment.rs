@@ -9,7 +9,7 @@ use super::report::{Report, Row};
 use super::tolerance::{MAGNITUDE, NORMALIZED, Scale};
 use crate::data::augment::{RandAugmentOp, Sign, apply, crop_edge, flip, pad_zero};
 use crate::data::{DatasetName, Image, normalize};
-use anyhow::{Context, Result, bail, ensure};
+use crate::error::{Error, Result, bail, ensure};
 use std::collections::BTreeMap;
 
 /// Images of one quantity so far.
@@ -46,6 +46,7 @@ impl Tallies {
         golden: &Image,
     ) -> Result<()> {
         ensure!(
+            File,
             (ours.channels, ours.height, ours.width)
                 == (golden.channels, golden.height, golden.width),
             "tensor {name:?} is {}x{}x{}; expected {}x{}x{}",
@@ -127,8 +128,10 @@ pub fn replay(golden: &Golden, report: &mut Report) -> Result<()> {
                 if golden.has(&small) {
                     let small = golden.image(&small)?;
                     let room = expected.height.checked_sub(small.height);
-                    let pad = room.filter(|room| room % 2 == 0).with_context(|| {
-                        format!("tensor {name:?} is not gray28 with an equal border on all sides")
+                    let pad = room.filter(|room| room % 2 == 0).ok_or_else(|| {
+                        Error::File(format!(
+                            "tensor {name:?} is not gray28 with an equal border on all sides"
+                        ))
                     })?;
                     tallies.add_image("gray32", name, &pad_zero(&small, pad / 2), &expected)?;
                 }
@@ -144,6 +147,7 @@ pub fn replay(golden: &Golden, report: &mut Report) -> Result<()> {
                 let size = expected.height;
                 let room = (source.height + 2 * pad).min(source.width + 2 * pad);
                 ensure!(
+                    File,
                     top.max(left)
                         .checked_add(size)
                         .is_some_and(|end| end <= room),
@@ -164,6 +168,7 @@ pub fn replay(golden: &Golden, report: &mut Report) -> Result<()> {
                 let source = source(golden, from, image)?;
                 let expected = golden.floats(name)?;
                 ensure!(
+                    File,
                     source.channels == known.channels(),
                     "{from}.{image} has {} channels, but {known} has {}",
                     source.channels,
@@ -241,7 +246,7 @@ fn sign_of(sign: &str, name: &str) -> Result<Sign> {
     match sign {
         "pos" => Ok(Sign::Positive),
         "neg" => Ok(Sign::Negative),
-        other => bail!("tensor {name:?}: sign {other:?}; expected pos or neg"),
+        other => bail!(File, "tensor {name:?}: sign {other:?}; expected pos or neg"),
     }
 }
 
@@ -256,7 +261,7 @@ fn source(golden: &Golden, prefix: &str, image: &str) -> Result<Image, GoldenErr
 
 fn index(image: &str) -> Result<usize> {
     let digits = image.strip_prefix("img").unwrap_or(image);
-    (digits.parse()).with_context(|| format!("{image:?} names no image; expected imgN"))
+    (digits.parse()).map_err(|_| Error::File(format!("{image:?} names no image; expected imgN")))
 }
 
 /// `3` of `top3`.
@@ -264,5 +269,9 @@ fn number(part: &str, prefix: &str, name: &str) -> Result<usize> {
     (part
         .strip_prefix(prefix)
         .and_then(|digits| digits.parse().ok()))
-    .with_context(|| format!("tensor {name:?}: {part:?}; expected {prefix} and a number"))
+    .ok_or_else(|| {
+        Error::File(format!(
+            "tensor {name:?}: {part:?}; expected {prefix} and a number"
+        ))
+    })
 }

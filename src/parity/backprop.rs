@@ -5,10 +5,10 @@ use super::golden::{Golden, GoldenError};
 use super::report::{Report, Row, global};
 use super::tolerance::{FeedForwardTolerances, Scale};
 use crate::device::{Device, Precision};
-use crate::feedforward::{Backend, FeedForward, Mode};
+use crate::error::Result;
+use crate::feedforward::{Backend, FeedForward, NormMode};
 use crate::network::{ModelState, NetworkError};
 use crate::optim::OptimizerConfig;
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
 
@@ -122,7 +122,7 @@ impl Replay<'_> {
         if self.golden.has("eval.logits") {
             let x = self.golden.images("x.0")?;
             let y = self.golden.labels("y.0")?;
-            self.backend.forward(&x, &y, Mode::Evaluate)?;
+            self.backend.forward(&x, &y, NormMode::Evaluate)?;
             self.compare_logits("eval.logits", self.tolerances.later)?;
         }
         Ok(())
@@ -139,7 +139,7 @@ impl Replay<'_> {
             return Err(GoldenError::Metadata { key, message }.into());
         }
         let y = self.golden.labels(&format!("y.{i}"))?;
-        let outcome = self.backend.forward(&x, &y, Mode::Train)?;
+        let outcome = self.backend.forward(&x, &y, NormMode::Train)?;
         // Later steps follow from updated parameters, which carry the errors of the updates.
         let tolerance = match i {
             0 => self.tolerances.first,

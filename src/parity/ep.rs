@@ -1,7 +1,7 @@
 //! Kind `ep`: phases, gradients and training steps of a Hopfield network.
 //!
 //! What is recomputed follows from the names in the file: `free.k7.layer.*` asks for the state after 7 iterations,
-//! `train.adamw.*` for training steps with AdamW. `setup.rs` holds what the metadata says, `hopfield.rs` how a file is compared.
+//! `train.adamw.*` for training steps with AdamW. `case.rs` holds what the metadata says, `hopfield.rs` how a file is compared.
 
 mod train;
 
@@ -11,10 +11,10 @@ use super::hopfield::{Bound, Replay, plain};
 use super::report::{Report, Row};
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::{Mode, ParameterSet};
 use crate::optim::{MAX_NORM, clip_scale};
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, PhaseState, Start, Variant};
-use anyhow::Result;
 use std::collections::BTreeSet;
 
 pub fn replay(
@@ -28,7 +28,7 @@ pub fn replay(
     replay.free_states()?;
     replay.free_outcome()?;
     replay.other_modes()?;
-    replay.relax_freely(replay.setup.mode, replay.setup.free_iterations)?;
+    replay.relax_freely(replay.case.mode, replay.case.free_iterations)?;
     replay.nudged_phases()?;
     replay.variants()?;
     replay.training()
@@ -43,7 +43,7 @@ impl Replay<'_> {
 
     /// Free phase from zero.
     fn relax_freely(&mut self, mode: Mode, iterations: usize) -> Result<()> {
-        let (x, y) = (&self.setup.x, &self.setup.y);
+        let (x, y) = (&self.case.x, &self.case.y);
         self.backend.load_batch(x, y, Start::Zero)?;
         self.backend.free_phase(&plain(mode, iterations))?;
         Ok(())
@@ -54,7 +54,7 @@ impl Replay<'_> {
         let states = self.numbers("free.k");
         let energies = self.numbers("energy.k");
         for &k in states.union(&energies) {
-            self.relax_freely(self.setup.mode, k)?;
+            self.relax_freely(self.case.mode, k)?;
             if states.contains(&k) {
                 self.compare_states(
                     &format!("free.k{k}"),
@@ -63,7 +63,7 @@ impl Replay<'_> {
                 )?;
             }
             if energies.contains(&k) {
-                let outcome = self.backend.outcome(self.setup.cost)?;
+                let outcome = self.backend.outcome(self.case.cost)?;
                 self.compare_measure(&format!("energy.k{k}"), &outcome.energy)?;
             }
         }
@@ -72,8 +72,8 @@ impl Replay<'_> {
 
     /// `free.cost` and `free.prediction`
     fn free_outcome(&mut self) -> Result<()> {
-        self.relax_freely(self.setup.mode, self.setup.free_iterations)?;
-        let outcome = self.backend.outcome(self.setup.cost)?;
+        self.relax_freely(self.case.mode, self.case.free_iterations)?;
+        let outcome = self.backend.outcome(self.case.cost)?;
         if self.golden.has("free.cost") {
             self.compare_measure("free.cost", &outcome.cost)?;
         }
@@ -108,7 +108,7 @@ impl Replay<'_> {
 
     /// `first.layer.l`, `second.layer.l`, `grad.*`
     fn nudged_phases(&mut self) -> Result<()> {
-        let variant = self.setup.variant;
+        let variant = self.case.variant;
         let forms = self.tolerances.forms;
         let (gradient, norm) = self.estimate(variant, forms[0])?;
         for (name, which) in [("first", PhaseState::First), ("second", PhaseState::Second)] {
@@ -172,13 +172,13 @@ impl Replay<'_> {
         form: NudgedPhase,
     ) -> Result<(ParameterSet<f64>, f64)> {
         let nudging = Nudging {
-            beta: self.setup.beta,
+            beta: self.case.beta,
             variant,
             form,
             output: OutputCondition::Nudged,
         };
-        let relaxation = plain(self.setup.mode, self.setup.nudged_iterations);
-        (self.backend).nudged_phases(&nudging, self.setup.cost, &relaxation)?;
+        let relaxation = plain(self.case.mode, self.case.nudged_iterations);
+        (self.backend).nudged_phases(&nudging, self.case.cost, &relaxation)?;
         self.backend.estimate_gradient()?;
         let norm = self.backend.gradient_norm()?;
         Ok((self.backend.gradient()?, norm))

@@ -3,6 +3,7 @@
 //! Every accessor notes what was asked for, so that at the end the tensors and metadata that nothing used can be
 //! named. No input makes it panic: whatever is missing, truncated or of an unexpected type is a [`GoldenError`].
 
+use crate::error::Error;
 use crate::network::NetworkError;
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
@@ -47,6 +48,12 @@ pub enum GoldenError {
     Tensor { name: String, message: String },
     #[error("the network it describes is wrong: {0}")]
     Network(#[from] NetworkError),
+}
+
+impl From<GoldenError> for Error {
+    fn from(error: GoldenError) -> Self {
+        Self::File(error.to_string())
+    }
 }
 
 type Result<T> = std::result::Result<T, GoldenError>;

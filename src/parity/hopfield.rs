@@ -1,21 +1,21 @@
 //! The replay of a Hopfield network's file, whatever its kind: the backend that recomputes it, and what is compared.
 
+use super::case::Case;
 use super::compare::Difference;
 use super::golden::Golden;
 use super::report::{Report, Row, SMALL_TENSOR, global};
-use super::setup::Setup;
 use super::tolerance::{Scale, Tolerances};
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::{Mode, ParameterSet};
 use crate::phase::{Backend, NudgedPhase, PhaseState, Relaxation};
-use anyhow::Result;
 use ndarray::ArrayD;
 use std::collections::BTreeSet;
 
 /// The file being replayed, and the backend that recomputes it.
 pub struct Replay<'a> {
     pub golden: &'a Golden,
-    pub setup: Setup,
+    pub case: Case,
     pub tolerances: &'a Tolerances,
     pub backend: Box<dyn Backend>,
     pub report: &'a mut Report,
@@ -38,13 +38,13 @@ impl<'a> Replay<'a> {
         tolerances: &'a Tolerances,
         report: &'a mut Report,
     ) -> Result<Self> {
-        let setup = Setup::read(golden)?;
-        let mut backend = device.backend(&setup.network, precision)?;
-        backend.set_parameters(&setup.parameters)?;
-        report.title = format!("{} ({})", setup.title, backend.describe());
+        let case = Case::read(golden)?;
+        let mut backend = device.backend(&case.network, precision)?;
+        backend.set_parameters(&case.parameters)?;
+        report.title = format!("{} ({})", case.title, backend.describe());
         Ok(Self {
             golden,
-            setup,
+            case,
             tolerances,
             backend,
             report,
@@ -95,7 +95,7 @@ impl<'a> Replay<'a> {
         let label = labelled(prefix, form);
         let angle = match form {
             NudgedPhase::Direct => t.angle,
-            NudgedPhase::SumDifference if self.setup.is_precision => t.angle_trained,
+            NudgedPhase::SumDifference if self.case.is_precision => t.angle_trained,
             NudgedPhase::SumDifference | NudgedPhase::Linear => t.angle_sum_difference,
         };
         self.report
@@ -125,7 +125,7 @@ impl<'a> Replay<'a> {
         prefix: &str,
         ours: &ParameterSet<f64>,
     ) -> Result<Vec<(String, Difference)>> {
-        let names = self.setup.network.parameter_names();
+        let names = self.case.network.parameter_names();
         let difference = |(parameter, tensor): (String, &ArrayD<f64>)| {
             let name = format!("{prefix}.{parameter}");
             let golden = self.golden.floats(&name)?;
@@ -141,7 +141,7 @@ impl<'a> Replay<'a> {
     /// The small gradient of a trained network is judged by its direction alone where the arithmetic does not resolve
     /// its elements.
     pub fn judge_small(&self, tolerance: f64) -> Option<f64> {
-        let small = self.setup.is_precision && !self.tolerances.resolves_small_gradients;
+        let small = self.case.is_precision && !self.tolerances.resolves_small_gradients;
         (!small).then_some(tolerance)
     }
 }

@@ -8,9 +8,9 @@ use super::hopfield::{Bound, Replay, plain};
 use super::report::Report;
 use super::tolerance::Tolerances;
 use crate::device::{Device, Precision};
+use crate::error::Result;
 use crate::network::Mode;
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation, Start, Variant};
-use anyhow::Result;
 use std::collections::BTreeSet;
 
 pub fn replay(
@@ -97,21 +97,21 @@ fn estimators(golden: &Golden) -> Vec<(String, Estimator)> {
 impl Replay<'_> {
     /// `free.layer.l`
     fn load_free_state(&mut self) -> Result<()> {
-        let free = self.setup.network.free_layers();
+        let free = self.case.network.free_layers();
         let state: Result<Vec<_>, _> = free
             .map(|l| self.golden.floats(&format!("free.layer.{l}")))
             .collect();
         self.backend.set_kept_state(Some(state?))?;
-        let (x, y) = (&self.setup.x, &self.setup.y);
+        let (x, y) = (&self.case.x, &self.case.y);
         self.backend.load_batch(x, y, Start::Kept)
     }
 
     fn estimator(&mut self, name: &str, estimator: &Estimator) -> Result<()> {
         let relaxation = Relaxation {
-            omega: self.setup.omega,
+            omega: self.case.omega,
             ..plain(
-                estimator.mode.unwrap_or(self.setup.mode),
-                self.setup.nudged_iterations,
+                estimator.mode.unwrap_or(self.case.mode),
+                self.case.nudged_iterations,
             )
         };
         let pair = |beta, output| Nudging {
@@ -120,7 +120,7 @@ impl Replay<'_> {
             form: NudgedPhase::Direct,
             output,
         };
-        let beta = self.setup.beta;
+        let beta = self.case.beta;
         match estimator.rule {
             Rule::Ep => self.pair(
                 name,
@@ -145,12 +145,12 @@ impl Replay<'_> {
                     form: NudgedPhase::Linear,
                     ..pair(beta, OutputCondition::Nudged)
                 };
-                (self.backend).nudged_phases(&response, self.setup.cost, &relaxation)?;
+                (self.backend).nudged_phases(&response, self.case.cost, &relaxation)?;
                 self.backend.estimate_gradient()?;
                 self.compare_estimate(name, NudgedPhase::Direct)
             }
             Rule::Truncated => {
-                (self.backend).truncated_backpropagation(self.setup.cost, &relaxation)?;
+                (self.backend).truncated_backpropagation(self.case.cost, &relaxation)?;
                 let end = format!("{name}.end");
                 if self.any(&format!("{end}.layer.")) {
                     self.compare_states(&end, PhaseState::Second, self.tolerances.learning.states)?;
@@ -170,7 +170,7 @@ impl Replay<'_> {
     ) -> Result<()> {
         for (i, &form) in self.tolerances.forms.iter().enumerate() {
             let nudging = Nudging { form, ..nudging };
-            (self.backend).nudged_phases(&nudging, self.setup.cost, relaxation)?;
+            (self.backend).nudged_phases(&nudging, self.case.cost, relaxation)?;
             for (what, which) in [("first", PhaseState::First), ("second", PhaseState::Second)] {
                 let prefix = format!("{name}.{what}");
                 if i == 0 && self.any(&format!("{prefix}.layer.")) {

@@ -5,7 +5,7 @@ use super::report::Report;
 use super::tolerance::Tolerances;
 use super::{augment, backprop, complete, ep, learning, schedule};
 use crate::device::{Device, Precision};
-use anyhow::{Context, Result};
+use crate::error::{Context, Result};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 

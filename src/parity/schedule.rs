@@ -4,8 +4,8 @@ use super::compare::{Difference, relative};
 use super::golden::Golden;
 use super::report::{Report, Row};
 use super::tolerance::{SCHEDULE, Scale};
+use crate::error::{Result, bail, ensure};
 use crate::optim::Schedule;
-use anyhow::{Result, ensure};
 
 pub fn replay(golden: &Golden, report: &mut Report) -> Result<()> {
     let lr: f64 = golden.setting("lr")?;
@@ -16,9 +16,10 @@ pub fn replay(golden: &Golden, report: &mut Report) -> Result<()> {
             continue;
         }
         let Some(period) = period else {
-            anyhow::bail!("metadata {key:?} is missing, which {name:?} needs");
+            bail!(File, "metadata {key:?} is missing, which {name:?} needs");
         };
         ensure!(
+            File,
             period > 0,
             "metadata {key:?} is 0; expected a number of epochs"
         );

@@ -2,10 +2,10 @@
 
 use super::cost::CostFunction;
 use super::statistics::LayerStatistics;
-use super::vocabulary::{Nudging, PhaseError, Relaxation};
+use super::vocabulary::{Nudging, Relaxation};
+use crate::error::{Error, Result, bail, ensure};
 use crate::network::{Network, ParameterSet, Shape};
 use crate::optim::{OptimizerConfig, OptimizerState};
-use anyhow::{Context, Result, bail, ensure};
 use ndarray::{Array4, ArrayD, CowArray, Ix4};
 
 /// Where a free phase starts from.
@@ -148,13 +148,13 @@ pub trait Backend {
     }
 
     /// The error of a phase or a formula that the backend does not have.
-    fn unsupported(&self, what: &'static str) -> anyhow::Error {
+    fn unsupported(&self, what: &'static str) -> Error {
         let backend = self.describe();
-        PhaseError::Unsupported { backend, what }.into()
+        Error::Unsupported { backend, what }
     }
 
-    /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in place.
-    /// Comes between the estimate and its norm.
+    /// Replaces the last gradient estimate by the sum over several machines of `share` times each one's; `sum` does the adding up, in
+    /// place. Comes between the estimate and its norm.
     fn reduce_gradient(
         &mut self,
         share: f64,
@@ -190,18 +190,23 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
     let shape = network.input().shape;
     let (n, c, h, w) = images.dim();
     ensure!(
+        Mismatch,
         n > 0 && n == labels.len(),
         "{n} images, but {} labels",
         labels.len()
     );
     ensure!(
+        Mismatch,
         (c, h, w) == (shape.channels, shape.height, shape.width),
         "images are {c}x{h}x{w}, but the input layer of {} is {shape}",
         network.name()
     );
     let classes = network.classes();
     match labels.iter().find(|&&label| label >= classes) {
-        Some(label) => bail!("label {label} is out of range: the output has {classes} classes"),
+        Some(label) => bail!(
+            Mismatch,
+            "label {label} is out of range: the output has {classes} classes"
+        ),
         None => Ok(()),
     }
 }
@@ -213,16 +218,18 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
 pub fn as_images(l: usize, shape: Shape, state: &ArrayD<f64>) -> Result<CowArray<'_, f64, Ix4>> {
     let images = state.shape().first().copied().unwrap_or(0);
     ensure!(
+        Mismatch,
         images > 0,
         "the state of layer {l} is empty (shape {:?}); expected {shape} units of at least one example",
         state.shape()
     );
     ensure!(
+        Mismatch,
         state.len() == images * shape.units(),
         "the state of layer {l} has shape {:?}, but the layer has {shape} units per example",
         state.shape()
     );
     state
         .to_shape((images, shape.channels, shape.height, shape.width))
-        .context("a kept state is not contiguous")
+        .map_err(|_| Error::Mismatch("a kept state is not contiguous".into()))
 }

@@ -24,5 +24,6 @@ pub use backend::{
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;
 pub use vocabulary::{
-    NudgedPhase, Nudging, OutputCondition, PhaseError, Relaxation, SETTLING_ITERATIONS, Variant,
+    NudgedPhase, Nudging, OutputCondition, Relaxation, SAFEGUARD_GROWTH, SAFEGUARD_NEGLIGIBLE,
+    SETTLING_ITERATIONS, Variant,
 };

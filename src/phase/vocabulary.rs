@@ -1,6 +1,7 @@
 //! What a phase is asked to be: how long and in which order it relaxes, and what nudges its output.
 
 use crate::choice::choices;
+use crate::error::{Error, Result};
 use crate::network::{Mode, Network};
 
 choices! {
@@ -38,22 +39,6 @@ pub enum OutputCondition {
     Clamped,
 }
 
-/// Why a backend does not relax what it was asked to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PhaseError {
-    /// the pair would be one state twice
-    #[error("beta is 0: the two nudged phases would be the same")]
-    NoNudging,
-    /// a kind of phase that the backend has no sweeps for
-    #[error("the backend {backend} does not compute {what}; the device cpu does")]
-    Unsupported {
-        /// what a log calls the backend
-        backend: String,
-        /// the kind of phase
-        what: &'static str,
-    },
-}
-
 /// How long and in which order a phase relaxes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Relaxation {
@@ -70,6 +55,13 @@ pub struct Relaxation {
 /// Iterations that the safeguard against growth leaves alone at the beginning of a phase, while the signal is still on its way
 /// through the layers, and after each of its steps, until its effect shows.
 pub const SETTLING_ITERATIONS: u32 = 3;
+
+/// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many times the
+/// smallest one so far, and is not falling. Then omega falls half-way to 1.
+pub const SAFEGUARD_GROWTH: f64 = 1.5;
+
+/// An omega this close to 1 is 1.
+pub const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
 
 impl Relaxation {
     /// Iterations before the safeguard against growth looks for the first time, with a nudging of this
@@ -109,10 +101,10 @@ impl Nudging {
     ///
     /// # Errors
     /// When both would be nudged alike.
-    pub fn pair(&self) -> Result<(f64, f64), PhaseError> {
+    pub fn pair(&self) -> Result<(f64, f64)> {
         let (first, second) = self.strengths();
         if first == second {
-            return Err(PhaseError::NoNudging);
+            return Err(Error::NoNudging);
         }
         Ok((first, second))
     }

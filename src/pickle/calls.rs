@@ -1,8 +1,8 @@
 //! What is made of the few calls that files with tensors and arrays ask for, and of an object's state.
 
+use super::malformed::{Context, Result, malformed};
 use super::value::{Array, Node, Object, Storage, Tensor, Value, text};
 use crate::shown::shown;
-use anyhow::{Context, Result, bail, ensure};
 
 /// `("storage", class, key, device, elements)`, and in older files a sixth part.
 pub(super) fn storage(bytes: &[u8], nodes: &[Node], id: &Value) -> Option<Storage> {
@@ -31,7 +31,7 @@ pub(super) fn call(
 ) -> Result<Value> {
     let (Some(Node::Name(name)), Some(given)) = (node(nodes, function), tuple(nodes, arguments))
     else {
-        bail!("a call of what is no function");
+        malformed!("a call of what is no function");
     };
     let made = match &**name {
         "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => Node::Tensor(
@@ -61,16 +61,16 @@ pub(super) fn call(
         "copy_reg._reconstructor" | "copyreg._reconstructor" => match given.first() {
             Some(class) => match node(nodes, class) {
                 Some(Node::Name(class)) => Node::object(class),
-                _ => bail!("an object of what is no class"),
+                _ => malformed!("an object of what is no class"),
             },
-            None => bail!("an object of what is no class"),
+            None => malformed!("an object of what is no class"),
         },
         "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct" => {
             Node::Array(Box::default())
         }
         "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer" => {
             let [Value::Bytes(data), dtype, shape, order] = given else {
-                bail!("an array of unknown form");
+                malformed!("an array of unknown form");
             };
             let fortran = text(bytes, order) != Some("C");
             Node::Array(Box::new(array(nodes, dtype, shape, fortran, data.clone())?))
@@ -79,7 +79,7 @@ pub(super) fn call(
             let name = given.first().and_then(|name| text(bytes, name));
             Node::Dtype(name.context("an array's type that is no text")?.into())
         }
-        _ => bail!(
+        _ => malformed!(
             "it asks for a call of {}, which nothing here makes tensors or arrays of; nothing of it was run",
             shown(name)
         ),
@@ -103,7 +103,7 @@ pub(super) fn build(nodes: &mut [Node], object: &Value, given: Value) -> Result<
         // (version, shape, type, whether in Fortran order, bytes)
         Some(Node::Array(_)) => {
             let Some([_, shape, dtype, fortran, Value::Bytes(data)]) = tuple(nodes, &given) else {
-                bail!("an array of unknown form");
+                malformed!("an array of unknown form");
             };
             let fortran = matches!(fortran, Value::Int(1));
             Node::Array(Box::new(array(nodes, dtype, shape, fortran, data.clone())?))
@@ -170,9 +170,11 @@ fn array(
     fortran: bool,
     data: std::ops::Range<usize>,
 ) -> Result<Array> {
-    ensure!(!fortran, "an array in Fortran order");
+    if fortran {
+        malformed!("an array in Fortran order");
+    }
     let Some(Node::Dtype(dtype)) = node(nodes, dtype) else {
-        bail!("an array of an unknown type");
+        malformed!("an array of an unknown type");
     };
     Ok(Array {
         dtype: dtype.clone(),

@@ -2,8 +2,8 @@
 //! <https://github.com/python/cpython/blob/main/Lib/pickletools.py> documents the opcodes.
 
 use super::calls;
+use super::malformed::{Context, Result, malformed};
 use super::value::{Node, Pickle, Storage, Value, text};
-use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -61,10 +61,9 @@ impl Machine<'_> {
         match self.byte()? {
             0x80 => {
                 let protocol = self.byte()?;
-                ensure!(
-                    (2..=5).contains(&protocol),
-                    "pickle protocol {protocol} is not known"
-                );
+                if !((2..=5).contains(&protocol)) {
+                    malformed!("pickle protocol {protocol} is not known");
+                }
             }
             // frames only help to read ahead
             0x95 => {
@@ -143,7 +142,7 @@ impl Machine<'_> {
                 let (module, name) = (self.line()?, self.line()?);
                 let text = |range| text(self.bytes, &Value::Text(range));
                 let (Some(module), Some(name)) = (text(module), text(name)) else {
-                    bail!("a name that is no UTF-8");
+                    malformed!("a name that is no UTF-8");
                 };
                 let name = format!("{module}.{name}");
                 self.push_node(Node::Name(name));
@@ -152,7 +151,7 @@ impl Machine<'_> {
                 let (name, module) = (self.pop()?, self.pop()?);
                 let text = |value| text(self.bytes, value);
                 let (Some(module), Some(name)) = (text(&module), text(&name)) else {
-                    bail!("a name that is no text");
+                    malformed!("a name that is no text");
                 };
                 let name = format!("{module}.{name}");
                 self.push_node(Node::Name(name));
@@ -181,7 +180,7 @@ impl Machine<'_> {
                 let object = self.top()?.clone();
                 calls::build(&mut self.nodes, &object, state)?;
             }
-            opcode => bail!("instruction {opcode:#04x} of pickle is not known"),
+            opcode => malformed!("instruction {opcode:#04x} of pickle is not known"),
         }
         Ok(None)
     }
@@ -197,9 +196,9 @@ impl Machine<'_> {
         let range = match arguments {
             Some(Node::Tuple(parts)) => match &parts[..] {
                 [Value::Bytes(range)] => range.clone(),
-                _ => bail!("a storage of unknown form"),
+                _ => malformed!("a storage of unknown form"),
             },
-            _ => bail!("a storage of unknown form"),
+            _ => malformed!("a storage of unknown form"),
         };
         // So that a file cannot have one part of it read again and again.
         let left = self.within.and_then(|left| left.checked_sub(range.len()));
@@ -224,7 +223,7 @@ impl Machine<'_> {
             _ => None,
         };
         let Some(Node::Name(class)) = node else {
-            bail!("an object of what is no class");
+            malformed!("an object of what is no class");
         };
         let class = class.clone();
         // A dictionary that remembers its order is one.
@@ -245,7 +244,9 @@ impl Machine<'_> {
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
         let mark = self.marks.pop().context("a mark is missing")?;
-        ensure!(mark <= self.stack.len(), "a mark is above the stack");
+        if mark > self.stack.len() {
+            malformed!("a mark is above the stack");
+        }
         Ok(self.stack.split_off(mark))
     }
 
@@ -259,13 +260,13 @@ impl Machine<'_> {
     fn top_list(&mut self) -> Result<&mut Vec<Value>> {
         match self.top_node()? {
             Some(Node::List(list)) => Ok(list),
-            _ => bail!("something is appended to what is no list"),
+            _ => malformed!("something is appended to what is no list"),
         }
     }
 
     fn set_items(&mut self, items: Vec<Value>) -> Result<()> {
         let Some(Node::Dict(dict)) = self.top_node()? else {
-            bail!("something is put into what is no dictionary");
+            malformed!("something is put into what is no dictionary");
         };
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
@@ -338,7 +339,9 @@ impl Machine<'_> {
 
     fn take(&mut self, length: usize) -> Result<Range<usize>> {
         let left = self.bytes.len().saturating_sub(self.at);
-        ensure!(length <= left, "the pickle is truncated");
+        if length > left {
+            malformed!("the pickle is truncated");
+        }
         let start = self.at;
         self.at += length;
         Ok(start..self.at)
@@ -382,13 +385,15 @@ fn storage_within(bytes: &[u8], range: Range<usize>) -> Result<Storage> {
         at = end;
         if part == 3 {
             let Some(Node::Storage(storage)) = pickle.node(&pickle.root) else {
-                bail!("it holds none");
+                malformed!("it holds none");
             };
             described = Some(Storage::clone(storage));
         }
     }
     let start = at + 8;
-    ensure!(start <= range.end, "it is truncated");
+    if start > range.end {
+        malformed!("it is truncated");
+    }
     let mut storage = described.context("it holds none")?;
     storage.inline = Some(start..range.end);
     Ok(storage)

@@ -8,9 +8,11 @@
 
 mod calls;
 mod machine;
+pub mod malformed;
 mod value;
 
 pub use machine::read;
+pub use malformed::Malformed;
 pub use value::{Node, Pickle, Tensor, Value};
 
 #[cfg(test)]

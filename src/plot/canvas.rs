@@ -2,8 +2,8 @@
 
 use super::palette::INK;
 use super::pdf;
+use crate::error::{Error, Result};
 use crate::run::replace_file;
-use anyhow::{Context, Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::{DrawingArea, IntoDrawingArea, SVGBackend, WHITE};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -35,8 +35,8 @@ pub fn text(pixels: i32, style: FontStyle) -> TextStyle<'static> {
 }
 
 /// What plotters says when it cannot draw.
-pub fn drawing_error(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow!("cannot draw: {error}")
+pub fn drawing_error(error: impl std::fmt::Display) -> Error {
+    Error::Figure(format!("cannot draw: {error}"))
 }
 
 /// A finished picture.
@@ -57,7 +57,8 @@ impl Figure {
             (FontStyle::Normal, dejavu::sans::regular()),
             (FontStyle::Bold, dejavu::sans::bold()),
         ] {
-            register_font(FONTS, style, font).map_err(|_| anyhow!("the font is no font"))?;
+            register_font(FONTS, style, font)
+                .map_err(|_| Error::Figure("the font is no font".into()))?;
         }
         let mut svg = String::new();
         let units = (px(width) as u32, px(height) as u32);
@@ -86,12 +87,13 @@ impl Figure {
         let tree = self.tree()?;
         let scale = dpi / CSS_DPI;
         let size = tree.size().to_int_size().scale_by(scale);
-        let size = size.context("the figure is too small to render")?;
-        let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
-            .context("the figure is too large to render; choose a smaller --dpi")?;
+        let size = size.ok_or_else(|| Error::Figure("the figure is too small to render".into()))?;
+        let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height()).ok_or_else(|| {
+            Error::Figure("the figure is too large to render; choose a smaller --dpi".into())
+        })?;
         let scale = tiny_skia::Transform::from_scale(scale, scale);
         resvg::render(&tree, scale, &mut pixels.as_mut());
-        let bytes = pixels.encode_png().context("cannot encode a figure")?;
+        let bytes = pixels.encode_png().map_err(drawing_error)?;
         Ok(with_resolution(&bytes, dpi))
     }
 
@@ -111,7 +113,7 @@ impl Figure {
             fontdb: Arc::new(fonts),
             ..usvg::Options::default()
         };
-        usvg::Tree::from_str(&self.svg, &options).context("cannot render a figure")
+        usvg::Tree::from_str(&self.svg, &options).map_err(drawing_error)
     }
 
     /// Writes `NAME.svg` and so on into a folder, none of them when one cannot be made.

@@ -6,8 +6,8 @@ use super::figure::{Layout, Style};
 use super::palette::{CATEGORIES, INK};
 use super::panel::{Legend, Panel, Series};
 use super::pen::Pen;
+use crate::error::{Result, ensure};
 use crate::run::{Measures, Record};
-use anyhow::{Result, ensure};
 
 /// What one run, or several that belong together, recorded.
 pub struct Curve {
@@ -43,6 +43,7 @@ const PASSES: [(Pass, Stroke); 2] = [(|r| &r.train, Pen::dashed), (|r| &r.test, 
 /// When no run has an epoch to draw.
 pub fn learning_curves(curves: &[Curve], style: &Style) -> Result<Figure> {
     ensure!(
+        Figure,
         curves.len() <= MOST_CURVES,
         "{} runs in one picture cannot be told apart; plot at most {MOST_CURVES}",
         curves.len()

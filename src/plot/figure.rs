@@ -2,8 +2,8 @@
 
 use super::canvas::{Figure, px};
 use super::panel::{HEADING, Legend, Panel, heading};
-use crate::usage::UsageError;
-use anyhow::{Result, ensure};
+use crate::error::Result;
+use crate::usage::usage;
 
 /// How a figure is to look, whatever it shows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -60,17 +60,16 @@ impl Layout<'_> {
             LEAST_PANEL.0 * columns as i32,
             LEAST_PANEL.1 * rows as i32 + above + below,
         );
-        ensure!(
-            width >= least.0 && height + above + below >= least.1,
-            UsageError(format!(
+        if width < least.0 || height + above + below < least.1 {
+            usage!(
                 "--size {width}x{}: {columns} by {rows} panels and a legend need {}x{} pixels (or {:.1}x{:.1}in)",
                 height + above + below,
                 least.0,
                 least.1,
                 f64::from(least.0) / 96.0,
                 f64::from(least.1) / 96.0,
-            ))
-        );
+            );
+        }
         Figure::new((width, above + height + below), |area| {
             let (top, rest) = area.split_vertically(px(above));
             let (panels, bottom) = rest.split_vertically(px(height));

@@ -6,9 +6,9 @@ use super::figure::{Layout, Style};
 use super::panel::{Legend, Panel, Series};
 use super::pen::{Pen, in_order};
 use crate::diagnose::{Estimate, Iterations};
+use crate::error::Result;
 use crate::network::Network;
 use crate::phase::Variant;
-use anyhow::Result;
 
 const ROW: i32 = 350;
 /// Of the picture by tensor.

@@ -1,9 +1,9 @@
 //! Pictures of a run and of its diagnostics, as SVG, PNG and PDF.
 //!
 //! A figure is drawn once, as SVG, and the other formats are rendered from that. `canvas.rs` knows about files, fonts and
-//! sizes, `pdf.rs` about pages, `axis.rs` about ticks, `pen.rs` about a line, `panel.rs` about a chart and a legend, `figure.rs` about a grid of
-//! charts; `curves.rs`, `weights.rs`, `relaxation.rs` and `gradients.rs` are one figure each, from data to panels. Nothing is
-//! asked of the system: the font is inside the program.
+//! sizes, `pdf.rs` about pages, `axis.rs` about ticks, `pen.rs` about a line, `panel.rs` about a chart and a legend, `figure.rs` about a
+//! grid of charts; `curves.rs`, `weights.rs`, `relaxation.rs` and `gradients.rs` are one figure each, from data to panels. Nothing is asked
+//! of the system: the font is inside the program.
 
 mod axis;
 mod canvas;

@@ -4,7 +4,7 @@ use super::axis::Axis;
 use super::canvas::{Area, drawing_error, px, text};
 use super::palette::{GRID, INK};
 use super::pen::Pen;
-use anyhow::Result;
+use crate::error::Result;
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, PathElement, Polygon, Rectangle};
 use plotters::series::DashedLineSeries;

@@ -3,7 +3,7 @@
 //! What plotters draws is lines, areas and text in plain colours. usvg has resolved it to paths, letters included, so that
 //! a page is those paths one after the other and needs no font.
 
-use anyhow::{Result, bail};
+use crate::error::{Result, bail};
 use flate2::{Compression, write::ZlibEncoder};
 use pdf_writer::types::{LineCapStyle, LineJoinStyle};
 use pdf_writer::{Content, Filter, Finish, Name, Pdf, Rect, Ref};
@@ -77,7 +77,7 @@ impl Page {
                 Node::Group(group) => self.group(group)?,
                 Node::Path(path) => self.path(path)?,
                 Node::Text(text) => self.group(text.flattened())?,
-                Node::Image(_) => bail!("a figure with images cannot be written as PDF"),
+                Node::Image(_) => bail!(Figure, "a figure with images cannot be written as PDF"),
             }
         }
         Ok(())
@@ -179,6 +179,9 @@ impl Page {
 fn colour(paint: &Paint) -> Result<[f32; 3]> {
     match paint {
         Paint::Color(c) => Ok([c.red, c.green, c.blue].map(|v| f32::from(v) / 255.0)),
-        _ => bail!("a figure with gradients or patterns cannot be written as PDF"),
+        _ => bail!(
+            Figure,
+            "a figure with gradients or patterns cannot be written as PDF"
+        ),
     }
 }

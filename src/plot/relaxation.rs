@@ -8,7 +8,7 @@ use super::panel::{Legend, Panel, Series};
 use super::pen::{Pen, in_order};
 use crate::cpu::{PhaseTrace, Snapshot};
 use crate::diagnose::RelaxationStudy;
-use anyhow::Result;
+use crate::error::Result;
 
 const ROW: i32 = 320;
 /// What rounding leaves in f64 is noise below this; the axes end here.

@@ -5,8 +5,8 @@ use super::canvas::Figure;
 use super::figure::{Layout, Style};
 use super::palette::CATEGORIES;
 use super::panel::{Legend, Panel, Series};
+use crate::error::{Result, ensure};
 use crate::network::ParameterSet;
-use anyhow::{Result, ensure};
 
 const ROW: i32 = 205;
 /// At most; a tensor with few values has fewer.
@@ -35,6 +35,7 @@ pub fn weights(
         };
         let values: Vec<f64> = tensor.iter().map(flushed).collect();
         ensure!(
+            Figure,
             values.iter().all(|v| v.is_finite()),
             "{name} holds values that are not finite"
         );

@@ -1,6 +1,6 @@
 //! Files that are either the old ones or the new ones, whatever happens.
 
-use anyhow::{Context, Result};
+use crate::error::{Context, Result};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

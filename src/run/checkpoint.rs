@@ -1,20 +1,20 @@
 //! A training run at one moment, and the file that keeps it.
 //!
 //! The file is in the safetensors format: parameters as `bias.l` and `weight.e` (of a feed-forward network by the names that
-//! PyTorch gives them, with the running statistics), the optimizer's moments as `optimizer.k.bias.l` .., and, in the middle of an epoch, the states that the next batch starts from as `state.l`; in
-//! F32 or F64 as the run computes. Everything else is JSON under the metadata key `eqprop-cuda` ([`State`]), together with
-//! an MD5 checksum over all of it. There is no random state to keep: every random draw of a run is a function of the
-//! seed, the epoch and the example's index.
+//! PyTorch gives them, with the running statistics), the optimizer's moments as `optimizer.k.bias.l` .., and, in the middle of an epoch,
+//! the states that the next batch starts from as `state.l`; in F32 or F64 as the run computes. Everything else is JSON under the metadata
+//! key `eqprop-cuda` ([`State`]), together with an MD5 checksum over all of it. There is no random state to keep: every random draw of a
+//! run is a function of the seed, the epoch and the example's index.
 
 use super::atomic;
 use super::metrics::Tally;
 use crate::config::Config;
 use crate::device::Precision;
+use crate::error::{Context, Error, Result, bail, ensure};
 use crate::learn::TensorNames;
 use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
 use crate::shown::one_line;
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use md5::{Digest, Md5};
 use ndarray::ArrayD;
 use rand::SeedableRng;
@@ -134,6 +134,7 @@ impl Checkpoint {
     pub fn set_examples(&mut self, examples: usize) -> Result<()> {
         let before = *self.examples.get_or_insert(examples);
         ensure!(
+            File,
             before == examples,
             "the run was started with {before} training images, but {} has {examples} now; restore the dataset",
             self.config.dataset
@@ -176,7 +177,8 @@ impl Checkpoint {
         state.checksum = checksum(&views, &mut state)?;
         // One key only: with more, their order in the file would be another in each run.
         let metadata = HashMap::from([(KEY.to_string(), serde_json::to_string(&state)?)]);
-        safetensors::serialize(views, Some(metadata)).context("cannot encode a checkpoint")
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|error| Error::File(format!("cannot encode a checkpoint: {error}")))
     }
 
     /// Reads and checks a file. The error is one line that names it.
@@ -184,8 +186,12 @@ impl Checkpoint {
     /// # Errors
     /// When it cannot be read, or is damaged, or of a later version.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| anyhow!("cannot read the checkpoint {}: {e}", path.display()))?;
+        let bytes = std::fs::read(path).map_err(|e| {
+            Error::File(format!(
+                "cannot read the checkpoint {}: {e}",
+                path.display()
+            ))
+        })?;
         Self::decode(&bytes).with_context(|| format!("{} cannot be used", path.display()))
     }
 
@@ -199,14 +205,17 @@ impl Checkpoint {
             let mut length = [0; 8];
             file.read_exact(&mut length)?;
             let length = u64::from_le_bytes(length);
-            ensure!(length <= LONGEST_HEADER, "its header is of {length} bytes");
+            ensure!(
+                File,
+                length <= LONGEST_HEADER,
+                "its header is of {length} bytes"
+            );
             let mut header = Vec::new();
             file.take(length).read_to_end(&mut header)?;
             let header: serde_json::Value = serde_json::from_slice(&header)?;
             let json = header["__metadata__"][KEY].as_str();
-            Ok(serde_json::from_str(
-                json.context("it is no checkpoint of eqprop-cuda")?,
-            )?)
+            let none = || Error::File("it is no checkpoint of eqprop-cuda".into());
+            Ok(serde_json::from_str(json.ok_or_else(none)?)?)
         };
         let state =
             state().with_context(|| format!("the checkpoint {} cannot be used", path.display()))?;
@@ -217,18 +226,24 @@ impl Checkpoint {
         const REMEDY: &str = "use another checkpoint of the run, or train again";
         let corrupt = |what: String| {
             let what = one_line(&what);
-            anyhow!("the checkpoint is truncated or corrupt ({what}); {REMEDY}")
+            Error::File(format!(
+                "the checkpoint is truncated or corrupt ({what}); {REMEDY}"
+            ))
         };
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| corrupt(e.to_string()))?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| corrupt(e.to_string()))?;
         let Some(json) = header.metadata().as_ref().and_then(|m| m.get(KEY)) else {
-            bail!("it is a safetensors file, but no checkpoint of eqprop-cuda (or a corrupt one)");
+            bail!(
+                File,
+                "it is a safetensors file, but no checkpoint of eqprop-cuda (or a corrupt one)"
+            );
         };
         let format = serde_json::from_str::<serde_json::Value>(json)
             .map_err(|e| corrupt(e.to_string()))?
             .get("format")
             .and_then(|format| format.as_u64());
         ensure!(
+            File,
             format == Some(u64::from(FORMAT)),
             "it has format {}, this program reads format {FORMAT}; use the version of eqprop-cuda that wrote it",
             format.map_or("?".into(), |format| format.to_string())
@@ -350,7 +365,7 @@ impl Tensor {
 fn tensor(file: &SafeTensors, name: &str) -> Result<ArrayD<f64>> {
     let view = file
         .tensor(name)
-        .map_err(|_| anyhow!("the checkpoint has no tensor {name}"))?;
+        .map_err(|_| Error::File(format!("the checkpoint has no tensor {name}")))?;
     let values: Vec<f64> = match view.dtype() {
         Dtype::F32 => {
             let (values, _) = view.data().as_chunks::<4>();
@@ -363,9 +378,13 @@ fn tensor(file: &SafeTensors, name: &str) -> Result<ArrayD<f64>> {
             let (values, _) = view.data().as_chunks::<8>();
             values.iter().map(|&b| f64::from_le_bytes(b)).collect()
         }
-        other => bail!("the tensor {name} has type {other:?}; expected F32 or F64"),
+        other => bail!(
+            File,
+            "the tensor {name} has type {other:?}; expected F32 or F64"
+        ),
     };
-    ArrayD::from_shape_vec(view.shape(), values).with_context(|| format!("the tensor {name}"))
+    ArrayD::from_shape_vec(view.shape(), values)
+        .map_err(|error| Error::File(format!("the tensor {name}: {error}")))
 }
 
 /// MD5 over the tensors by name, and over the state, whose own checksum is left empty meanwhile.

@@ -4,9 +4,9 @@ use super::metrics::Tally;
 use super::observer::Observer;
 use crate::config::Config;
 use crate::data::Loader;
+use crate::error::Result;
 use crate::learn::LearningRule;
 use crate::network::Network;
-use anyhow::Result;
 use std::time::Instant;
 
 /// What a test pass measured.
@@ -24,7 +24,7 @@ pub struct Evaluation {
 /// between.
 ///
 /// # Errors
-/// When numbers run away ([`Diverged`](crate::learn::Diverged)), or when the device fails.
+/// When numbers run away ([`Error::Diverged`](crate::error::Error::Diverged)), or when the device fails.
 pub fn evaluate(
     rule: &mut dyn LearningRule,
     config: &Config,

@@ -17,9 +17,9 @@ use super::metrics::Record;
 use super::{Checkpoint, Environment, atomic};
 use crate::config::Config;
 use crate::config::is_network_file;
+use crate::error::{Context, Error, Result, bail, ensure};
 use crate::network::{Network, NetworkDescription};
 use crate::shown::shell_word;
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -81,12 +81,14 @@ impl RunFolder {
             .find(|name| path.join(name).exists());
         if let Some(name) = taken {
             bail!(
+                File,
                 "{} holds a run already ({name} is there): continue it with --resume {}, or choose another --output",
                 path.display(),
                 shell_word(path)
             );
         }
         ensure!(
+            File,
             !path.exists() || path.is_dir(),
             "{} is not a folder; choose another --output",
             path.display()
@@ -106,6 +108,7 @@ impl RunFolder {
     pub fn find(path: &Path) -> Result<(PathBuf, PathBuf)> {
         if path.is_dir() {
             ensure!(
+                File,
                 Self::has_checkpoint(path),
                 "{} has no checkpoint ({LAST}): start the run without --resume",
                 path.display()
@@ -113,6 +116,7 @@ impl RunFolder {
             return Ok((path.to_path_buf(), path.join(LAST)));
         }
         ensure!(
+            File,
             path.exists(),
             "{}: there is no such run folder or checkpoint",
             path.display()
@@ -131,6 +135,7 @@ impl RunFolder {
     pub fn check_is_one(path: &Path) -> Result<()> {
         let names = [CONFIG, METRICS, LAST, BEST];
         ensure!(
+            File,
             names.iter().any(|name| path.join(name).exists()),
             "{} is not the folder of a run: it has no config.toml, metrics or checkpoint",
             path.display()
@@ -184,6 +189,7 @@ impl RunFolder {
         match file.try_lock() {
             Ok(()) => Ok(FolderLock(Some(file))),
             Err(TryLockError::WouldBlock) => bail!(
+                File,
                 "another process is training in {}: wait for it, or choose another --output",
                 folder.display()
             ),
@@ -313,17 +319,17 @@ fn metrics_lines(folder: &Path) -> Result<Vec<(Record, String)>> {
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(anyhow!("cannot read {}: {e}", file.display())),
+        Err(e) => return Err(Error::File(format!("cannot read {}: {e}", file.display()))),
     };
     let read = |(i, line): (usize, &str)| {
         let record = serde_json::from_str(line).map_err(|e| {
             // serde_json counts lines too, of the one line that it sees.
             let problem = e.to_string().replace(" at line 1 column", ", column");
-            anyhow!(
+            Error::File(format!(
                 "{}: line {} is corrupt ({problem}); repair it or move the file away",
                 file.display(),
                 i + 1
-            )
+            ))
         })?;
         Ok((record, line.to_string()))
     };
@@ -340,6 +346,7 @@ fn check_epochs(epochs: impl Iterator<Item = usize>) -> Result<()> {
     for (i, epoch) in epochs.enumerate() {
         let expected = last.map_or(epoch.max(1), |last| last + 1);
         ensure!(
+            File,
             epoch == expected,
             "line {} is of epoch {epoch}, where epoch {expected} was expected: lines are missing, doubled or in another \
              order; repair it or move the file away",

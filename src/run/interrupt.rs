@@ -3,8 +3,9 @@
 //! While somebody [watches](watch), the first one is acknowledged at once, however long the present phase takes, and remembered;
 //! whoever watches stops at the next good place. Otherwise, or the second time, the process ends.
 
-use crate::output::remark;
-use anyhow::{Context, Result};
+#[cfg(not(unix))]
+use crate::error::bail;
+use crate::error::{Context, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,11 +39,6 @@ impl Drop for Watch {
 /// The number of Ctrl-C, which is typed.
 const TYPED: i32 = 2;
 
-/// What was given up because a signal asked for the end.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub struct Interrupted;
-
 fn consequence() -> MutexGuard<'static, &'static str> {
     CONSEQUENCE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,7 +70,7 @@ pub fn also_at(signal: &str) -> Result<()> {
 /// There are no such signals.
 #[cfg(not(unix))]
 pub fn also_at(signal: &str) -> Result<()> {
-    anyhow::bail!("{signal}: this system has no such signal")
+    bail!(File, "{signal}: this system has no such signal")
 }
 
 /// Whether a signal asked for the end.
@@ -107,14 +103,13 @@ fn caught(signal: i32, name: &str) {
         std::process::exit(i32::from(code_of(signal)));
     }
     let leads_to = *consequence();
-    remark(format_args!(
-        "{name}: {leads_to}; once more ends the program at once"
-    ));
+    log::info!("{name}: {leads_to}; once more ends the program at once");
 }
 
 #[cfg(unix)]
 mod signals {
-    use anyhow::{Context, Result, bail};
+    use crate::error::{Context, Result};
+    use crate::usage::usage;
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
     use signal_hook::iterator::Signals;
 
@@ -147,7 +142,7 @@ mod signals {
             "USR1" => SIGUSR1,
             "USR2" => SIGUSR2,
             "XCPU" => SIGXCPU,
-            _ => bail!("{name}: expected USR1, USR2 or XCPU"),
+            _ => usage!("{name}: expected USR1, USR2 or XCPU"),
         })
     }
 
@@ -170,9 +165,8 @@ mod signals {
 
 #[cfg(not(unix))]
 mod signals {
-    pub fn listen() -> anyhow::Result<()> {
-        Ok(ctrlc::set_handler(|| {
-            super::caught(super::TYPED, "Ctrl-C")
-        })?)
+    pub fn listen() -> crate::error::Result<()> {
+        let handled = ctrlc::set_handler(|| super::caught(super::TYPED, "Ctrl-C"));
+        Ok(handled.map_err(std::io::Error::other)?)
     }
 }

@@ -1,17 +1,17 @@
 //! The images of a run, and their batches.
 
-use super::interrupt::{self, Interrupted};
+use super::interrupt;
 use crate::config::Config;
 use crate::data::{Dataset, DatasetName, Loader, LoaderOptions, Normalize, Plan, Shard, Splits};
+use crate::error::{Error, Result};
 use crate::network::Network;
-use anyhow::{Result, ensure};
 use std::sync::Arc;
 
 /// Loads the configured dataset at the size that the network takes, cut to the limits. Of a folder's images the constants of
 /// `--normalize auto` are put into the configuration, which keeps them: they are those of the training images, as the network gets them.
 ///
 /// # Errors
-/// When it cannot be had, or the process was asked to end meanwhile ([`Interrupted`]).
+/// When it cannot be had, or the process was asked to end meanwhile ([`Error::Interrupted`]).
 pub fn load_data(config: &mut Config, network: &Network) -> Result<Splits> {
     let _watch = interrupt::watch("the dataset is given up")?;
     let loaded = Plan {
@@ -19,7 +19,9 @@ pub fn load_data(config: &mut Config, network: &Network) -> Result<Splits> {
         ..Plan::published(config.dataset, &config.source())
     }
     .load_at((network.input().shape.height, network.input().shape.width));
-    ensure!(!interrupt::requested(), Interrupted);
+    if interrupt::requested() {
+        return Err(Error::Interrupted);
+    }
     let mut splits = loaded?;
     if config.dataset == DatasetName::Folder && config.normalize == Normalize::Auto {
         config.normalize = Normalize::of(&splits.train);

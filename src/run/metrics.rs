@@ -1,9 +1,9 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
+use crate::error::Result;
 use crate::learn::{BatchReport, Magnitudes, Probe, Published};
 use crate::parallel::Ranks;
 use crate::phase::PhaseReport;
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.

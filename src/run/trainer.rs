@@ -12,10 +12,10 @@ use super::memory;
 use super::metrics::{Record, Tally};
 use super::observer::Observer;
 use crate::data::Loader;
-use crate::learn::{Diverged, LearningRule};
+use crate::error::{Context, Error, Result, ensure};
+use crate::learn::LearningRule;
 use crate::parallel::{Alone, Ranks};
 use crate::shown::shell_word;
-use anyhow::{Context, Result, anyhow, ensure};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -115,7 +115,7 @@ impl<'a> Trainer<'a> {
     /// Trains until the last epoch is over or until it is interrupted.
     ///
     /// # Errors
-    /// When numbers run away ([`Diverged`] is in the message), or when the device or the folder fails.
+    /// When numbers run away ([`Error::Diverged`]), or when the device or the folder fails.
     pub fn run(mut self) -> Result<Ending> {
         self.begin()?;
         if let Some(folder) = &self.folder {
@@ -300,6 +300,7 @@ impl<'a> Trainer<'a> {
         self.run.model = self.rule.state()?;
         let sum: f64 = self.run.model.parameters.tensors().iter().flatten().sum();
         ensure!(
+            Ranks,
             !sum.is_finite() || self.ranks.agree(sum)?,
             "the ranks have drifted apart: their parameters are not the same; all of them must run the same program on the same kind of processor"
         );
@@ -313,7 +314,7 @@ impl<'a> Trainer<'a> {
             .map(|(what, set)| (what, set.tensors().iter()))
         {
             if !tensors.all(|tensor| tensor.iter().all(|value| value.is_finite())) {
-                let error = Diverged(format!("a {what} is not finite")).into();
+                let error = Error::Diverged(format!("a {what} is not finite"));
                 return Err(self.explain(error, format!("epoch {}", self.run.position.epoch + 1)));
             }
         }
@@ -350,9 +351,9 @@ impl<'a> Trainer<'a> {
     }
 
     /// What to say when numbers ran away, and how to go on.
-    fn explain(&self, error: anyhow::Error, place: String) -> anyhow::Error {
-        if !error.is::<Diverged>() {
-            return error.context(place);
+    fn explain(&self, error: Error, place: String) -> Error {
+        if !matches!(error.root(), Error::Diverged(_)) {
+            return error.during(place);
         }
         let relaxes = !(self.run.config.algorithm.description().foreign).contains(&"omega");
         let remedies = match relaxes {
@@ -360,9 +361,9 @@ impl<'a> Trainer<'a> {
             false => "a smaller learning rate",
         };
         let Some(folder) = &self.folder else {
-            return anyhow!(
+            return Error::Diverged(format!(
                 "the training diverged in {place}: {error}; begin another run with {remedies}"
-            );
+            ));
         };
         let last = folder.last();
         let last = last.display();
@@ -379,11 +380,11 @@ impl<'a> Trainer<'a> {
         };
         let rates = self.run.config.learning_rates(0);
         let rate = rates.into_iter().fold(0.0, f64::max) / 10.0;
-        anyhow!(
+        Error::Diverged(format!(
             "the training diverged in {place}: {error}; {kept}; a resumed run keeps its settings, so begin another with \
              {remedies}, for instance `eqprop-cuda train --config {} --learning-rate {rate:.1e}`",
             shell_word(&folder.config())
-        )
+        ))
     }
 }
 

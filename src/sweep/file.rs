@@ -2,22 +2,17 @@
 
 use super::draw::Choice;
 use super::point::{Point, read};
+use super::points::{Options, PRESET, Points};
 use crate::config::{Settings, UsageError, count, is_network_file, presets};
+use crate::error::{Error, Result};
 use crate::shown::shown;
-use anyhow::{Result, anyhow};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
 
-const PRESET: &str = "preset";
 const SEED: &str = "seed";
 /// More is a mistake: a range that was meant for another key, say.
 const MOST: usize = 100_000;
-/// Longer names of folders are cut: file systems allow 255 bytes.
-const LONGEST: usize = 160;
-
-/// Keys of options, each with its value as the command line has it.
-type Options = BTreeMap<String, String>;
 
 /// What a file asks for.
 #[derive(Debug)]
@@ -36,7 +31,7 @@ impl Plan {
     /// [`Point::config`] to check.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
-            .map_err(|e| anyhow!("cannot read the sweep {}: {e}", path.display()))?;
+            .map_err(|e| Error::File(format!("cannot read the sweep {}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let points = File::parse(&text, folder).map(File::points);
         let points = points.map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
@@ -205,75 +200,6 @@ impl File {
             longer.collect()
         })
     }
-}
-
-#[derive(Default)]
-struct Points {
-    all: Vec<Point>,
-    names: BTreeSet<String>,
-    seen: BTreeSet<Vec<String>>,
-}
-
-impl Points {
-    /// Adds a point, unless a draw has hit it before.
-    fn add(&mut self, case: &str, shared: &Options, settings: &Options, told: &[(&str, String)]) {
-        let mut options = shared.clone();
-        options.extend(settings.clone());
-        options.extend(
-            told.iter()
-                .map(|(key, value)| (key.to_string(), value.clone())),
-        );
-        let mut point = Point {
-            name: String::new(),
-            preset: options.remove(PRESET),
-            options: options.into_iter().collect(),
-        };
-        if !self.seen.insert(point.arguments()) {
-            return;
-        }
-        let name = name(case, told);
-        let others = (2..).map(|n| format!("{name}-{n}"));
-        let free = [name.clone()]
-            .into_iter()
-            .chain(others)
-            .find(|name| !self.names.contains(name));
-        point.name = free.unwrap_or(name);
-        self.names.insert(point.name.clone());
-        self.all.push(point);
-    }
-}
-
-/// `fast,beta=0.1,seed=2`: what a folder may be called anywhere, without need of quotes.
-fn name(case: &str, told: &[(&str, String)]) -> String {
-    let word = |(key, value): &(&str, String)| {
-        let stem = Path::new(value)
-            .file_stem()
-            .filter(|_| value.contains(['/', '\\']));
-        let value = stem.map_or(value.clone(), |stem| stem.to_string_lossy().into_owned());
-        match *key {
-            PRESET => plain(&value),
-            key => format!("{key}={}", plain(&value)),
-        }
-    };
-    let case = (!case.is_empty()).then(|| plain(case));
-    let words: Vec<String> = case.into_iter().chain(told.iter().map(word)).collect();
-    let mut name = words.join(",");
-    name.truncate(LONGEST);
-    match name.is_empty() {
-        true => "run".into(),
-        false => name,
-    }
-}
-
-fn plain(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() || "._+".contains(c) {
-            c
-        } else {
-            '-'
-        }
-    };
-    text.chars().map(plain).collect()
 }
 
 fn hyphenated(table: Table) -> impl Iterator<Item = (String, Value)> {

@@ -1,9 +1,9 @@
 //! The processes that train the points of a sweep.
 
 use super::point::{Point, State};
+use crate::error::{Context, Result};
 use crate::parallel::child;
 use crate::shown::one_line;
-use anyhow::{Context, Result};
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

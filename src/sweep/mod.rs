@@ -22,6 +22,7 @@ mod draw;
 mod file;
 mod jobs;
 mod point;
+mod points;
 
 pub use file::Plan;
 pub use jobs::{Crew, Event, train};

@@ -1,8 +1,8 @@
 //! One run of a sweep.
 
-use crate::config::{Config, FileSettings, SETTINGS, Settings};
+use crate::config::{Config, FileSettings, SETTINGS, Settings, UsageError};
+use crate::error::{Context, Result};
 use crate::run::{Checkpoint, RunFolder};
-use anyhow::{Context, Result};
 use std::path::Path;
 
 /// Options of `train`, and what the folder of their run is called.
@@ -50,7 +50,7 @@ impl Point {
     pub fn config(&self) -> Result<Config> {
         let mut given = Settings::default();
         for (key, value) in &self.options {
-            read(&mut given, key, value).map_err(anyhow::Error::msg)?;
+            read(&mut given, key, value).map_err(UsageError)?;
         }
         Ok(Config::resolve(self.preset.as_deref(), None, &given)?.0)
     }
@@ -66,7 +66,7 @@ impl Point {
         }
         let (_, last) = RunFolder::find(folder)?;
         let (config, position) = Checkpoint::outline(&last)?;
-        let mine = FileSettings::parse(&self.config()?.to_toml()?).map_err(anyhow::Error::msg)?;
+        let mine = FileSettings::parse(&self.config()?.to_toml()?).map_err(UsageError)?;
         let resumed = config.resumed(None, Some(mine), &Settings::default());
         let config = resumed.with_context(|| format!("{} holds another run", folder.display()))?;
         Ok(match position.epoch >= config.epochs {

@@ -1,7 +1,7 @@
 //! How a storage's numbers are written.
 
+use crate::pickle::malformed::{Result, malformed};
 use crate::shown::shown;
-use anyhow::{Result, bail};
 use half::{bf16, f16};
 
 /// Format of a storage's numbers.
@@ -22,7 +22,7 @@ impl Format {
             "torch.HalfStorage" => Ok(Self::F16),
             "torch.BFloat16Storage" => Ok(Self::Bf16),
             "torch.LongStorage" => Ok(Self::I64),
-            _ => bail!(
+            _ => malformed!(
                 "its numbers are a {}; float tensors were expected",
                 shown(kind)
             ),

@@ -10,8 +10,9 @@ mod storages;
 
 pub use model::{Saved, Tensors};
 
+use crate::error::Error;
 use crate::pickle;
-use anyhow::{Context, Result, anyhow, ensure};
+use crate::pickle::malformed::{Context, Result, malformed};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -29,19 +30,21 @@ const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19
 ///
 /// # Errors
 /// One line that names the file, and what it was expected to be.
-pub fn read(path: &Path) -> Result<Saved> {
-    let mut file = File::open(path).map_err(|e| anyhow!("cannot read {}: {e}", path.display()))?;
-    let read = || {
+pub fn read(path: &Path) -> Result<Saved, Error> {
+    let mut file = File::open(path)
+        .map_err(|e| Error::File(format!("cannot read {}: {e}", path.display())))?;
+    let read = || -> Result<Saved> {
         let size = file.metadata().context("its size cannot be found")?.len();
         let mut start = Vec::new();
         (&mut file)
             .take(LEGACY.len() as u64)
             .read_to_end(&mut start)?;
         let is_pickle = start.first() == Some(&PICKLE) && start != LEGACY;
-        ensure!(
-            start.starts_with(ZIP) || is_pickle,
-            "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
-        );
+        if !(start.starts_with(ZIP) || is_pickle) {
+            malformed!(
+                "it is not an archive that torch.save writes since PyTorch 1.6; load an older file with PyTorch and save it again"
+            );
+        }
         if is_pickle {
             file.rewind()?;
             let mut bytes = Vec::new();
@@ -56,5 +59,5 @@ pub fn read(path: &Path) -> Result<Saved> {
         let pickle = pickle::read(&bytes)?;
         model::of(&pickle, storages)
     };
-    read().with_context(|| format!("{} cannot be used", path.display()))
+    read().map_err(|e| Error::from(e).during(format!("{} cannot be used", path.display())))
 }

@@ -1,9 +1,9 @@
 //! Which of the values in a file are a network's parameters.
 
 use super::storages::Storages;
+use crate::pickle::malformed::{Context, Result, malformed};
 use crate::pickle::{Node, Pickle, Value};
 use crate::shown::shown;
-use anyhow::{Context, Result, bail, ensure};
 use ndarray::ArrayD;
 use std::collections::HashSet;
 
@@ -68,21 +68,24 @@ pub(super) fn of(pickle: &Pickle, mut storages: Storages) -> Result<Saved> {
                 let mut walk = Walk::default();
                 walk.module(pickle, state, "", 0)
                     .with_context(|| format!("it holds a {}", shown(class)))?;
-                ensure!(
-                    !walk.found.is_empty(),
-                    "it holds an object of class {}, in which no parameters were found; where it was written, save its tensors",
-                    shown(class)
-                );
+                if walk.found.is_empty() {
+                    malformed!(
+                        "it holds an object of class {}, in which no parameters were found; where it was written, save its tensors",
+                        shown(class)
+                    );
+                }
                 let read = walk.found.into_iter().map(|(name, value)| {
                     let Some(Node::Tensor(tensor)) = pickle.node(value) else {
-                        bail!("{} is no tensor", shown(&name));
+                        malformed!("{} is no tensor", shown(&name));
                     };
                     Ok((name, storages.tensor(pickle, tensor)?))
                 });
                 Tensors::Named(read.collect::<Result<_>>()?)
             }
         }
-        _ => bail!("it holds neither a list of tensors nor a dictionary of them, nor a module"),
+        _ => {
+            malformed!("it holds neither a list of tensors nor a dictionary of them, nor a module")
+        }
     };
     Ok(Saved { tensors, clips })
 }
@@ -96,7 +99,7 @@ fn list(pickle: &Pickle, storages: &mut Storages, items: &[Value]) -> Result<Vec
         };
         match tensor.and_then(|tensor| pickle.node(tensor)) {
             Some(Node::Tensor(tensor)) => storages.tensor(pickle, tensor),
-            _ => bail!("item {i} of its list is not a tensor"),
+            _ => malformed!("item {i} of its list is not a tensor"),
         }
     });
     items.collect()
@@ -112,7 +115,7 @@ fn dictionary(
             (Some(name), Some(Node::Tensor(tensor))) if name.len() <= LONGEST => {
                 Ok((name.to_string(), storages.tensor(pickle, tensor)?))
             }
-            _ => bail!("it is a dictionary, but not of named tensors"),
+            _ => malformed!("it is a dictionary, but not of named tensors"),
         },
     );
     let mut tensors = read.collect::<Result<Vec<_>>>()?;
@@ -144,10 +147,10 @@ impl<'a> Walk<'a> {
         depth: usize,
     ) -> Result<()> {
         self.visited += 1;
-        ensure!(
-            depth <= DEEPEST && self.visited + self.found.len() <= MOST && prefix.len() <= LONGEST,
-            "its modules hold each other without end"
-        );
+        if !(depth <= DEEPEST && self.visited + self.found.len() <= MOST && prefix.len() <= LONGEST)
+        {
+            malformed!("its modules hold each other without end");
+        }
         let passing = pickle.entry(state, "_non_persistent_buffers_set");
         let passing = passing.and_then(|names| pickle.list(names));
         let passing = passing.unwrap_or_default().iter().take(LONGEST);

@@ -1,8 +1,8 @@
 //! The numbers of tensors, in the parts of an archive or within a pickle.
 
 use super::format::Format;
+use crate::pickle::malformed::{Context, Result, malformed};
 use crate::pickle::{Node, Pickle, Tensor};
-use anyhow::{Context, Result, bail, ensure};
 use ndarray::{ArrayD, IxDyn};
 use std::collections::HashMap;
 use std::fs::File;
@@ -52,15 +52,15 @@ impl Storages {
     /// # Errors
     /// When it is damaged.
     pub(super) fn pickle(&mut self) -> Result<Vec<u8>> {
-        if let Ok(order) = self.part("byteorder") {
-            ensure!(order == b"little", "its numbers are big-endian");
+        if self.part("byteorder").is_ok_and(|order| order != b"little") {
+            malformed!("its numbers are big-endian");
         }
         self.part("data.pkl")
     }
 
     fn part(&mut self, name: &str) -> Result<Vec<u8>> {
         let Some((archive, root)) = &mut self.archive else {
-            bail!("it is no archive, and has no part {name}");
+            malformed!("it is no archive, and has no part {name}");
         };
         let name = format!("{root}/{name}");
         let file =
@@ -82,7 +82,7 @@ impl Storages {
     /// When they are not there, or of another type.
     pub(super) fn tensor(&mut self, pickle: &Pickle, tensor: &Tensor) -> Result<ArrayD<f64>> {
         let Some(Node::Storage(storage)) = pickle.nodes.get(tensor.storage) else {
-            bail!("a tensor without a storage");
+            malformed!("a tensor without a storage");
         };
         let format = Format::of(&storage.kind)?;
         if storage.inline.is_none() && !self.read.contains_key(&storage.key) {
@@ -94,18 +94,21 @@ impl Storages {
             None => &self.read[&storage.key],
         };
         let available = bytes.len() / format.bytes();
-        ensure!(
-            available >= storage.elements,
-            "a storage has {available} numbers instead of {}",
-            storage.elements
-        );
+        if available < storage.elements {
+            malformed!(
+                "a storage has {available} numbers instead of {}",
+                storage.elements
+            );
+        }
         let Tensor {
             offset,
             shape,
             strides,
             ..
         } = tensor;
-        ensure!(shape.len() == strides.len(), "a tensor of unknown form");
+        if shape.len() != strides.len() {
+            malformed!("a tensor of unknown form");
+        }
         // The last element is the one farthest into the storage.
         let last = (shape.iter().zip(strides)).try_fold(*offset, |at, (&size, &stride)| {
             at.checked_add(size.saturating_sub(1).checked_mul(stride)?)
@@ -115,7 +118,9 @@ impl Storages {
         let count = count.with_context(|| {
             format!("a tensor of shape {shape:?} lies beyond its {available} stored numbers")
         })?;
-        ensure!(count > 0, "a tensor of shape {shape:?} is empty");
+        if count == 0 {
+            malformed!("a tensor of shape {shape:?} is empty");
+        }
         let left = self.left.checked_sub((count * format.bytes()) as u64);
         self.left = left.context("its tensors are larger than the file")?;
         Ok(ArrayD::from_shape_fn(IxDyn(shape), |index| {

@@ -1,9 +1,9 @@
 //! A run's series for TensorBoard and for Weights & Biases, besides `metrics.jsonl`.
 //!
 //! After each epoch [`Tracking`] turns the epoch's [`Record`] into named values ([`series`]), and its parameters into distributions
-//! ([`histogram`]), and hands them to the trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the user's own `wandb` package.
-//! A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a warning,
-//! for training is worth more than its log. `docs/tracking.md` defines every series.
+//! ([`histogram`]), and hands them to the trackers that the run asked for: [`tensorboard`] writes event files, [`wandb`] talks to the
+//! user's own `wandb` package. A tracker that cannot begin is an error before anything is trained; one that fails later is given up with a
+//! warning, for training is worth more than its log. `docs/tracking.md` defines every series.
 
 pub mod event;
 pub mod histogram;
@@ -15,9 +15,9 @@ pub mod wandb;
 pub use tracker::Tracker;
 
 use crate::config::Config;
+use crate::error::{Error, Result};
 use crate::network::ParameterSet;
 use crate::run::{Observer, Record, RunFolder};
-use anyhow::Result;
 use histogram::Histogram;
 use series::Names;
 use std::path::Path;
@@ -124,8 +124,8 @@ impl Observer for Tracking {
     }
 }
 
-fn warn(option: &str, error: &anyhow::Error) {
-    crate::output::complain(format_args!(
-        "warning: {option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
-    ));
+fn warn(option: &str, error: &Error) {
+    log::warn!(
+        "{option}: {error:#}; the run itself is not affected, and metrics.jsonl has everything"
+    );
 }

@@ -9,7 +9,7 @@ use super::Tracker;
 use super::event::{Setting, What, frame};
 use super::histogram::Histogram;
 use crate::config::Config;
-use anyhow::{Context, Result};
+use crate::error::{Context, Error, Result};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,8 @@ impl Tracker for EventFile {
 
 /// A configuration as hyperparameters: lists as a text.
 fn settings(config: &Config) -> Result<Vec<(String, Setting)>> {
-    let table: toml::Table = config.to_toml()?.parse()?;
+    let wrong = |error: toml::de::Error| Error::File(error.to_string());
+    let table: toml::Table = config.to_toml()?.parse().map_err(wrong)?;
     let setting = |(name, value): (String, toml::Value)| {
         let setting = match value {
             toml::Value::Integer(number) => Setting::Number(number as f64),

@@ -1,7 +1,7 @@
 //! What keeps the series of a run.
 
 use super::histogram::Histogram;
-use anyhow::Result;
+use crate::error::Result;
 
 /// Something that keeps the series of a run.
 pub trait Tracker {

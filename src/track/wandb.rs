@@ -1,7 +1,7 @@
 //! Weights & Biases, through the `wandb` package of the user's own Python.
 //!
-//! A small Python program, `wandb_client.py`, is run as a child process, isolated from the present folder, and passes on to the package what it is told in
-//! JSON lines on stdin,
+//! A small Python program, `wandb_client.py`, is run as a child process, isolated from the present folder, and passes on to the package
+//! what it is told in JSON lines on stdin,
 //!
 //! ```text
 //! {"init": {"project": .., "id": .., "dir": .., "name": .., "config": {..}}}
@@ -14,8 +14,8 @@
 
 use super::Tracker;
 use crate::config::Config;
+use crate::error::{Context, Error, Result, bail, ensure};
 use crate::run::replace_file;
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -50,7 +50,9 @@ impl Client {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|e| {
-            anyhow!("--wandb: cannot start python3 ({e}): install Python 3, then {REMEDY}")
+            Error::Program(format!(
+                "--wandb: cannot start python3 ({e}): install Python 3, then {REMEDY}"
+            ))
         })?;
         let mut client = Self {
             input: child.stdin.take(),
@@ -59,7 +61,9 @@ impl Client {
         };
         let ready = client.reply();
         ready.map_err(|e| {
-            anyhow!("--wandb: the Python package wandb cannot be used ({e:#}): {REMEDY}")
+            Error::Program(format!(
+                "--wandb: the Python package wandb cannot be used ({e:#}): {REMEDY}"
+            ))
         })?;
         Ok(client)
     }
@@ -84,30 +88,32 @@ impl Client {
             "config": config,
         }});
         let answer = self.tell(&init).and_then(|()| self.reply()).map_err(|e| {
-            anyhow!(
+            Error::Program(format!(
                 "--wandb: the run cannot be begun ({e:#}): log in with `wandb login`, or set WANDB_MODE=offline, or train \
                  with --no_wandb"
-            )
+            ))
         })?;
         let given = answer["id"]
             .as_str()
-            .context("the wandb client gave the run no id")?;
+            .ok_or_else(|| Error::Program("the wandb client gave the run no id".into()))?;
         replace_file(&path, format!("{given}\n").as_bytes())?;
         Ok((self, id.is_none()))
     }
 
     fn tell(&mut self, message: &Value) -> Result<()> {
-        let input = self.input.as_mut().context("the wandb client is gone")?;
+        let input = self.input.as_mut();
+        let input = input.ok_or_else(|| Error::Program("the wandb client is gone".into()))?;
         writeln!(input, "{message}").context("the wandb client has ended")
     }
 
     fn reply(&mut self) -> Result<Value> {
         let mut line = String::new();
         self.replies.read_line(&mut line)?;
-        ensure!(!line.is_empty(), "it ended without an answer");
-        let answer: Value = serde_json::from_str(&line)?;
+        ensure!(Program, !line.is_empty(), "it ended without an answer");
+        let answer: Value = serde_json::from_str(&line)
+            .map_err(|e| Error::Program(format!("it answered what is no JSON: {e}")))?;
         match answer["error"].as_str() {
-            Some(error) => bail!("{error}"),
+            Some(error) => bail!(Program, "{error}"),
             None => Ok(answer),
         }
     }
@@ -126,7 +132,11 @@ impl Tracker for Client {
         self.tell(&json!({"finish": exit_code}))?;
         self.input = None;
         let status = self.child.wait()?;
-        ensure!(status.success(), "the wandb client ended with {status}");
+        ensure!(
+            Program,
+            status.success(),
+            "the wandb client ended with {status}"
+        );
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 
 use crate::support::kernels::*;
 use crate::{compiled, notice};
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
-use eqprop_cuda::cuda::{CudaBackend, Device, Precision};
+use eqprop_cuda::cuda::{CudaBackend, Device, Format};
 use eqprop_cuda::network::{ActivationKind, Network};
 use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
 use ptx_interpreter::Module;
@@ -88,14 +88,14 @@ impl Case {
     }
 
     fn truth(&self) -> Trace {
-        let mut truth = cpu::backend(&self.network, cpu::Precision::Fp64);
+        let mut truth = cpu::backend::<f64>(&self.network);
         self.run(&mut *truth)
             .unwrap()
             .without_what_fp16_rounds_away()
     }
 
     fn on(&self, device: &Arc<dyn Device>) -> Result<Trace> {
-        let mut kernels = CudaBackend::new(&self.network, device.clone(), Precision::Fp16)?;
+        let mut kernels = CudaBackend::new(&self.network, device.clone(), Format::F16)?;
         Ok(self.run(&mut kernels)?.without_what_fp16_rounds_away())
     }
 }

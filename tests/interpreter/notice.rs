@@ -1,6 +1,6 @@
 //! What notices a defect, as a row of the tables of `docs/interpreter.md`.
 
-use anyhow::Result;
+use eqprop_cuda::{Error, Result};
 use ptx_interpreter::{Finding, Problem};
 
 /// What is wrong with the outcome of a training step, if anything: a finding, or an error that correct kernels stay below.
@@ -8,11 +8,19 @@ pub fn wrong(outcome: Result<f64>, tolerance: f64) -> Option<String> {
     Some(match outcome {
         Ok(error) if error < tolerance => return None,
         Ok(error) => format!("result off by {error:.0e}"),
-        Err(error) => match error.downcast_ref::<Box<Finding>>() {
+        Err(error) => match finding(&error) {
             Some(finding) => summary(finding),
             None => format!("{error:#}"),
         },
     })
+}
+
+/// What the interpreter found, where that is the error.
+fn finding(error: &Error) -> Option<&Finding> {
+    match error.root() {
+        Error::Device(found) => found.downcast_ref::<Box<Finding>>().map(|found| &**found),
+        _ => None,
+    }
 }
 
 /// Prints a row for each defect, a name and the PTX with it; fails when `notice` finds nothing wrong with one of them.

@@ -3,7 +3,7 @@
 use crate::support::kernels::*;
 use crate::support::networks;
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::feedforward::{Backend, FeedForward, Mode, Part};
+use eqprop_cuda::feedforward::{Backend, FeedForward, NormMode, Part};
 use eqprop_cuda::network::{ActivationKind, NetworkDescription};
 use eqprop_cuda::optim::OptimizerConfig;
 
@@ -53,7 +53,7 @@ fn gradients_agree_in_fp16() {
             let batch = random_images(model.network(), images, 3);
             let [mut kernels, mut cpu] = pair(&model, Precision::Fp16, 5);
             let gradient = |backend: &mut dyn Backend| {
-                (backend.forward(&batch.images, &batch.labels, Mode::Train)).unwrap();
+                (backend.forward(&batch.images, &batch.labels, NormMode::Train)).unwrap();
                 backend.backward().unwrap();
                 let norm = backend.gradient_norm().unwrap();
                 let gradient = backend.gradient().unwrap();
@@ -82,7 +82,7 @@ fn state_and_moments_come_back_as_they_were_set() {
     let batches = [0, 1].map(|b| random_images(model.network(), 4, b));
     let rates = vec![1e-2; model.parameter_names().len()];
     let step = |backend: &mut dyn Backend, batch: &Images| {
-        (backend.forward(&batch.images, &batch.labels, Mode::Train)).unwrap();
+        (backend.forward(&batch.images, &batch.labels, NormMode::Train)).unwrap();
         backend.backward().unwrap();
         backend.step(&rates).unwrap();
     };
@@ -105,7 +105,7 @@ fn batches_of_many_sizes_follow_one_another() {
     for images in [3, 5, 1, 4, 3, 2] {
         let batch = random_images(model.network(), images, images as u64);
         let logits = |backend: &mut dyn Backend| {
-            (backend.forward(&batch.images, &batch.labels, Mode::Evaluate)).unwrap();
+            (backend.forward(&batch.images, &batch.labels, NormMode::Evaluate)).unwrap();
             backend.logits().unwrap()
         };
         let (got, want) = (logits(&mut *kernels), logits(&mut *cpu));
@@ -160,7 +160,7 @@ fn perceptrons_are_trained_by_the_kernels() {
         }
         let [mut kernels, mut cpu] = pair(&model, Precision::Fp16, 4);
         let gradient = |backend: &mut dyn Backend| {
-            (backend.forward(&batches[0].images, &batches[0].labels, Mode::Train)).unwrap();
+            (backend.forward(&batches[0].images, &batches[0].labels, NormMode::Train)).unwrap();
             backend.backward().unwrap();
             backend.gradient().unwrap()
         };

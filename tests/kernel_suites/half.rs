@@ -37,7 +37,7 @@ const MOVE: f64 = 1.0 / 1024.0;
 fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) -> bool {
     let parameters = random_parameters(network, seed);
     let batches = [random_images(network, n, seed)];
-    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
+    let mut truth = cpu::backend::<f64>(network);
     let mut kernels = kernels(network, Precision::Fp16).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();
@@ -232,7 +232,7 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
         .unwrap();
         backend.gradient().unwrap()
     };
-    let want = gradient(cpu::backend(&network, cpu::Precision::Fp64));
+    let want = gradient(cpu::backend::<f64>(&network));
     let got = gradient(kernels(&network, Precision::Fp16).unwrap());
     let cosine = cosine(&got, &want);
     assert!(cosine > 0.995, "cosine {cosine}");
@@ -280,7 +280,7 @@ fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
             .unwrap();
         flat(backend.states(PhaseState::Free).unwrap().last().unwrap())
     };
-    let want = outputs(cpu::backend(&network, cpu::Precision::Fp64));
+    let want = outputs(cpu::backend::<f64>(&network));
     let got = outputs(kernels(&network, Precision::Fp16).unwrap());
     // Twice the rounding of an operand, and what the steps can lose.
     let tolerance = 2.0 * 2f64.powi(-11) + STEPS * 2f64.powi(-23);

@@ -21,7 +21,7 @@ fn check(network: &Network, seed: u64, n: usize, recipe: &Recipe) {
         random_images(network, n, seed),
         random_images(network, n, seed + 1),
     ];
-    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
+    let mut truth = cpu::backend::<f64>(network);
     let mut kernels = kernels(network, Precision::Fp32).unwrap();
     truth.set_parameters(&parameters).unwrap();
     kernels.set_parameters(&parameters).unwrap();

@@ -56,12 +56,7 @@ fn phases(
 }
 
 fn compare(free: Relaxation, nudged: Relaxation, form: NudgedPhase) -> [PhaseReport; 2] {
-    let want = phases(
-        &mut *cpu::backend(&network(), cpu::Precision::Fp64),
-        free,
-        nudged,
-        form,
-    );
+    let want = phases(&mut *cpu::backend::<f64>(&network()), free, nudged, form);
     let got = phases(
         &mut *kernels(&network(), Precision::Fp32).unwrap(),
         free,
@@ -165,7 +160,7 @@ fn responses_and_trajectories_end_and_fall_back_as_the_reference_does() {
             };
             (report, backend.gradient().unwrap())
         };
-        let (want, truth) = run(cpu::backend(&network(), cpu::Precision::Fp64));
+        let (want, truth) = run(cpu::backend::<f64>(&network()));
         let (got, gradient) = run(kernels(&network(), Precision::Fp32).unwrap());
         assert_eq!(
             (got.iterations, got.omega),
@@ -259,7 +254,7 @@ fn steps_on(
     iterations: usize,
     tolerances: [f64; 2],
 ) -> Vec<(String, Vec<u64>)> {
-    let mut backend = CudaBackend::new(network, gpu, cuda::Precision::Fp16).unwrap();
+    let mut backend = CudaBackend::new(network, gpu, cuda::Format::F16).unwrap();
     (backend.set_optimizer(Recipe::default().optimizer)).unwrap();
     backend
         .set_parameters(&random_parameters(network, 3))

@@ -5,7 +5,7 @@ use crate::support::networks::{random_batch, rng, small_varied_network, unclippe
 use eqprop_cuda::data::DatasetName;
 use eqprop_cuda::data::augment::{PadMode, Step};
 use eqprop_cuda::device::{Device, Precision};
-use eqprop_cuda::feedforward::{Backend, FeedForward, Mode, Part, recipe};
+use eqprop_cuda::feedforward::{Backend, FeedForward, NormMode, Part, recipe};
 use eqprop_cuda::network::{ActivationKind, ModelState, Network, NetworkDescription};
 use ndarray::{Array3, Axis, IxDyn};
 use rand::RngExt;
@@ -258,7 +258,9 @@ fn logits_of_any_network_are_those_of_the_formula() {
         let state = random_model_state(&model, seed);
         let mut backend = on_the_cpu(&model, &state);
         let (images, labels) = random_batch(model.network(), 2, &mut rng(seed));
-        backend.forward(&images, &labels, Mode::Evaluate).unwrap();
+        backend
+            .forward(&images, &labels, NormMode::Evaluate)
+            .unwrap();
         let ours = backend.logits().unwrap();
         for (n, ours) in ours.rows().into_iter().enumerate() {
             let image = images.index_axis(Axis(0), n).mapv(f64::from);
@@ -283,7 +285,7 @@ fn gradients_of_any_network_are_slopes_of_the_loss() {
         let state = random_model_state(&model, seed);
         let (images, labels) = random_batch(model.network(), 4, &mut rng(seed));
         let mut backend = on_the_cpu(&model, &state);
-        backend.forward(&images, &labels, Mode::Train).unwrap();
+        backend.forward(&images, &labels, NormMode::Train).unwrap();
         backend.backward().unwrap();
         let gradient = backend.gradient().unwrap();
         let mut rng = rng(seed);
@@ -294,7 +296,7 @@ fn gradients_of_any_network_are_slopes_of_the_loss() {
                 .nth(entry)
                 .unwrap() += offset;
             let outcome = on_the_cpu(&model, &moved)
-                .forward(&images, &labels, Mode::Train)
+                .forward(&images, &labels, NormMode::Train)
                 .unwrap();
             outcome.cost.iter().sum::<f64>() / labels.len() as f64
         };

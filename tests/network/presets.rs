@@ -1,6 +1,6 @@
 //! The presets are the paper's networks, and a description says everything about a network.
 
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu;
 use eqprop_cuda::network::presets::{self, PAPER_CHANNELS, PresetOptions};
 use eqprop_cuda::network::{
     Activation, ActivationKind, Initial, Network, NetworkDescription, ParameterSet, Shape,
@@ -233,7 +233,7 @@ fn the_example_takes_fashion_mnist() {
     let colours = network.update_groups(eqprop_cuda::network::Mode::Coloured);
     // edges, summary | parts, classes? : "objects" feeds both "summary" and "classes", which see each other, too.
     assert_eq!(colours, [vec![1, 4], vec![2, 5], vec![3]]);
-    let mut backend = cpu::backend(&network, Precision::Fp32);
+    let mut backend = cpu::backend::<f32>(&network);
     backend
         .set_parameters(&parameters::initialise(&network, 1))
         .unwrap();

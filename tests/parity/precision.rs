@@ -3,7 +3,7 @@
 
 use crate::support::golden::bytes_of;
 use crate::support::networks::cosine;
-use eqprop_cuda::cpu::{self, Precision};
+use eqprop_cuda::cpu::{self, Real};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet};
 use eqprop_cuda::parity::Golden;
@@ -44,9 +44,8 @@ impl Trained {
     }
 
     /// Gradient after `free` + `nudged` iterations from zero.
-    fn gradient(
+    fn gradient<T: Real>(
         &self,
-        precision: Precision,
         form: NudgedPhase,
         (mode, omega): (Mode, f64),
         (free, nudged): (usize, usize),
@@ -68,7 +67,7 @@ impl Trained {
             self.golden.labels("y").unwrap(),
         );
         let cost: CostFunction = self.golden.setting("loss").unwrap();
-        let mut backend = cpu::backend(&self.network, precision);
+        let mut backend = cpu::backend::<T>(&self.network);
         backend.set_parameters(&self.parameters).unwrap();
         backend.load_batch(&x, &y, Start::Zero).unwrap();
         backend.free_phase(&relaxation(free)).unwrap();
@@ -95,14 +94,8 @@ const FAST: (Mode, f64) = (Mode::Coloured, 1.6);
 #[test]
 fn sixty_coloured_sweeps_come_closer_to_convergence_than_the_published_220() {
     let trained = Trained::read();
-    let gradient = |order, iterations| {
-        trained.gradient(
-            Precision::Fp64,
-            NudgedPhase::SumDifference,
-            order,
-            iterations,
-        )
-    };
+    let gradient =
+        |order, iterations| trained.gradient::<f64>(NudgedPhase::SumDifference, order, iterations);
     let converged = gradient(FAST, (400, 200));
     let published = cosine(&trained.golden_gradient(), &converged);
     let fast = cosine(&gradient(FAST, (40, 20)), &converged);
@@ -120,14 +113,8 @@ fn sixty_coloured_sweeps_come_closer_to_convergence_than_the_published_220() {
 #[test]
 fn both_orders_converge_to_the_same_gradient() {
     let trained = Trained::read();
-    let gradient = |order, iterations| {
-        trained.gradient(
-            Precision::Fp64,
-            NudgedPhase::SumDifference,
-            order,
-            iterations,
-        )
-    };
+    let gradient =
+        |order, iterations| trained.gradient::<f64>(NudgedPhase::SumDifference, order, iterations);
     let (published, fast) = (gradient(PUBLISHED, (1600, 800)), gradient(FAST, (400, 200)));
     let cosine = cosine(&published, &fast);
     println!("cosine between the two converged gradients: {cosine:.6}");
@@ -139,7 +126,7 @@ fn both_orders_converge_to_the_same_gradient() {
 fn fp32_in_sum_and_difference_form_agrees_with_fp64() {
     let trained = Trained::read();
     let golden = trained.golden_gradient();
-    let gradient = |form| trained.gradient(Precision::Fp32, form, PUBLISHED, (120, 50));
+    let gradient = |form| trained.gradient::<f32>(form, PUBLISHED, (120, 50));
     let paired = cosine(&gradient(NudgedPhase::SumDifference), &golden);
     let direct = cosine(&gradient(NudgedPhase::Direct), &golden);
     println!("fp32: sum and difference {paired:.9}, direct {direct:.9}");

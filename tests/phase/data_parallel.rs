@@ -3,7 +3,7 @@
 use crate::support::kernels::random_feed_forward;
 use crate::support::networks::{random_batch, rng, small_network};
 use crate::support::ranks::on_ranks;
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::cpu::backend;
 use eqprop_cuda::device::{self, Device};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::{ModelState, Network, ParameterSet, parameters::initialise};
@@ -45,7 +45,7 @@ fn train(
         output: OutputCondition::Nudged,
     };
     let shard = ranks.shard();
-    let mut rank = DataParallel::new(backend(network, Precision::Fp64), network, ranks);
+    let mut rank = DataParallel::new(backend::<f64>(network), network, ranks);
     rank.set_parameters(&initialise(network, 5)).unwrap();
     let optimizer = OptimizerConfig::Sgd {
         momentum: 0.9,
@@ -161,7 +161,7 @@ fn a_kept_state_is_there_before_a_batch_is() {
     let batches: Batches = [random_batch(&network, 5, &mut rng)].into();
     let kept = train(&network, &batches, None, Rc::new(Alone)).kept;
     let states = on_ranks(2, |ranks| {
-        let mut rank = DataParallel::new(backend(&network, Precision::Fp64), &network, ranks);
+        let mut rank = DataParallel::new(backend::<f64>(&network), &network, ranks);
         rank.set_kept_state(kept.clone()).unwrap();
         rank.kept_state().unwrap()
     });
@@ -194,7 +194,7 @@ fn backpropagate(
             .slice_axis(Axis(0), Slice::from(rows.clone()))
             .to_owned();
         let outcome = rank
-            .forward(&images, &labels[rows.clone()], feedforward::Mode::Train)
+            .forward(&images, &labels[rows.clone()], feedforward::NormMode::Train)
             .unwrap();
         assert_eq!(outcome.prediction.len(), rows.len());
         rank.backward().unwrap();

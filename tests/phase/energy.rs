@@ -5,7 +5,6 @@ use crate::support::networks::{
     load_at, random_batch, random_state, ready_backend, relaxation, rng, small_varied_network,
     unclipped,
 };
-use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::network::ParameterSet;
 use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseState, Start, Variant,
@@ -41,7 +40,7 @@ proptest! {
         if seed % 2 == 0 {
             network = unclipped(&network);
         }
-        let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+        let mut backend = ready_backend::<f64>(&network, &mut rng);
         let (images, labels) = random_batch(&network, 3, &mut rng);
         let state = random_state(&network, 3, &mut rng);
 
@@ -79,7 +78,7 @@ proptest! {
     ) {
         let mut rng = rng(seed);
         let network = small_varied_network(&mut rng);
-        let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+        let mut backend = ready_backend::<f64>(&network, &mut rng);
         let n = rng.random_range(1..=6);
         let (images, labels) = random_batch(&network, n, &mut rng);
         let nudging = Nudging { beta: 0.4, variant, form, output: OutputCondition::Nudged  };

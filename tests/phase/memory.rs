@@ -1,7 +1,7 @@
 //! What the passes of a feed-forward network keep for the next batch does not grow with the number of batches.
 
 use eqprop_cuda::cpu::CpuFeedForward;
-use eqprop_cuda::feedforward::{Backend, FeedForward, Mode};
+use eqprop_cuda::feedforward::{Backend, FeedForward, NormMode};
 use ndarray::Array4;
 
 #[test]
@@ -14,12 +14,12 @@ fn buffers_are_bounded_after_fifty_batches() {
             let images = |n: usize| Array4::from_elem((n, 1, 32, 32), 0.5);
             let labels = |n: usize| (0..n).map(|i| i % 10).collect::<Vec<_>>();
             let mut pass = |n: usize, mode| backend.forward(&images(n), &labels(n), mode).unwrap();
-            pass(6, Mode::Train);
+            pass(6, NormMode::Train);
             backend.backward().unwrap();
             // Training ends with a smaller batch sometimes, and evaluation takes others.
             let mut pass = |n: usize, mode| backend.forward(&images(n), &labels(n), mode).unwrap();
-            pass(6, Mode::Evaluate);
-            pass(4, Mode::Evaluate);
+            pass(6, NormMode::Evaluate);
+            pass(4, NormMode::Evaluate);
             backend.recycled()
         };
         let first: usize = (0..5).map(|_| batch()).max().unwrap();

@@ -4,7 +4,6 @@ use crate::support::naive::product;
 use crate::support::networks::{
     load_at, random_batch, random_state, ready_backend, rng, small_varied_network,
 };
-use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::network::{Network, ParameterSet, Shape};
 use eqprop_cuda::phase::CostFunction;
 use ndarray::{ArrayD, Axis, Ix3, IxDyn};
@@ -47,7 +46,7 @@ proptest! {
     fn the_energy_is_that_of_its_definition(seed in 0u64..1_000_000) {
         let mut rng = rng(seed);
         let network = small_varied_network(&mut rng);
-        let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+        let mut backend = ready_backend::<f64>(&network, &mut rng);
         let (images, labels) = random_batch(&network, 2, &mut rng);
         let state = random_state(&network, 2, &mut rng);
         load_at(&mut *backend, &images, &labels, &state);

@@ -3,13 +3,14 @@
 use crate::support::networks::{
     cosine, random_batch, ready_backend, relaxation, rng, small_network,
 };
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::Error;
+use eqprop_cuda::cpu::{Real, backend};
 use eqprop_cuda::network::presets::{PresetOptions, build};
 use eqprop_cuda::network::{ActivationKind, Network, ParameterSet, parameters};
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
-    Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseError, PhaseState,
-    Relaxation, Start, Variant,
+    Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation,
+    Start, Variant,
 };
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
@@ -53,7 +54,7 @@ proptest! {
     ) {
         let mut rng = rng(seed);
         let network = small_network(&mut rng);
-        let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+        let mut backend = ready_backend::<f64>(&network, &mut rng);
         let n = rng.random_range(1..=5);
         let (images, labels) = random_batch(&network, n, &mut rng);
         let omega = if mode == Mode::Coloured { 1.5 } else { 1.0 };
@@ -83,7 +84,7 @@ proptest! {
     ) {
         let mut rng = rng(seed);
         let network = small_network(&mut rng);
-        let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+        let mut backend = ready_backend::<f64>(&network, &mut rng);
         let (images, labels) = random_batch(&network, 2, &mut rng);
         backend.load_batch(&images, &labels, Start::Zero).unwrap();
         let to_rest = Relaxation { tolerance: Some(1e-13), ..relaxation(Mode::Coloured, 2000) };
@@ -104,7 +105,7 @@ fn results_are_identical_on_any_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         pool.unwrap().install(|| {
             let network = narrow_resnet();
-            let mut backend = ready_backend(&network, Precision::Fp32, &mut rng(3));
+            let mut backend = ready_backend::<f32>(&network, &mut rng(3));
             backend
                 .set_optimizer(OptimizerConfig::Sgd {
                     momentum: 0.9,
@@ -143,7 +144,7 @@ fn results_are_identical_on_any_number_of_threads() {
 #[test]
 fn a_training_batch_starts_from_the_second_nudged_state_of_the_one_before() {
     let network = narrow_resnet();
-    let mut backend = ready_backend(&network, Precision::Fp64, &mut rng(1));
+    let mut backend = ready_backend::<f64>(&network, &mut rng(1));
     let (images, labels) = random_batch(&network, 5, &mut rng(2));
     let train = |backend: &mut dyn Backend| {
         let nudging = Nudging {
@@ -186,7 +187,7 @@ fn a_training_batch_starts_from_the_second_nudged_state_of_the_one_before() {
 #[test]
 fn a_tolerance_ends_the_phase_early_and_the_count_stays_the_bound() {
     let network = narrow_resnet();
-    let mut backend = ready_backend(&network, Precision::Fp32, &mut rng(1));
+    let mut backend = ready_backend::<f32>(&network, &mut rng(1));
     let (images, labels) = random_batch(&network, 4, &mut rng(2));
     let phase = |backend: &mut dyn Backend, tolerance, iterations| {
         backend.load_batch(&images, &labels, Start::Zero).unwrap();
@@ -212,7 +213,7 @@ fn the_safeguard_lowers_omega_where_over_relaxation_diverges() {
     let network = narrow_resnet();
     let mut weights = parameters::initialise(&network, 5);
     weights.tensors_mut().iter_mut().for_each(|t| *t *= 0.75);
-    let mut backend = backend(&network, Precision::Fp32);
+    let mut backend = backend::<f32>(&network);
     backend.set_parameters(&weights).unwrap();
     let (images, labels) = random_batch(&network, 4, &mut rng(2));
     let mut phase = |mode| {
@@ -242,7 +243,7 @@ fn over_relaxation_of_unjoined_layers_always_descends_and_is_never_eased() {
         let mut weights = parameters::initialise(&network, seed);
         let scale = 1.0 + (seed % 4) as f64;
         weights.tensors_mut().iter_mut().for_each(|t| *t *= scale);
-        let mut backend = backend(&network, Precision::Fp64);
+        let mut backend = backend::<f64>(&network);
         backend.set_parameters(&weights).unwrap();
         let (images, labels) = random_batch(&network, 2, &mut rng);
         let mode = [Mode::Coloured, Mode::Forward][seed as usize / 4 % 2];
@@ -274,32 +275,34 @@ fn over_relaxation_of_unjoined_layers_always_descends_and_is_never_eased() {
     assert!(faster > 0, "no phase put it to the test");
 }
 
+/// The gradient that phases in this form estimate with a beta that is far too small for one of them in f32.
+fn gradient_at_small_beta<T: Real>(form: NudgedPhase) -> ParameterSet<f64> {
+    let network = narrow_resnet();
+    let mut backend = ready_backend::<T>(&network, &mut rng(7));
+    let (images, labels) = random_batch(&network, 4, &mut rng(8));
+    backend.load_batch(&images, &labels, Start::Zero).unwrap();
+    backend.free_phase(&relaxation(Mode::Coloured, 80)).unwrap();
+    let nudging = Nudging {
+        beta: 1e-7,
+        variant: Variant::Centered,
+        form,
+        output: OutputCondition::Nudged,
+    };
+    let nudged = relaxation(Mode::Coloured, 20);
+    backend
+        .nudged_phases(&nudging, CostFunction::Mse, &nudged)
+        .unwrap();
+    backend.estimate_gradient().unwrap();
+    backend.gradient().unwrap()
+}
+
 /// The reason for the sum-and-difference form: at a small beta, f32 loses the direct gradient but not this one.
 #[test]
 fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {
-    let network = narrow_resnet();
-    let gradient = |precision, form| {
-        let mut backend = ready_backend(&network, precision, &mut rng(7));
-        let (images, labels) = random_batch(&network, 4, &mut rng(8));
-        backend.load_batch(&images, &labels, Start::Zero).unwrap();
-        backend.free_phase(&relaxation(Mode::Coloured, 80)).unwrap();
-        let nudging = Nudging {
-            beta: 1e-7,
-            variant: Variant::Centered,
-            form,
-            output: OutputCondition::Nudged,
-        };
-        let nudged = relaxation(Mode::Coloured, 20);
-        backend
-            .nudged_phases(&nudging, CostFunction::Mse, &nudged)
-            .unwrap();
-        backend.estimate_gradient().unwrap();
-        backend.gradient().unwrap()
-    };
-    let truth = gradient(Precision::Fp64, NudgedPhase::SumDifference);
-    let direct = cosine(&gradient(Precision::Fp32, NudgedPhase::Direct), &truth);
+    let truth = gradient_at_small_beta::<f64>(NudgedPhase::SumDifference);
+    let direct = cosine(&gradient_at_small_beta::<f32>(NudgedPhase::Direct), &truth);
     let pair = cosine(
-        &gradient(Precision::Fp32, NudgedPhase::SumDifference),
+        &gradient_at_small_beta::<f32>(NudgedPhase::SumDifference),
         &truth,
     );
     assert!(pair > 0.999_99, "sum and difference: {pair}");
@@ -313,7 +316,7 @@ fn sum_and_difference_keeps_the_gradient_where_direct_phases_lose_it() {
 fn two_phases_that_would_be_the_same_are_refused() {
     let mut rng = rng(3);
     let network = small_network(&mut rng);
-    let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+    let mut backend = ready_backend::<f64>(&network, &mut rng);
     let (images, labels) = random_batch(&network, 2, &mut rng);
     backend.load_batch(&images, &labels, Start::Zero).unwrap();
     let relaxation = relaxation(Mode::Asynchronous, 2);
@@ -326,17 +329,14 @@ fn two_phases_that_would_be_the_same_are_refused() {
             output,
         };
         let error = (backend.nudged_phases(&nudging, CostFunction::Mse, &relaxation)).unwrap_err();
-        assert_eq!(
-            error.downcast::<PhaseError>().unwrap(),
-            PhaseError::NoNudging
-        );
+        assert!(matches!(error, Error::NoNudging), "{error}");
     }
 }
 
 #[test]
 fn an_empty_state_to_start_from_is_refused() {
     let network = small_network(&mut rng(3));
-    let mut backend = backend(&network, Precision::Fp64);
+    let mut backend = backend::<f64>(&network);
     let of_layer = |l: usize, images: usize| {
         let shape = network.layers()[l].shape;
         ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]))

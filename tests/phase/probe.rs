@@ -3,7 +3,6 @@
 use crate::support::networks::{
     load_at, random_batch, random_state, ready_backend, relaxation, rng, small_network,
 };
-use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::learn::Probe;
 use eqprop_cuda::phase::{
     CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, Start, Variant,
@@ -32,8 +31,11 @@ fn norms_and_saturations_are_those_of_the_state() {
             }
             saturations.push(at_bound as f64 / layer.len() as f64);
         }
-        for precision in [Precision::Fp32, Precision::Fp64] {
-            let mut backend = ready_backend(&network, precision, &mut rng);
+        let backends = [
+            ready_backend::<f32>(&network, &mut rng),
+            ready_backend::<f64>(&network, &mut rng),
+        ];
+        for mut backend in backends {
             load_at(&mut *backend, &images, &labels, &state);
             let probe = Probe::states(&*backend).unwrap();
             assert_eq!(probe.saturations, saturations, "seed {seed}");
@@ -60,7 +62,7 @@ fn gradient_norms_make_up_the_global_one() {
     let mut rng = rng(7);
     let network = small_network(&mut rng);
     let (images, labels) = random_batch(&network, 4, &mut rng);
-    let mut backend = ready_backend(&network, Precision::Fp64, &mut rng);
+    let mut backend = ready_backend::<f64>(&network, &mut rng);
     backend.load_batch(&images, &labels, Start::Zero).unwrap();
     let relaxation = relaxation(Mode::Asynchronous, 20);
     backend.free_phase(&relaxation).unwrap();

@@ -4,7 +4,6 @@
 use crate::support::networks::{
     load_at, random_batch, random_state, ready_backend, rng, small_network,
 };
-use eqprop_cuda::cpu::Precision;
 use eqprop_cuda::network::{Network, ParameterSet};
 use eqprop_cuda::phase::{
     Backend, CostFunction, Mode, NudgedPhase, Nudging, OutputCondition, PhaseState, Relaxation,
@@ -42,7 +41,7 @@ struct Case {
 fn case(seed: u64) -> Case {
     let mut rng = rng(seed);
     let network = small_network(&mut rng);
-    let backend = ready_backend(&network, Precision::Fp64, &mut rng);
+    let backend = ready_backend::<f64>(&network, &mut rng);
     let (images, labels) = random_batch(&network, 3, &mut rng);
     Case {
         network,

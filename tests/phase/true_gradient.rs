@@ -1,7 +1,7 @@
 //! The true gradient of `diagnose` against finite differences of the cost, and estimates against the true gradient.
 
 use crate::support::networks::{random_batch, rng};
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::cpu::backend;
 use eqprop_cuda::data::Batch;
 use eqprop_cuda::diagnose::{
     Estimate, GradientStudy, Iterations, agreement, compare_gradients, true_gradient,
@@ -117,7 +117,7 @@ fn the_true_gradient_is_the_slope_of_the_cost_at_the_fixed_point() {
         let (network, parameters, batch) = setup(activation);
         let truth = true_gradient(&network, &parameters, &batch, cost, ORDER).unwrap();
         assert!(truth.has_converged(), "{:?} {:?}", truth.free, truth.solve);
-        let mut backend = backend(&network, Precision::Fp64);
+        let mut backend = backend::<f64>(&network);
         for (t, name) in network.parameter_names().iter().enumerate() {
             let gradient = &truth.gradient.tensors()[t];
             let stride = gradient.len().div_ceil(MOST_ENTRIES);
@@ -150,7 +150,7 @@ fn estimates(form: NudgedPhase, iterations: &[Iterations], betas: &[f64]) -> Vec
     let (network, parameters, batch) = setup(ActivationKind::HardSigmoid);
     let cost = CostFunction::Ce;
     let truth = true_gradient(&network, &parameters, &batch, cost, ORDER).unwrap();
-    let mut backend = backend(&network, Precision::Fp64);
+    let mut backend = backend::<f64>(&network);
     backend.set_parameters(&parameters).unwrap();
     let study = GradientStudy {
         batch: &batch,

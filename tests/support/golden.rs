@@ -24,7 +24,7 @@ pub fn files() -> Vec<PathBuf> {
 }
 
 /// Replays bytes on the CPU backend.
-pub fn replay(bytes: &[u8], precision: Precision) -> anyhow::Result<Report> {
+pub fn replay(bytes: &[u8], precision: Precision) -> eqprop_cuda::Result<Report> {
     let golden = Golden::parse(bytes)?;
     parity::replay(&golden, Device::Cpu, precision, &Tolerances::of(precision))
 }

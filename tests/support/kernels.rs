@@ -3,7 +3,7 @@
 pub use super::networks::{cosine, rng};
 
 use super::networks;
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cuda;
 use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
@@ -340,7 +340,7 @@ pub fn train(
 /// A feed-forward network of a random graph: widths that are no multiples of a tile, skip edges, pooling.
 pub fn random_feed_forward(seed: u64) -> FeedForward {
     let attempts = (0..).map(|attempt| FeedForward::of(&random_network(1000 * seed + attempt)));
-    let precision = eqprop_cuda::cuda::Precision::Fp32;
+    let precision = eqprop_cuda::cuda::Format::F32;
     let optimizer = OptimizerConfig::Adam { weight_decay: 0.0 };
     let has_kernels = |model: &FeedForward| {
         eqprop_cuda::cuda::feed_forward_memory_need(model, precision, 1, optimizer).is_ok()
@@ -363,7 +363,8 @@ pub fn train_feed_forward(
         .collect();
     backend.set_optimizer(optimizer)?;
     for (b, batch) in batches.iter().enumerate() {
-        let outcome = backend.forward(&batch.images, &batch.labels, feedforward::Mode::Train)?;
+        let outcome =
+            backend.forward(&batch.images, &batch.labels, feedforward::NormMode::Train)?;
         keep(format!("batch {b} cost"), outcome.cost);
         keep(
             format!("batch {b} logits"),
@@ -385,7 +386,11 @@ pub fn train_feed_forward(
         }
     }
     let batch = &batches[0];
-    backend.forward(&batch.images, &batch.labels, feedforward::Mode::Evaluate)?;
+    backend.forward(
+        &batch.images,
+        &batch.labels,
+        feedforward::NormMode::Evaluate,
+    )?;
     keep(
         "evaluated logits".into(),
         flat(&backend.logits()?.into_dyn()),

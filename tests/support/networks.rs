@@ -1,6 +1,6 @@
 //! Random networks, states and batches for property tests. Everything follows from a printed seed.
 
-use eqprop_cuda::cpu::{Precision, backend};
+use eqprop_cuda::cpu::{Real, backend};
 use eqprop_cuda::network::{
     Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Network,
     ParameterSet, Pooling, Shape, parameters,
@@ -65,6 +65,12 @@ fn fitting(from: Shape, to: Shape) -> Vec<Convolution> {
 }
 
 /// The network of these convolutional layers under a dense head, with random activations.
+/// Whether states stay within bounds, which gives every energy a minimum.
+fn is_bounded(kind: &ActivationKind) -> bool {
+    let bounds = Activation::new(*kind, None).map(|activation| activation.bounds());
+    bounds.is_none_or(|bounds| bounds.is_some_and(|(_, high)| high.is_finite()))
+}
+
 fn with_head(mut shapes: Vec<Shape>, mut edges: Edges, rng: &mut ChaCha8Rng) -> Network {
     let output = shapes.len();
     shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
@@ -72,10 +78,11 @@ fn with_head(mut shapes: Vec<Shape>, mut edges: Edges, rng: &mut ChaCha8Rng) -> 
     if output > 2 && rng.random_range(0..2) == 0 {
         edges.push((output - 2, output, LinearMap::Dense, Pooling::None));
     }
-    let activation = |rng: &mut ChaCha8Rng| match rng.random_range(0..3) {
-        0 => Activation::HARD_SIGMOID,
-        1 => Activation::RELU6,
-        _ => Activation::relu_clip(rng.random_range(1.0..3.0)),
+    let kinds: Vec<_> = ActivationKind::for_hidden().filter(is_bounded).collect();
+    let activation = |rng: &mut ChaCha8Rng| {
+        let kind = kinds[rng.random_range(0..kinds.len())];
+        Activation::new(kind, None)
+            .unwrap_or_else(|| Activation::relu_clip(rng.random_range(1.0..3.0)))
     };
     let layers = shapes.iter().enumerate().map(|(l, &shape)| Layer {
         name: format!("layer{l}"),
@@ -214,12 +221,8 @@ pub fn random_state(network: &Network, n: usize, rng: &mut ChaCha8Rng) -> Vec<Ar
 }
 
 /// A backend with initial parameters drawn from `rng`.
-pub fn ready_backend(
-    network: &Network,
-    precision: Precision,
-    rng: &mut ChaCha8Rng,
-) -> Box<dyn Backend> {
-    let mut backend = backend(network, precision);
+pub fn ready_backend<T: Real>(network: &Network, rng: &mut ChaCha8Rng) -> Box<dyn Backend> {
+    let mut backend = backend::<T>(network);
     let parameters = parameters::initialise(network, rng.next_u64());
     backend.set_parameters(&parameters).expect("the shapes fit");
     backend

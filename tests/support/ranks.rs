@@ -1,6 +1,6 @@
 //! Threads as ranks: what MPI and NCCL do between processes, by shared memory in this one.
 
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::data::Shard;
 use eqprop_cuda::parallel::Ranks;
 use std::rc::Rc;

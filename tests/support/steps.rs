@@ -2,9 +2,9 @@
 //! the kernels, emulated (`tests/mutations.rs`) or compiled (`tests/interpreter/`).
 
 use super::kernels::*;
-use anyhow::Result;
+use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
-use eqprop_cuda::cuda::{CudaBackend, CudaFeedForward, Device, Precision};
+use eqprop_cuda::cuda::{CudaBackend, CudaFeedForward, Device, Format};
 use eqprop_cuda::device;
 use eqprop_cuda::feedforward::FeedForward;
 use eqprop_cuda::network::{ActivationKind, Network, Pooling};
@@ -59,14 +59,14 @@ impl Steps {
         let (resnet13, vgg5) = (network("hopfieldresnet13", 3), network("vgg5", 1));
         let (mse, ce) = (CostFunction::Mse, CostFunction::Ce);
         match self {
-            Steps::Fp16 => ep_error(&resnet13, mse, Precision::Fp16, device),
+            Steps::Fp16 => ep_error(&resnet13, mse, Format::F16, device),
             Steps::Fp32 => {
-                let error = ep_error(&resnet13, mse, Precision::Fp32, device)?;
-                Ok(error.max(ep_error(&vgg5, ce, Precision::Fp32, device)?))
+                let error = ep_error(&resnet13, mse, Format::F32, device)?;
+                Ok(error.max(ep_error(&vgg5, ce, Format::F32, device)?))
             }
-            Steps::Averages => ep_error(&averages(&vgg5), mse, Precision::Fp32, device),
-            Steps::LinearFp16 => linear_error(&resnet13, Precision::Fp16, device),
-            Steps::Split => ep_error(&split_network(), mse, Precision::Fp16, device),
+            Steps::Averages => ep_error(&averages(&vgg5), mse, Format::F32, device),
+            Steps::LinearFp16 => linear_error(&resnet13, Format::F16, device),
+            Steps::Split => ep_error(&split_network(), mse, Format::F16, device),
             Steps::Loop => {
                 let recipe = Recipe {
                     form: NudgedPhase::SumDifference,
@@ -75,11 +75,11 @@ impl Steps {
                     tolerance: Some(1e-9),
                     ..Recipe::default()
                 };
-                error(&vgg5, &recipe, Precision::Fp32, device)
+                error(&vgg5, &recipe, Format::F32, device)
             }
             Steps::Linear => {
-                let error = linear_error(&resnet13, Precision::Fp32, device)?;
-                Ok(error.max(linear_error(&vgg5, Precision::Fp32, device)?))
+                let error = linear_error(&resnet13, Format::F32, device)?;
+                Ok(error.max(linear_error(&vgg5, Format::F32, device)?))
             }
             Steps::Backprop => {
                 let models = [("resnet13", 3), ("vgg5", 1)];
@@ -104,7 +104,7 @@ fn averages(network: &Network) -> Network {
 fn ep_error(
     network: &Network,
     cost: CostFunction,
-    precision: Precision,
+    format: Format,
     device: &Arc<dyn Device>,
 ) -> Result<f64> {
     let recipe = Recipe {
@@ -113,37 +113,37 @@ fn ep_error(
         beta: 2.0,
         ..Recipe::default()
     };
-    error(network, &recipe, precision, device)
+    error(network, &recipe, format, device)
 }
 
 /// Of recurrent and of truncated backpropagation.
-fn linear_error(network: &Network, precision: Precision, device: &Arc<dyn Device>) -> Result<f64> {
+fn linear_error(network: &Network, format: Format, device: &Arc<dyn Device>) -> Result<f64> {
     let recipe = |is_truncated| Recipe {
         form: NudgedPhase::Linear,
         is_truncated,
         ..Recipe::default()
     };
-    let recurrent = error(network, &recipe(false), precision, device)?;
-    Ok(recurrent.max(error(network, &recipe(true), precision, device)?))
+    let recurrent = error(network, &recipe(false), format, device)?;
+    Ok(recurrent.max(error(network, &recipe(true), format, device)?))
 }
 
 fn error(
     network: &Network,
     recipe: &Recipe,
-    precision: Precision,
+    format: Format,
     device: &Arc<dyn Device>,
 ) -> Result<f64> {
     let parameters = random_parameters(network, 1);
     let batches = [random_images(network, 3, 1), random_images(network, 3, 2)];
-    let mut truth = cpu::backend(network, cpu::Precision::Fp64);
+    let mut truth = cpu::backend::<f64>(network);
     truth.set_parameters(&parameters).unwrap();
     let want = train(&mut *truth, network, &batches, recipe).unwrap();
-    let mut kernels = CudaBackend::new(network, device.clone(), precision)?;
+    let mut kernels = CudaBackend::new(network, device.clone(), format)?;
     eqprop_cuda::phase::Backend::set_parameters(&mut kernels, &parameters)?;
     let got = train(&mut kernels, network, &batches, recipe)?;
-    let (got, want) = match precision {
-        Precision::Fp32 => (got, want),
-        Precision::Fp16 => (
+    let (got, want) = match format {
+        Format::F32 => (got, want),
+        Format::F16 => (
             got.without_what_fp16_rounds_away(),
             want.without_what_fp16_rounds_away(),
         ),
@@ -158,7 +158,7 @@ fn feed_forward_error(model: &FeedForward, device: &Arc<dyn Device>) -> Result<f
     let mut truth = (device::Device::Cpu.feed_forward(model, device::Precision::Fp64)).unwrap();
     truth.set_state(&state).unwrap();
     let want = train_feed_forward(&mut *truth, model, &batches, adam).unwrap();
-    let mut kernels = CudaFeedForward::new(model, device.clone(), Precision::Fp32)?;
+    let mut kernels = CudaFeedForward::new(model, device.clone(), Format::F32)?;
     eqprop_cuda::feedforward::Backend::set_state(&mut kernels, &state)?;
     let got = train_feed_forward(&mut kernels, model, &batches, adam)?;
     Ok(worst(&got, &want, |_| 0.1).0)

@@ -14,11 +14,11 @@ use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
 use crate::cpu::ops::reduce::reduce;
-use crate::feedforward::{Backend, FeedForward, Mode, NORM_EPSILON, Part, SharedBatch};
+use crate::error::{Error, Result};
+use crate::feedforward::{Backend, FeedForward, NORM_EPSILON, NormMode, Part, SharedBatch};
 use crate::network::{ModelState, Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, CostFunction, GradientMemory, check_batch};
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ fn images_at_a_time(geometry: ConvGeometry) -> usize {
 
 /// What a forward pass leaves for the backward pass.
 struct Pass<T> {
-    mode: Mode,
+    mode: NormMode,
     labels: Vec<usize>,
     /// the input, then each layer's state; of the output the logits
     states: Vec<Array2<T>>,
@@ -119,7 +119,7 @@ impl<T: Real> CpuFeedForward<T> {
         &mut self,
         e: usize,
         mut c: Array2<T>,
-        (images, mode): (usize, Mode),
+        (images, mode): (usize, NormMode),
         z: ArrayViewMut2<T>,
     ) -> Result<Option<Normalised<T>>> {
         let Part::Convolution {
@@ -140,7 +140,7 @@ impl<T: Real> CpuFeedForward<T> {
             mean.iter().zip(&bias).map(|(m, b)| m + sign * b).collect()
         };
         let (mean, variance) = match mode {
-            Mode::Train => {
+            NormMode::Train => {
                 let (mut mean, mut variance) = batch_norm::moments(c.view());
                 let mut rows = c.nrows();
                 if let Some(batch) = &self.shared {
@@ -151,7 +151,7 @@ impl<T: Real> CpuFeedForward<T> {
                 (self.tensors).follow(statistics, &with_bias, &variance, rows);
                 (mean, variance)
             }
-            Mode::Evaluate => {
+            NormMode::Evaluate => {
                 let (mean, variance) = self.tensors.running(statistics);
                 (shifted(&mean, -1.0), variance)
             }
@@ -159,7 +159,7 @@ impl<T: Real> CpuFeedForward<T> {
         let factors = batch_norm::normalise(c.view_mut(), &mean, &variance, NORM_EPSILON);
         let (gamma, beta) = (self.tensors.vector(gamma), self.tensors.vector(beta));
         batch_norm::affine_add(c.view(), gamma, beta, z);
-        if mode == Mode::Evaluate {
+        if mode == NormMode::Evaluate {
             self.memory.give(c);
             return Ok(None);
         }
@@ -420,7 +420,7 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome> {
         check_batch(self.network(), images, labels)?;
         let layers = self.network().layers().len();
@@ -445,17 +445,24 @@ impl<T: Real> Backend for CpuFeedForward<T> {
     }
 
     fn logits(&self) -> Result<Array2<f64>> {
-        let pass = self.pass.as_ref().context("no batch went forward")?;
+        let pass = self
+            .pass
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went forward"))?;
         let logits = pass.states.last().expect("a network has an output");
         Ok(logits.mapv(T::wide))
     }
 
     fn backward(&mut self) -> Result<()> {
-        let mut pass = self.pass.take().context("no batch went forward")?;
-        ensure!(
-            pass.mode == Mode::Train,
-            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
-        );
+        let mut pass = self
+            .pass
+            .take()
+            .ok_or(Error::OutOfOrder("no batch went forward"))?;
+        if pass.mode != NormMode::Train {
+            return Err(Error::OutOfOrder(
+                "a batch went forward in evaluation mode, which keeps nothing for a backward pass",
+            ));
+        }
         let mut memory = std::mem::take(&mut self.memory);
         let mut gradient = self.gradient.take();
         let into = gradient.get_or_insert_with(|| self.tensors.parameters.zeros_like());
@@ -486,22 +493,34 @@ impl<T: Real> Backend for CpuFeedForward<T> {
         share: f64,
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()> {
-        let gradient = self.gradient.as_mut().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         reduce(gradient, share, sum)
     }
 
     fn gradient_norm(&mut self) -> Result<f64> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         Ok(gradient.norm())
     }
 
     fn gradient(&self) -> Result<ParameterSet<f64>> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         Ok(self.tensors.unpacked(gradient))
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        let gradient = self.gradient.as_ref().context("no batch went backward")?;
+        let gradient = self
+            .gradient
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         self.tensors.step(gradient, learning_rates)
     }
 }

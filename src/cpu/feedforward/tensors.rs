@@ -4,10 +4,10 @@ use crate::cpu::ops::conv::{pack, unpack};
 use crate::cpu::ops::panels::Panels;
 use crate::cpu::ops::product::{Product, matrix, pack_dense, unpack_dense};
 use crate::cpu::ops::real::Real;
+use crate::error::{Error, Result, ensure};
 use crate::feedforward::{FeedForward, NORM_MOMENTUM, Part};
 use crate::network::{ModelState, NetworkError, ParameterSet};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
-use anyhow::{Context, Result, ensure};
 use ndarray::{ArrayD, IxDyn};
 
 /// Parameters (weights packed as `ops/product.rs` has it), running statistics, optimizer.
@@ -137,12 +137,18 @@ impl<T: Real> Tensors<T> {
     }
 
     pub fn optimizer_state(&self) -> Result<OptimizerState> {
-        let optimizer = self.optimizer.as_ref().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         Ok(optimizer.state(|moment| self.unpacked(moment)))
     }
 
     pub fn set_optimizer_state(&mut self, state: OptimizerState) -> Result<()> {
-        let mut optimizer = self.optimizer.take().context("no optimizer is set")?;
+        let mut optimizer = self
+            .optimizer
+            .take()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         optimizer.set_state(state, |moment| self.packed(moment));
         self.optimizer = Some(optimizer);
         Ok(())
@@ -151,11 +157,15 @@ impl<T: Real> Tensors<T> {
     pub fn step(&mut self, gradient: &ParameterSet<T>, learning_rates: &[f64]) -> Result<()> {
         let count = self.parameters.tensors().len();
         ensure!(
+            Mismatch,
             learning_rates.len() == count,
             "{} learning rates for {count} parameter tensors",
             learning_rates.len()
         );
-        let optimizer = self.optimizer.as_mut().context("no optimizer is set")?;
+        let optimizer = self
+            .optimizer
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no optimizer is set"))?;
         let (weights, transposed) = (&mut self.weights, &mut self.transposed);
         let edges = &self.edges;
         let updated = |parameters: &ParameterSet<T>, t: usize| {

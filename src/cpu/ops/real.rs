@@ -4,12 +4,15 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
 
-/// f32 or f64.
+/// What the CPU computes in: f32 or f64.
 pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
+    /// As users call it.
     const NAME: &'static str;
 
+    /// The nearest value.
     fn of(value: f64) -> Self;
 
+    /// The same value.
     fn wide(self) -> f64;
 }
 

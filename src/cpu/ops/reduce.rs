@@ -1,9 +1,9 @@
 //! A gradient added up over several machines.
 
 use super::real::Real;
+use crate::error::Result;
 use crate::network::ParameterSet;
 use crate::phase::GradientMemory;
-use anyhow::Result;
 
 /// Replaces `gradient` by the sum over the machines of `share` times each one's; `sum`, which adds up in place, gets it in f64.
 pub fn reduce<T: Real>(

@@ -15,6 +15,7 @@
 //! the place of theirs: [`tangent_terms`]. Truncated backpropagation adds up what each of its iterations gives
 //! (`trajectory.rs`).
 
+use super::chunk::{After, Chunk};
 use super::pre_activation::{Clamped, unpooled};
 use super::stack::Stack;
 use super::states::States;
@@ -165,4 +166,42 @@ pub fn tangent_terms<'a, T: Real>(
         weights: weights.collect(),
         biases: differences.clone(),
     }
+}
+
+/// What a chunk contributes to the gradient by the usual formula, once its phases have run.
+pub fn terms<'a, T: Real>(
+    packed: &PackedNetwork<T>,
+    chunk: &'a mut Chunk<T>,
+) -> Option<Terms<'a, T>> {
+    if !matches!(chunk.after, After::Pair(_)) {
+        return terms_at_free_state(packed, chunk);
+    }
+    let After::Pair(pair) = &mut chunk.after else {
+        unreachable!("it was just looked at")
+    };
+    Some(pair_terms(packed, &chunk.clamped, pair))
+}
+
+/// The same by the alternative formula, of which that of a linear response is a case.
+pub fn terms_at_free_state<'a, T: Real>(
+    packed: &PackedNetwork<T>,
+    chunk: &'a mut Chunk<T>,
+) -> Option<Terms<'a, T>> {
+    let maxima = chunk.free.maxima(packed, &chunk.clamped);
+    let Chunk {
+        clamped,
+        free,
+        after,
+    } = chunk;
+    let layers = 0..packed.network.layers().len();
+    let differences = match after {
+        After::Pair(pair) => layers.map(|l| pair.states.half_difference(l)).collect(),
+        After::Response(response) => {
+            let of = |l: usize| (l > 0).then(|| response.tangent.layer(l).view());
+            layers.map(of).collect()
+        }
+        After::Nothing | After::End(_) => return None,
+    };
+    let free = free.states.layers();
+    Some(tangent_terms(packed, clamped, free, differences, &maxima))
 }

@@ -5,14 +5,10 @@
 //! number of threads, and sums are taken in the chunks' order: results are the same on any number of threads.
 
 use super::update::Change;
-use crate::phase::{PhaseReport, Relaxation, SETTLING_ITERATIONS};
+use crate::phase::{
+    PhaseReport, Relaxation, SAFEGUARD_GROWTH, SAFEGUARD_NEGLIGIBLE, SETTLING_ITERATIONS,
+};
 use rayon::prelude::*;
-
-/// Over-relaxation that does not suit the network shows as a change that grows: it has grown when it exceeds this many
-/// times the smallest one so far, and is not falling.
-const GROWTH: f64 = 1.5;
-/// An omega this close to 1 is 1.
-const NEGLIGIBLE: f64 = 0.05;
 
 /// Lowers omega half-way towards 1 each time the change has grown.
 struct Safeguard {
@@ -33,12 +29,12 @@ impl Safeguard {
     }
 
     fn observe(&mut self, change: f64) {
-        let growing = change > GROWTH * self.smallest && change >= self.previous;
+        let growing = change > SAFEGUARD_GROWTH * self.smallest && change >= self.previous;
         if self.patience > 0 {
             self.patience -= 1;
         } else if growing && self.omega > 1.0 {
             let excess = (self.omega - 1.0) / 2.0;
-            self.omega = if excess < NEGLIGIBLE {
+            self.omega = if excess < SAFEGUARD_NEGLIGIBLE {
                 1.0
             } else {
                 1.0 + excess

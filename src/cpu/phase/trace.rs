@@ -18,10 +18,10 @@ use super::states::{Representation, States};
 use super::update::{Change, clip};
 use super::weights::PackedNetwork;
 use crate::cpu::ops::real::Real;
+use crate::error::Result;
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, PhaseReport, Relaxation,
 };
-use anyhow::Result;
 use ndarray::Array2;
 use rayon::prelude::*;
 

@@ -4,33 +4,32 @@
 //! (`kernels/batch_norm.cu`) is what only feed-forward networks have.
 
 use super::plan::Plan;
-use super::setup::{Running, Setup};
+use super::running::Running;
 use crate::cuda::machine::device::{Buffer, Device};
-use crate::cuda::machine::kernels::Relax;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::parameters::Parameters;
-use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::{Axes, Layout, Tensor, padded};
-use crate::feedforward::{Backend, FeedForward, Mode, Part, SharedBatch};
+use crate::error::{Error, Result};
+use crate::feedforward::{Backend, FeedForward, NormMode, Part, SharedBatch};
 use crate::network::{LinearMap, ModelState, NetworkError, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{BatchOutcome, GradientMemory, check_batch};
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4, ArrayD, IxDyn};
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// A feed-forward network on a GPU, or on the emulation of one.
 pub struct CudaFeedForward {
-    pub(in crate::cuda) setup: Setup,
-    precision: Precision,
+    pub(in crate::cuda) setup: Setup<FeedForward>,
     pub(in crate::cuda) parameters: Parameters,
     /// by edge; dense ones have none
     running: Vec<Option<Running>>,
     plans: Recent<Plan>,
     /// the pass that the present plan holds
-    mode: Option<Mode>,
+    mode: Option<NormMode>,
     /// the batch that a training pass has a part of, where that is not all
     shared: Option<Rc<dyn SharedBatch>>,
 }
@@ -40,49 +39,39 @@ impl CudaFeedForward {
     ///
     /// # Errors
     /// When there are no kernels for an edge, or the device has no room.
-    pub fn new(model: &FeedForward, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
+    pub fn new(model: &FeedForward, device: Arc<dyn Device>, format: Format) -> Result<Self> {
         let network = model.network();
         check(model)?;
-        let format = precision.format();
-        let widths = (network.free_layers()).map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widths.max().unwrap_or(0), device.capabilities());
-        let layout = Arc::new(layout_of(model));
+        let setup = Setup::new(device, model.clone(), layout_of(model), format);
         let running = (0..network.edges().len()).map(|e| {
             let Part::Convolution { .. } = model.part(e) else {
                 return Ok(None);
             };
             let channels = padded(Geometry::of(network, e).full.channels);
             Ok(Some(Running {
-                mean: Buffer::zeros(&device, channels)?,
-                variance: Buffer::zeros(&device, channels)?,
+                mean: Buffer::zeros(&setup.device, channels)?,
+                variance: Buffer::zeros(&setup.device, channels)?,
                 batches: 0.0,
             }))
         });
         Ok(Self {
             running: running.collect::<Result<_>>()?,
-            parameters: Parameters::new(&device, &layout, format)?,
+            parameters: Parameters::new(&setup.device, &setup.layout, format)?,
             plans: Recent::new(),
             mode: None,
             shared: None,
-            precision,
-            setup: Setup {
-                device,
-                model: model.clone(),
-                layout,
-                format,
-                relax,
-            },
+            setup,
         })
     }
 
     pub(in crate::cuda) fn plan(&self) -> Result<&Plan> {
-        ensure!(self.mode.is_some(), "no batch went forward");
-        self.plans.present().context("no batch went forward")
+        let plan = self.plans.present().filter(|_| self.mode.is_some());
+        plan.ok_or(Error::OutOfOrder("no batch went forward"))
     }
 
     /// From PyTorch's shapes to those of the layout, whose head is a convolution.
     fn laid_out(&self, set: &ParameterSet<f64>) -> ParameterSet<f64> {
-        let network = self.setup.model.network();
+        let network = self.setup.network();
         let mut tensors = set.tensors().to_vec();
         for (e, _) in network.edges().iter().enumerate() {
             if let Part::Dense { weight, .. } = self.setup.model.part(e) {
@@ -148,8 +137,8 @@ fn layout_of(model: &FeedForward) -> Layout {
 
 impl Backend for CudaFeedForward {
     fn describe(&self) -> String {
-        let precision = self.precision.name();
-        format!("{}, {precision}", self.setup.device.describe())
+        let format = self.setup.format.name();
+        format!("{}, {format}", self.setup.device.describe())
     }
 
     fn state(&self) -> Result<ModelState> {
@@ -157,7 +146,7 @@ impl Backend for CudaFeedForward {
         let mut statistics = Vec::new();
         for (e, running) in self.running.iter().enumerate() {
             let Some(running) = running else { continue };
-            let channels = Geometry::of(self.setup.model.network(), e).full.channels;
+            let channels = Geometry::of(self.setup.network(), e).full.channels;
             for values in [&running.mean, &running.variance] {
                 let values = values.read()?;
                 let values = values[..channels].iter().map(|&v| f64::from(v));
@@ -226,21 +215,21 @@ impl Backend for CudaFeedForward {
         &mut self,
         images: &Array4<f32>,
         labels: &[usize],
-        mode: Mode,
+        mode: NormMode,
     ) -> Result<BatchOutcome> {
-        check_batch(self.setup.model.network(), images, labels)?;
+        check_batch(self.setup.network(), images, labels)?;
         let (setup, parameters, running) = (&self.setup, &self.parameters, &self.running);
         let n = labels.len();
         let plan = (self.plans).select(n, || Plan::new(setup, parameters, running, n))?;
         plan.load(&self.setup, images, labels)?;
         let weights = self.parameters.operands();
         let shared = self.shared.as_deref();
-        match shared.filter(|_| mode == Mode::Train) {
+        match shared.filter(|_| mode == NormMode::Train) {
             Some(batch) => plan.forward_shared(&self.setup, weights, &self.running, batch)?,
             None => plan.forward(&self.setup, weights, mode)?,
         }
         self.mode = Some(mode);
-        if mode == Mode::Train {
+        if mode == NormMode::Train {
             for running in self.running.iter_mut().flatten() {
                 running.batches += 1.0;
             }
@@ -254,10 +243,11 @@ impl Backend for CudaFeedForward {
 
     fn backward(&mut self) -> Result<()> {
         self.plan()?;
-        ensure!(
-            self.mode == Some(Mode::Train),
-            "a batch went forward in evaluation mode, which keeps nothing for a backward pass"
-        );
+        if self.mode != Some(NormMode::Train) {
+            return Err(Error::OutOfOrder(
+                "a batch went forward in evaluation mode, which keeps nothing for a backward pass",
+            ));
+        }
         let plan = self.plans.present_mut().expect("a batch went forward");
         let (setup, parameters) = (&self.setup, &self.parameters);
         plan.backward(setup, parameters, &self.running, self.shared.as_deref())
@@ -268,7 +258,7 @@ impl Backend for CudaFeedForward {
         share: f64,
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()> {
-        let plan = (self.plans.present_mut()).context("no batch went backward")?;
+        let plan = (self.plans.present_mut()).ok_or(Error::OutOfOrder("no batch went backward"))?;
         plan.reduce_gradient(&self.setup, &self.parameters, share, sum)
     }
 
@@ -281,7 +271,10 @@ impl Backend for CudaFeedForward {
     }
 
     fn step(&mut self, learning_rates: &[f64]) -> Result<()> {
-        let plan = self.plans.present().context("no batch went backward")?;
+        let plan = self
+            .plans
+            .present()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         let norm = plan.norm(&self.setup)?;
         (self.parameters).step(learning_rates, norm, f64::INFINITY)
     }

@@ -2,7 +2,7 @@
 
 pub mod backend;
 pub mod plan;
-mod setup;
+mod running;
 mod shared;
 
 pub use backend::CudaFeedForward;

@@ -11,21 +11,22 @@
 //! States and differences are in the operand format, the rest in fp32. In fp16 the loss is scaled up so that differences
 //! do not underflow; the gradient is scaled back where its sums are gathered.
 
-use super::setup::{Running, Setup};
+use super::running::Running;
 use super::shared;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::{self, Format};
 use crate::cuda::parameters::Parameters;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
 use crate::cuda::tables::gradient::{self, GradientPlan, Products};
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
-use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target};
-use crate::feedforward::{Mode, NORM_EPSILON, NORM_MOMENTUM, Part, SharedBatch};
+use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
+use crate::error::{Error, Result, ensure};
+use crate::feedforward::{FeedForward, NORM_EPSILON, NORM_MOMENTUM, NormMode, Part, SharedBatch};
 use crate::network::Shape;
 use crate::phase::{BatchOutcome, GradientMemory};
-use anyhow::{Context, Result, ensure};
 use ndarray::{Array2, Array4};
 use std::ffi::c_void;
 
@@ -90,16 +91,17 @@ fn null<T>() -> *mut T {
 
 impl Plan {
     pub fn new(
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
         images: usize,
     ) -> Result<Self> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let bytes = setup.format.bytes();
         for e in 0..network.edges().len() {
             let units = images * padded_units(Geometry::of(network, e).full);
             ensure!(
+                Mismatch,
                 i32::try_from(units).is_ok(),
                 "a batch of {images} is too large for the kernels: {} has {units} units, and they count to 2^31",
                 network.edge_name(e)
@@ -178,19 +180,29 @@ impl Plan {
         })
     }
 
-    pub fn load(&self, setup: &Setup, images: &Array4<f32>, labels: &[usize]) -> Result<()> {
+    pub fn load(
+        &self,
+        setup: &Setup<FeedForward>,
+        images: &Array4<f32>,
+        labels: &[usize],
+    ) -> Result<()> {
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
         self.labels.write(&labels)?;
         let input = padded_images(images).into_iter();
         self.input.write(&setup.format.encode(input))
     }
 
-    pub fn forward(&self, setup: &Setup, weights: *const c_void, mode: Mode) -> Result<()> {
+    pub fn forward(
+        &self,
+        setup: &Setup<FeedForward>,
+        weights: *const c_void,
+        mode: NormMode,
+    ) -> Result<()> {
         let device = &*setup.device;
         for layer in self.layers.iter().flatten() {
             layer.sweep.launch(device, raw_args(weights))?;
             let args = EqBatchNormArgs {
-                evaluate: u32::from(mode == Mode::Evaluate),
+                evaluate: u32::from(mode == NormMode::Evaluate),
                 ..layer.args
             };
             kernels::batch_norm_forward(device, setup.format, &args)?;
@@ -201,7 +213,7 @@ impl Plan {
     /// A training pass over this machine's part of a batch: the same with the statistics of the whole batch.
     pub fn forward_shared(
         &self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         weights: *const c_void,
         running: &[Option<Running>],
         batch: &dyn SharedBatch,
@@ -222,7 +234,7 @@ impl Plan {
                     mean: &convolution.mean,
                     inverse: &convolution.inverse,
                     running: (running[e].as_ref()).expect("a convolution has statistics"),
-                    pixels: normalised_pixels(&Geometry::of(setup.model.network(), e)),
+                    pixels: normalised_pixels(&Geometry::of(setup.network(), e)),
                 }
             });
             let edges: Vec<_> = edges.collect();
@@ -233,8 +245,8 @@ impl Plan {
     }
 
     /// Cost and errors by the logits; there is no energy.
-    pub fn outcome(&self, setup: &Setup) -> Result<BatchOutcome> {
-        let classes = setup.model.network().classes();
+    pub fn outcome(&self, setup: &Setup<FeedForward>) -> Result<BatchOutcome> {
+        let classes = setup.network().classes();
         let args = EqOutcomeArgs {
             output: self.logits.ptr(),
             labels: self.labels.ptr(),
@@ -259,8 +271,8 @@ impl Plan {
     }
 
     /// `(N, classes)`
-    pub fn read_logits(&self, setup: &Setup) -> Result<Array2<f64>> {
-        let classes = setup.model.network().classes();
+    pub fn read_logits(&self, setup: &Setup<FeedForward>) -> Result<Array2<f64>> {
+        let classes = setup.network().classes();
         let values = self.logits.read()?;
         Ok(Array2::from_shape_fn((self.images, classes), |(n, c)| {
             f64::from(values[n * padded(classes) + c])
@@ -270,7 +282,7 @@ impl Plan {
     /// Writes the gradient of the mean loss, of which batch normalisation's part is that of all of a shared batch.
     pub fn backward(
         &mut self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
         batch: Option<&dyn SharedBatch>,
@@ -279,7 +291,7 @@ impl Plan {
             self.backward = Some(self.plan_backward(setup, parameters, running)?);
         }
         let plan = self.backward.as_ref().expect("it was just made");
-        let (device, network) = (&*setup.device, setup.model.network());
+        let (device, network) = (&*setup.device, setup.network());
         let loss_scale = match setup.format {
             Format::F32 => 1.0,
             Format::F16 => LOSS_SCALE,
@@ -316,19 +328,25 @@ impl Plan {
     /// See [`GradientPlan::reduce`].
     pub fn reduce_gradient(
         &mut self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         share: f64,
         sum: &mut dyn FnMut(GradientMemory<'_>) -> Result<()>,
     ) -> Result<()> {
-        let plan = self.backward.as_mut().context("no batch went backward")?;
+        let plan = self
+            .backward
+            .as_mut()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         let gradient = &parameters.gradient;
         (plan.gradient).reduce(&setup.device, share, gradient, sum)
     }
 
     /// The global norm of the last gradient, on the device.
-    pub fn norm(&self, setup: &Setup) -> Result<&Buffer<f64>> {
-        let plan = self.backward.as_ref().context("no batch went backward")?;
+    pub fn norm(&self, setup: &Setup<FeedForward>) -> Result<&Buffer<f64>> {
+        let plan = self
+            .backward
+            .as_ref()
+            .ok_or(Error::OutOfOrder("no batch went backward"))?;
         plan.gradient.measure_norm(&*setup.device)?;
         Ok(&plan.gradient.norm)
     }
@@ -346,11 +364,11 @@ impl Plan {
 
     fn plan_backward(
         &self,
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
     ) -> Result<Backward> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let difference = (0..network.edges().len()).map(|e| {
             let units = self.images * padded_units(Geometry::of(network, e).full);
             Buffer::new(device, units * setup.format.bytes())
@@ -409,8 +427,12 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(&self, setup: &Setup, difference: &[Buffer<u8>]) -> Vec<gradient::TensorGradient> {
-        let network = setup.model.network();
+    fn parts(
+        &self,
+        setup: &Setup<FeedForward>,
+        difference: &[Buffer<u8>],
+    ) -> Vec<gradient::TensorGradient> {
+        let network = setup.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
         let mut parts: Vec<gradient::TensorGradient> = (setup.model.parameter_names().iter())
             .map(|_| gradient::TensorGradient::Zero)
@@ -451,7 +473,7 @@ impl Plan {
 
 impl Layer {
     fn new(
-        setup: &Setup,
+        setup: &Setup<FeedForward>,
         parameters: &Parameters,
         running: &[Option<Running>],
         convolutions: &[Option<Convolution>],
@@ -459,7 +481,7 @@ impl Layer {
         l: usize,
         images: usize,
     ) -> Result<Self> {
-        let (device, network) = (&setup.device, setup.model.network());
+        let (device, network) = (&setup.device, setup.network());
         let units = images * padded_units(network.layers()[l].shape);
         let mut sweep = SweepBuilder::new(&setup.layout, setup.relax, images, 1);
         let mut table = Vec::new();
@@ -532,8 +554,8 @@ fn splits(g: &Geometry, images: usize) -> usize {
 }
 
 /// The edges into layer `l` that batch normalisation follows.
-fn normalised_edges(setup: &Setup, l: usize) -> impl Iterator<Item = usize> {
-    let edges = setup.model.network().edges_into(l);
+fn normalised_edges(setup: &Setup<FeedForward>, l: usize) -> impl Iterator<Item = usize> {
+    let edges = setup.network().edges_into(l);
     edges
         .map(|(e, _)| e)
         .filter(|&e| matches!(setup.model.part(e), Part::Convolution { .. }))
@@ -547,14 +569,14 @@ fn convolution(convolutions: &[Option<Convolution>], e: usize) -> &Convolution {
 
 /// The normalisation of edge `e` as its forward pass needs it.
 fn batch_norm(
-    setup: &Setup,
+    setup: &Setup<FeedForward>,
     parameters: &Parameters,
     running: &[Option<Running>],
     convolutions: &[Option<Convolution>],
     e: usize,
 ) -> EqBatchNorm {
     let convolution = convolution(convolutions, e);
-    let g = Geometry::of(setup.model.network(), e);
+    let g = Geometry::of(setup.network(), e);
     let (zeros, ones) = (convolution.mean.ptr(), convolution.inverse.ptr());
     let edge = EqBatchNorm {
         convolved: convolution.convolved.ptr(),
@@ -596,14 +618,5 @@ fn source(shape: Shape, values: *const c_void) -> EqSource {
         width: shape.width as i32,
         channels: padded(shape.channels) as u32,
         updated: 0,
-    }
-}
-
-/// Arguments of a sweep that writes its pre-activations as they are.
-pub(in crate::cuda) fn raw_args(weights: *const c_void) -> EqRelaxArgs {
-    EqRelaxArgs {
-        form: EQ_FORM_RAW,
-        weights,
-        ..EqRelaxArgs::default()
     }
 }

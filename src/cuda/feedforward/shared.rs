@@ -1,12 +1,12 @@
 //! Batch normalisation over a batch that several machines share: what a layer's kernels found on this machine goes through the host to the
 //! others, one exchange a layer in each direction, and what all found together comes back for the kernels that follow.
 
-use super::setup::Running;
+use super::running::Running;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::Layout;
+use crate::error::Result;
 use crate::feedforward::{NORM_EPSILON, NORM_MOMENTUM, SharedBatch};
-use anyhow::Result;
 
 /// What an edge's normalisation takes from a batch.
 pub struct Statistics<'a> {

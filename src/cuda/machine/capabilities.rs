@@ -1,7 +1,7 @@
 //! What a machine can do beyond what every machine can: a kernel rung is chosen by it, in [`super::kernels::Relax::choose`]. And what the
 //! environment forbids or asks for.
 
-use anyhow::{Result, bail};
+use super::error::CudaError;
 
 /// Asks for kernels that no GPU has run yet.
 const HOPPER: &str = "EQPROP_HOPPER";
@@ -19,7 +19,7 @@ pub struct Capabilities {
 ///
 /// # Errors
 /// When EQPROP_HOPPER is neither `on` nor `off`.
-pub fn hopper_wanted() -> Result<bool> {
+pub fn hopper_wanted() -> Result<bool, CudaError> {
     let meaning = "`on` asks for the kernels for Hopper, which no GPU has run yet";
     Ok(switch(HOPPER, meaning)?.unwrap_or(false))
 }
@@ -28,17 +28,19 @@ pub fn hopper_wanted() -> Result<bool> {
 ///
 /// # Errors
 /// When EQPROP_WHILE is neither `on` nor `off`.
-pub fn loops_wanted() -> Result<bool> {
+pub fn loops_wanted() -> Result<bool, CudaError> {
     let meaning = "`off` lets the host ask whether a phase has ended, instead of a loop inside the GPU's graph";
     Ok(switch(WHILE, meaning)?.unwrap_or(true))
 }
 
 /// What a variable is set to, if to anything.
-fn switch(variable: &str, meaning: &str) -> Result<Option<bool>> {
+fn switch(variable: &str, meaning: &str) -> Result<Option<bool>, CudaError> {
     match std::env::var(variable).as_deref() {
         Ok("on") => Ok(Some(true)),
         Ok("off") => Ok(Some(false)),
         Ok("") | Err(_) => Ok(None),
-        Ok(other) => bail!("{variable}={other}: on or off was expected; {meaning}"),
+        Ok(other) => Err(CudaError::Setting(format!(
+            "{variable}={other}: on or off was expected; {meaning}"
+        ))),
     }
 }

@@ -6,7 +6,7 @@
 use super::abi::EqPhase;
 use super::capabilities::Capabilities;
 use super::tensor_map::{self, TensorMap};
-use anyhow::{Context, Result, bail};
+use crate::error::{Error, Result, bail};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +33,11 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// When it cannot be made, or there are no such copies.
     fn tensor_map(&self, _map: &TensorMap) -> Result<[u8; tensor_map::BYTES]> {
-        bail!("{} has no copies by tensor map", self.describe())
+        bail!(
+            Unavailable,
+            "{} has no copies by tensor map",
+            self.describe()
+        )
     }
 
     /// Device memory, not initialised.
@@ -139,8 +143,10 @@ impl<T: Plain> Buffer<T> {
     /// Not initialised.
     pub fn new(device: &Arc<dyn Device>, len: usize) -> Result<Self> {
         // An empty buffer still has an address, so that nobody must ask.
-        let bytes = len.checked_mul(size_of::<T>()).with_context(|| {
-            format!("a buffer of {len} elements has more bytes than can be counted")
+        let bytes = len.checked_mul(size_of::<T>()).ok_or_else(|| {
+            Error::Mismatch(format!(
+                "a buffer of {len} elements has more bytes than can be counted"
+            ))
         })?;
         let address = device.allocate(bytes.max(1))?;
         let in_use = IN_USE.fetch_add(bytes, Ordering::Relaxed) + bytes;

@@ -9,7 +9,7 @@ use super::handles::{Handles, call};
 use super::image;
 use super::kernels;
 use super::tensor_map::{self, TensorMap};
-use anyhow::{Context, Result};
+use crate::error::Result;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 use std::collections::HashMap;
@@ -165,14 +165,13 @@ impl Gpu {
                 needs: OLDEST,
             });
         }
-        let wanted =
-            capabilities::hopper_wanted().map_err(|e| CudaError::Setting(e.to_string()))?;
+        let wanted = capabilities::hopper_wanted()?;
         let capabilities = Capabilities {
             hopper: info.compute_capability == HOPPER
                 && image::architectures().is_some_and(|all| all.split(',').any(|a| a == "90a"))
                 && wanted,
         };
-        let loops = capabilities::loops_wanted().map_err(|e| CudaError::Setting(e.to_string()))?;
+        let loops = capabilities::loops_wanted()?;
         Ok(Self {
             capabilities,
             handles: Arc::new(Handles::open(device, image, loops)?),
@@ -404,7 +403,10 @@ impl Device for Gpu {
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
         self.enter()?;
         let function = self.function(kernel)?;
-        let blocks = u32::try_from(blocks).context("a launch has too many blocks")?;
+        let blocks = u32::try_from(blocks).map_err(|_| CudaError::Kernel {
+            kernel: kernel.name,
+            problem: format!("a launch has {blocks} blocks, and GPUs count to 2^32"),
+        })?;
         let mut parameter = [args.as_ptr().cast_mut().cast::<c_void>()];
         // SAFETY: the caller's promise; the driver copies `args` before it returns.
         let launched = unsafe {

@@ -5,8 +5,9 @@
 
 use super::abi::EqPhase;
 use super::device::{Device, KernelSpec, Recording};
+use super::error::CudaError;
 use super::played::Recorder;
-use anyhow::{Result, bail, ensure};
+use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex};
@@ -91,7 +92,9 @@ impl Device for EmulatedDevice {
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // SAFETY: no preconditions.
         let address = unsafe { eqprop_emulation_alloc(bytes) };
-        ensure!(address != 0, "out of memory: {bytes} bytes were asked for");
+        if address == 0 {
+            return Err(CudaError::OutOfMemory { bytes }.into());
+        }
         self.allocations.lock().unwrap().insert(address);
         Ok(address)
     }
@@ -132,13 +135,15 @@ impl Device for EmulatedDevice {
         if (self.recorder.as_ref()).is_some_and(|r| r.takes(kernel, blocks, args)) {
             return Ok(());
         }
+        let blocks =
+            u32::try_from(blocks).map_err(|_| fault(kernel, "a launch has too many blocks"))?;
         let name = CString::new(kernel.name).expect("a kernel's name has no NUL");
         // SAFETY: `args` is the struct that the kernel of this name takes (`kernels.rs`), and its pointers are into
         // live buffers.
         let code = unsafe {
             eqprop_emulation_launch(
                 name.as_ptr(),
-                u32::try_from(blocks)?,
+                blocks,
                 kernel.threads,
                 kernel.shared_bytes as usize,
                 args.as_ptr().cast(),
@@ -154,7 +159,7 @@ impl Device for EmulatedDevice {
             _ => Some("it gave cp.async an address that is no multiple of 16"),
         };
         if let Some(problem) = problem {
-            bail!("kernel {}: {problem}", kernel.name);
+            return Err(fault(kernel, problem));
         }
         self.check_guards(kernel)
     }
@@ -181,12 +186,15 @@ impl EmulatedDevice {
         for &address in self.allocations.lock().unwrap().iter() {
             // SAFETY: the address is a live allocation.
             let overrun = unsafe { eqprop_emulation_overrun(address) };
-            ensure!(
-                overrun == 0,
-                "kernel {} wrote outside of a buffer",
-                kernel.name
-            );
+            if overrun != 0 {
+                return Err(fault(kernel, "it wrote outside of a buffer"));
+            }
         }
         Ok(())
     }
+}
+
+fn fault(kernel: &KernelSpec, problem: &str) -> Error {
+    let (kernel, problem) = (kernel.name, problem.to_string());
+    CudaError::Kernel { kernel, problem }.into()
 }

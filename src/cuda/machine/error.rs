@@ -1,5 +1,6 @@
 //! What can go wrong with a GPU, for callers that decide by it.
 
+use crate::error::Error;
 use cudarc::driver::sys::CUresult;
 
 /// Why a GPU cannot be used, or stopped working.
@@ -47,6 +48,14 @@ pub enum CudaError {
     /// An environment variable says something that it cannot.
     #[error("{0}")]
     Setting(String),
+    /// A kernel did what it must not: where kernels run on the CPU.
+    #[error("kernel {kernel}: {problem}")]
+    Kernel {
+        /// its name
+        kernel: &'static str,
+        /// what it did
+        problem: String,
+    },
     /// A call of the driver failed: what it was for, and the driver's code.
     #[error("{call}: {}", remedy(*code))]
     Driver {
@@ -55,6 +64,12 @@ pub enum CudaError {
         /// what it answered
         code: CUresult,
     },
+}
+
+impl From<CudaError> for Error {
+    fn from(error: CudaError) -> Self {
+        Self::Device(Box::new(error))
+    }
 }
 
 /// What a user can do about a code.

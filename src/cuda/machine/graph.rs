@@ -10,8 +10,7 @@ use super::error::CudaError;
 use super::handles::{Handles, Loops, call};
 use super::image;
 use super::kernels::CONTINUE_PHASE;
-use crate::output::remark;
-use anyhow::Result;
+use crate::error::Result;
 use cudarc::driver::{result, sys};
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
@@ -54,10 +53,10 @@ pub fn record_loop(
     match made {
         Ok(executable) => Ok(executable.map(|e| Box::new(e) as Box<dyn Recording>)),
         Err(error) => {
-            remark(format_args!(
+            log::info!(
                 "note: no loop inside the GPU's graph ({error:#}); the host asks every few iterations whether a phase has ended, as with \
                  EQPROP_WHILE=off"
-            ));
+            );
             Ok(None)
         }
     }

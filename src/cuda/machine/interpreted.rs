@@ -6,9 +6,10 @@
 use super::abi::EqPhase;
 use super::capabilities::{Capabilities, hopper_wanted, loops_wanted};
 use super::device::{Device, KernelSpec, Recording};
+use super::error::CudaError;
 use super::played::Recorder;
 use super::tensor_map::{self, TensorMap};
-use anyhow::{Context, Result, bail, ensure};
+use crate::error::{Error, Result};
 use ptx_interpreter::{Memory, Module, Options, Report, Sums, Swizzle};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -86,11 +87,13 @@ impl Settings {
                 )
             };
             let count = |n: &str| match n.parse() {
-                Ok(0) | Err(_) => bail!("{}: N is at least 1", wrong()),
+                Ok(0) | Err(_) => Err(CudaError::Setting(format!("{}: N is at least 1", wrong()))),
                 Ok(n) => Ok(n),
             };
             match part.split_once('=').unwrap_or((part, "")) {
-                ("seed", n) => settings.options.seed = n.parse().with_context(wrong)?,
+                ("seed", n) => {
+                    settings.options.seed = n.parse().map_err(|_| CudaError::Setting(wrong()))?
+                }
                 ("resident", n) => settings.options.resident = count(n)?,
                 ("multiprocessors", n) => settings.multiprocessors = count(n)?,
                 ("sums", "rounded") => settings.options.sums = Sums::Rounded,
@@ -101,7 +104,7 @@ impl Settings {
                     settings.table = true;
                     settings.options.bank_conflicts = true;
                 }
-                _ => bail!(wrong()),
+                _ => return Err(CudaError::Setting(wrong()).into()),
             }
         }
         Ok(settings)
@@ -129,7 +132,11 @@ fn read_once(once: &Once, ptx: impl FnOnce() -> Result<&'static str>) -> Result<
         Some(module) => module.clone(),
         None => {
             let parsed = Module::parse(ptx()?);
-            let parsed = parsed.context("the PTX that nvcc made of kernels/ cannot be read")?;
+            let parsed = parsed.map_err(|error| {
+                Error::Unavailable(format!(
+                    "the PTX that nvcc made of kernels/ cannot be read: {error}"
+                ))
+            })?;
             module.insert(Arc::new(parsed)).clone()
         }
     })
@@ -155,10 +162,8 @@ impl InterpretedDevice {
     /// # Errors
     /// When this build found no nvcc.
     pub fn ptx() -> Result<&'static str> {
-        PTX.context(
-            "--device interpreted: this build has no PTX, because no nvcc was found: name one (NVCC=/path/to/nvcc, or pip install \
-             nvidia-cuda-nvcc) and build again with `cargo build --release --features interpreter`",
-        )
+        PTX.ok_or_else(|| Error::Unavailable("--device interpreted: this build has no PTX, because no nvcc was found: name one (NVCC=/path/to/nvcc, or pip install \
+             nvidia-cuda-nvcc) and build again with `cargo build --release --features interpreter`".into()))
     }
 
     /// This build's kernels, read once.
@@ -175,9 +180,7 @@ impl InterpretedDevice {
     /// # Errors
     /// When this build found no nvcc that knows sm_90a.
     pub fn hopper_ptx() -> Result<&'static str> {
-        HOPPER_PTX.context(
-            "EQPROP_HOPPER=on: this build has no PTX for Hopper; build it where nvcc of CUDA 12 or later is found",
-        )
+        HOPPER_PTX.ok_or_else(|| Error::Unavailable("EQPROP_HOPPER=on: this build has no PTX for Hopper; build it where nvcc of CUDA 12 or later is found".into()))
     }
 
     /// The kernels for Hopper, read once.
@@ -254,7 +257,7 @@ impl Device for InterpretedDevice {
             box_dims: map.box_dims.clone(),
             swizzle: Swizzle::Span128,
         };
-        Ok(map.encode()?)
+        map.encode().map_err(device)
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64> {
@@ -266,19 +269,19 @@ impl Device for InterpretedDevice {
     }
 
     unsafe fn upload(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        Ok(self.memory().write(address, bytes)?)
+        self.memory().write(address, bytes).map_err(device)
     }
 
     unsafe fn download(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        Ok(self.memory().read(address, bytes)?)
+        self.memory().read(address, bytes).map_err(device)
     }
 
     unsafe fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
-        Ok(self.memory().copy(to, from, bytes)?)
+        self.memory().copy(to, from, bytes).map_err(device)
     }
 
     unsafe fn zero(&self, address: u64, bytes: usize) -> Result<()> {
-        Ok(self.memory().fill(address, 0, bytes)?)
+        self.memory().fill(address, 0, bytes).map_err(device)
     }
 
     unsafe fn launch(&self, kernel: &KernelSpec, blocks: usize, args: &[u8]) -> Result<()> {
@@ -288,17 +291,22 @@ impl Device for InterpretedDevice {
         let of_hopper = self.hopper.as_ref();
         let of_hopper = of_hopper.filter(|m| m.names().any(|name| name == kernel.name));
         let module = of_hopper.unwrap_or(&self.module);
-        let code = module.kernel(kernel.name)?;
-        ensure!(blocks > 0, "kernel {}: a launch of no blocks", kernel.name);
+        let code = module.kernel(kernel.name).map_err(device)?;
+        let blocks = u32::try_from(blocks).ok().filter(|&blocks| blocks > 0);
+        let blocks = blocks.ok_or_else(|| CudaError::Kernel {
+            kernel: kernel.name,
+            problem: "a launch of no blocks, or of more than there are".to_string(),
+        })?;
         let report = module.launch(
             code,
-            u32::try_from(blocks)?.into(),
+            blocks.into(),
             kernel.threads.into(),
             kernel.shared_bytes as usize,
             args,
             &self.memory(),
             &self.settings.options,
-        )?;
+        );
+        let report = report.map_err(device)?;
         let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.entry(kernel.name).or_default().add(&report);
         Ok(())
@@ -321,7 +329,15 @@ impl Device for InterpretedDevice {
     }
 }
 
+fn device(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Device(Box::new(error))
+}
+
 impl Drop for InterpretedDevice {
+    #[expect(
+        clippy::print_stderr,
+        reason = "the environment asks for it, of whatever program"
+    )]
     fn drop(&mut self) {
         if self.settings.table {
             eprintln!("{}", table(&self.reports()));
@@ -391,10 +407,8 @@ mod tests {
             "seed=-1",
             "tables",
         ] {
-            let error = format!(
-                "{:#}",
-                Settings::parse(&format!("seed=3,{wrong}")).unwrap_err()
-            );
+            let error = Settings::parse(&format!("seed=3,{wrong}")).unwrap_err();
+            let error = error.to_string();
             assert!(
                 error.contains(&format!("{wrong:?} is none of seed=N")),
                 "{error}"

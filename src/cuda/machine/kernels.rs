@@ -9,7 +9,7 @@
 use super::abi::*;
 use super::capabilities::Capabilities;
 use super::device::{Device, KernelSpec, Plain, bytes_of, plain};
-use anyhow::Result;
+use crate::error::Result;
 use half::f16;
 
 plain!(
@@ -50,16 +50,24 @@ plain!(
     EqLossArgs
 );
 
-/// Format of states and of a product's operands; sums are fp32 in any case.
+/// Format of states and of a product's operands; sums and master weights are fp32 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// single precision
+    /// fp32, on ordinary cores: the parity anchor, several times slower
     F32,
-    /// half precision
+    /// fp16, on tensor cores; trustworthy with nudged phases in sum-and-difference form
     F16,
 }
 
 impl Format {
+    /// As users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "fp32",
+            Self::F16 => "fp16",
+        }
+    }
+
     /// Bytes of a value.
     pub fn bytes(self) -> usize {
         match self {

@@ -2,8 +2,9 @@
 
 use super::abi::{EqLoopArgs, EqPhase};
 use super::device::{Buffer, Device, KernelSpec, Recording};
+use super::error::CudaError;
 use super::kernels::{self, CONTINUE_PHASE};
-use anyhow::{Result, ensure};
+use crate::error::Result;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A launch with its argument.
@@ -81,11 +82,13 @@ impl Recording for Loop {
         self.condition.write(&[1])?;
         let mut first = true;
         while self.condition.read()?[0] != 0 {
-            ensure!(
-                first || !self.is_done()?,
-                "kernel {}: the loop goes on after the phase has ended",
-                CONTINUE_PHASE.name
-            );
+            if !first && self.is_done()? {
+                return Err(CudaError::Kernel {
+                    kernel: CONTINUE_PHASE.name,
+                    problem: "the loop goes on after the phase has ended".to_string(),
+                }
+                .into());
+            }
             first = false;
             for launch in &self.launches {
                 // SAFETY: as when it was recorded.

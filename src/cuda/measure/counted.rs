@@ -11,10 +11,11 @@ use super::relaxation::{trained, update};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::interpreted::{InterpretedDevice, Settings};
+use crate::cuda::machine::kernels::Format;
+use crate::cuda::phase::plan;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::precision::Precision;
+use crate::error::Result;
 use crate::network::Network;
-use anyhow::Result;
 use ptx_interpreter::Report;
 use std::sync::Arc;
 
@@ -64,8 +65,8 @@ pub fn counts(
         Family::Hopper => interpreted.with_hopper(InterpretedDevice::hopper_kernels()?),
     });
     let device: Arc<dyn Device> = interpreted.clone();
-    let backend = trained(network, &device, Precision::Fp16, 1)?;
-    let (setup, batch) = (backend.setup(), backend.batch()?);
+    let backend = trained(network, &device, Format::F16, 1)?;
+    let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
     let phase = EqPhase {
         omega: 1.0,
         ..EqPhase::default()
@@ -74,7 +75,7 @@ pub fn counts(
     let mut table = Vec::new();
     for kind in [Kind::Free, Kind::Pair] {
         for l in network.free_layers() {
-            let sweep = batch.layer_sweep(setup, l, kind)?;
+            let sweep = plan::layer_sweep(setup, memory, l, kind)?;
             let changes = Buffer::<EqChange>::new(&device, sweep.changes())?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),

@@ -1,10 +1,10 @@
 //! What the tile lists of a network's sweeps would give on a GPU, by a model: no kernel runs here.
 //!
 //! A tile asks for clocks of its multiprocessor's tensor cores, of its instruction schedulers, of its shared memory, and of its
-//! share of L2's bandwidth: weights, and pixels where no tap before has brought them into L1 (`traffic.rs`). The largest is its work; it takes besides a latency in which it asks for nothing. Two tiles are on a
-//! multiprocessor at once and slow each other down only where they ask together for more than there is. Blocks start in the order
-//! of the list, as multiprocessors become free. A launch takes what its last tile takes, or what device memory takes for the bytes
-//! that must move at least once, whichever is longer.
+//! share of L2's bandwidth: weights, and pixels where no tap before has brought them into L1 (`traffic.rs`). The largest is its work; it
+//! takes besides a latency in which it asks for nothing. Two tiles are on a multiprocessor at once and slow each other down only where they
+//! ask together for more than there is. Blocks start in the order of the list, as multiprocessors become free. A launch takes what its last
+//! tile takes, or what device memory takes for the bytes that must move at least once, whichever is longer.
 
 use super::chip::{Chip, INSTRUCTIONS, Instructions};
 use super::hopper;
@@ -13,12 +13,13 @@ use super::traffic::Traffic;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
+use crate::cuda::machine::kernels::Format;
+use crate::cuda::phase::plan;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::precision::Precision;
 use crate::cuda::tables::sweep::Sweep;
 use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
+use crate::error::Result;
 use crate::network::Network;
-use anyhow::Result;
 use std::sync::Arc;
 
 /// One launch, or all of an iteration.
@@ -99,12 +100,12 @@ impl Demand {
 pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Estimate>> {
     let device: Arc<dyn Device> =
         Arc::new(CountingDevice::with(chip.multiprocessors.value as usize));
-    let backend = trained(network, &device, Precision::Fp16, images)?;
-    let (setup, batch) = (backend.setup(), backend.batch()?);
+    let backend = trained(network, &device, Format::F16, images)?;
+    let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
     let capable = CountingDevice::with(chip.multiprocessors.value as usize);
     let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities { hopper: true }));
-    let on_hopper = trained(network, &hopper, Precision::Fp16, images)?;
-    let (hopper_setup, hopper_batch) = (on_hopper.setup(), on_hopper.batch()?);
+    let on_hopper = trained(network, &hopper, Format::F16, images)?;
+    let (hopper_setup, hopper_memory) = (on_hopper.setup(), &on_hopper.batch()?.memory);
     let mut table = Vec::new();
     for kind in [Kind::Free, Kind::Pair] {
         let launch = |sweep: &Sweep, layers: &[usize]| {
@@ -124,13 +125,16 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             table.push(Estimate {
                 kernel: line.kernel,
                 shape: line.shape,
-                launches: vec![launch(&batch.layer_sweep(setup, l, kind)?, &[l])],
-                hopper_seconds: by_hopper(&hopper_batch.layer_sweep(hopper_setup, l, kind)?, &[l]),
+                launches: vec![launch(&plan::layer_sweep(setup, memory, l, kind)?, &[l])],
+                hopper_seconds: by_hopper(
+                    &plan::layer_sweep(hopper_setup, hopper_memory, l, kind)?,
+                    &[l],
+                ),
             });
         }
         for mode in ORDERS {
-            let sweeps = batch.group_sweeps(setup, mode, kind)?;
-            let on_hopper = hopper_batch.group_sweeps(hopper_setup, mode, kind)?;
+            let sweeps = plan::group_sweeps(setup, memory, mode, kind)?;
+            let on_hopper = plan::group_sweeps(hopper_setup, hopper_memory, mode, kind)?;
             let groups = network.update_groups(mode);
             let line = relaxation::sweep(setup, mode, kind, images);
             table.push(Estimate {

@@ -2,18 +2,18 @@
 
 use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::feedforward::CudaFeedForward;
-use crate::cuda::feedforward::plan::raw_args;
 use crate::cuda::machine::abi::EqBatchNormArgs;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels;
-use crate::cuda::precision::Precision;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::padded_units;
 use crate::cuda::tables::sweep::Sweep;
-use crate::feedforward::{Backend, FeedForward, Mode};
+use crate::cuda::tables::sweep::raw_args;
+use crate::error::Result;
+use crate::feedforward::{Backend, FeedForward, NormMode};
 use crate::network::{Edge, Pooling};
-use anyhow::Result;
 use std::sync::Arc;
 
 /// Sweeps, batch normalisation and weight gradient of a training step, on the layers of `model`. The batch is synthetic.
@@ -23,15 +23,15 @@ use std::sync::Arc;
 pub fn feed_forward_kernels(
     model: &FeedForward,
     device: &Arc<dyn Device>,
-    precision: Precision,
+    format: Format,
     images: usize,
     effort: Effort,
 ) -> Result<Vec<Measurement>> {
     let network = model.network();
-    let mut backend = CudaFeedForward::new(model, device.clone(), precision)?;
+    let mut backend = CudaFeedForward::new(model, device.clone(), format)?;
     backend.set_state(&model.initialise(0))?;
     let (input, labels) = synthetic(network, images);
-    backend.forward(&input, &labels, Mode::Train)?;
+    backend.forward(&input, &labels, NormMode::Train)?;
     backend.backward()?;
     let bench = Bench {
         backend: &backend,
@@ -92,13 +92,13 @@ impl Bench<'_> {
     }
 
     fn edges_into(&self, l: usize) -> Vec<Geometry> {
-        let network = self.backend.setup.model.network();
+        let network = self.backend.setup.network();
         let edges = network.edges_into(l);
         edges.map(|(e, _)| Geometry::of(network, e)).collect()
     }
 
     fn line(&self, kernel: &'static str, l: usize, seconds: f64) -> Measurement {
-        let layer = &self.backend.setup.model.network().layers()[l];
+        let layer = &self.backend.setup.network().layers()[l];
         Measurement {
             kernel,
             shape: format!("{} {} x {}", layer.name, layer.shape, self.images),
@@ -132,7 +132,7 @@ impl Bench<'_> {
 
     /// Differences above and weights are read, the layer's gradient is written in fp32.
     fn sweep_down(&self, l: usize, sweep: &Sweep) -> Result<Measurement> {
-        let network = self.backend.setup.model.network();
+        let network = self.backend.setup.network();
         let shape = network.layers()[l].shape;
         let seconds = self.time_sweep(sweep)?;
         let operands = network.edges_out_of(l).map(|(e, _)| {
@@ -189,13 +189,13 @@ impl Bench<'_> {
     }
 
     fn units(&self, l: usize) -> f64 {
-        let shape = self.backend.setup.model.network().layers()[l].shape;
+        let shape = self.backend.setup.network().layers()[l].shape;
         (self.images * padded_units(shape)) as f64
     }
 
     /// Bytes of the positions of maxima, of the edges that pool them.
     fn argmax(&self, l: usize) -> f64 {
-        let network = self.backend.setup.model.network();
+        let network = self.backend.setup.network();
         let pooling = |&(_, edge): &(usize, &Edge)| edge.pooling == Pooling::Max2x2;
         network.edges_into(l).filter(pooling).count() as f64 * self.units(l)
     }

@@ -3,18 +3,19 @@
 use super::timing::{Effort, Measurement, depth_down, synthetic, time};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::phase::CudaBackend;
-use crate::cuda::phase::setup::Setup;
+use crate::cuda::phase::plan::{self, IterationKey};
 use crate::cuda::phase::states::Kind;
-use crate::cuda::precision::Precision;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
+use crate::error::Result;
 use crate::network::{Mode, Network, parameters};
 use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::phase::{
     Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
-use anyhow::Result;
 use std::sync::Arc;
 
 /// Multiply-adds of one image's update of layer `l`.
@@ -30,7 +31,7 @@ fn products(network: &Network, l: usize) -> f64 {
 
 /// The update of layer `l`, not measured yet.
 pub(super) fn update(setup: &Setup, l: usize, kind: Kind, images: usize) -> Measurement {
-    let network = &setup.network;
+    let network = setup.network();
     let layer = &network.layers()[l];
     let rows = images * kind.components();
     let format_bytes = setup.format.bytes() as f64;
@@ -68,7 +69,7 @@ pub(super) const ORDERS: [Mode; 4] = [
 
 /// The updates of an iteration, not measured yet.
 pub(super) fn sweep(setup: &Setup, mode: Mode, kind: Kind, images: usize) -> Measurement {
-    let updates = (setup.network.free_layers()).map(|l| update(setup, l, kind, images));
+    let updates = (setup.network().free_layers()).map(|l| update(setup, l, kind, images));
     let (operations, bytes) = updates.fold((0.0, 0.0), |(operations, bytes), line| {
         (operations + line.operations, bytes + line.bytes)
     });
@@ -89,10 +90,10 @@ pub(super) fn sweep(setup: &Setup, mode: Mode, kind: Kind, images: usize) -> Mea
 pub(super) fn trained(
     network: &Network,
     device: &Arc<dyn Device>,
-    precision: Precision,
+    format: Format,
     images: usize,
 ) -> Result<CudaBackend> {
-    let mut backend = CudaBackend::new(network, device.clone(), precision)?;
+    let mut backend = CudaBackend::new(network, device.clone(), format)?;
     backend.set_parameters(&parameters::initialise(network, 0))?;
     backend.set_optimizer(OptimizerConfig::Sgd {
         momentum: 0.9,
@@ -126,11 +127,11 @@ pub(super) fn trained(
 pub fn kernels(
     network: &Network,
     device: &Arc<dyn Device>,
-    precision: Precision,
+    format: Format,
     images: usize,
     effort: Effort,
 ) -> Result<Vec<Measurement>> {
-    let mut backend = trained(network, device, precision, images)?;
+    let mut backend = trained(network, device, format, images)?;
     let mut table = Vec::new();
     let setup = backend.setup();
     let batch = backend.batch()?;
@@ -144,7 +145,7 @@ pub fn kernels(
     )?;
     for kind in [Kind::Free, Kind::Pair] {
         for l in network.free_layers() {
-            let sweep = batch.layer_sweep(setup, l, kind)?;
+            let sweep = plan::layer_sweep(setup, &batch.memory, l, kind)?;
             let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),
@@ -163,7 +164,12 @@ pub fn kernels(
     // Whole iterations, launch after launch; in a phase they are a graph.
     for kind in [Kind::Free, Kind::Pair] {
         for mode in ORDERS {
-            let iteration = batch.one_iteration(setup, mode, kind)?;
+            let key = IterationKey {
+                mode,
+                kind,
+                is_clamped: false,
+            };
+            let iteration = plan::iteration(setup, &batch.memory, key)?;
             let args = EqRelaxArgs {
                 weights: backend.weights(),
                 phase: phase.ptr(),

@@ -1,40 +1,29 @@
 //! [`Backend`] on a [`Device`].
 
 use super::batch::Batch;
-use super::gradient::ep_parts;
+use super::gradient::GradientAt;
 use super::iteration::{Phase, PhaseNudging};
-use super::setup::Setup;
+use super::kept::Kept;
 use super::states::Kind;
-use super::trajectory::Trajectory;
-use super::truncated;
-use crate::cuda::machine::abi::*;
-use crate::cuda::machine::device::{Buffer, Device};
-use crate::cuda::machine::kernels::{self, Format, Relax};
+use super::{exchange, gradient, measure, output, truncated};
+use crate::cuda::machine::abi::EqPhase;
+use crate::cuda::machine::device::Device;
+use crate::cuda::machine::kernels::Format;
 use crate::cuda::parameters::Parameters;
-use crate::cuda::precision::Precision;
 use crate::cuda::recent::Recent;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::gradient::GradientPlan;
-use crate::cuda::tables::layout::{Layout, padded, padded_images, padded_units};
-use crate::network::{Layer, Network, ParameterSet, Shape};
+use crate::cuda::tables::layout::{Layout, padded_images};
+use crate::error::{Error, Result};
+use crate::network::{Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
-    OutputCondition, PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
+    OutputCondition, PhaseReport, PhaseState, Relaxation, Start, check_batch,
 };
-use anyhow::{Context, Result, ensure};
-use half::f16;
-use ndarray::{Array4, ArrayD, IxDyn};
+use ndarray::{Array4, ArrayD};
 use std::ffi::c_void;
 use std::sync::Arc;
-
-/// A state that the next batch starts from, in the operand format. The buffers outlive what they hold: allocating them
-/// for each batch would make the GPU wait.
-struct Kept {
-    images: usize,
-    layers: Vec<Buffer<u8>>,
-    /// whether a batch may start from it
-    present: bool,
-}
 
 /// How far the present batch has come.
 #[derive(Default)]
@@ -56,18 +45,9 @@ enum Estimated {
     Trajectory,
 }
 
-/// Where a gradient estimate takes the derivative of `dE/dtheta` along the difference of the two states.
-#[derive(Clone, Copy, PartialEq)]
-enum GradientAt {
-    /// half-way, which makes it their difference
-    Mean,
-    FreeState,
-}
-
 /// Training on a GPU, or on the emulation of one.
 pub struct CudaBackend {
     setup: Setup,
-    precision: Precision,
     parameters: Parameters,
     batches: Recent<Batch>,
     progress: Progress,
@@ -79,26 +59,14 @@ impl CudaBackend {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn new(network: &Network, device: Arc<dyn Device>, precision: Precision) -> Result<Self> {
-        let layout = Arc::new(Layout::new(network));
-        let format = precision.format();
-        let widest = network
-            .free_layers()
-            .map(|l| padded(network.layers()[l].shape.channels));
-        let relax = Relax::choose(format, widest.max().unwrap_or(0), device.capabilities());
+    pub fn new(network: &Network, device: Arc<dyn Device>, format: Format) -> Result<Self> {
+        let setup = Setup::new(device, network.clone(), Layout::new(network), format);
         Ok(Self {
-            parameters: Parameters::new(&device, &layout, format)?,
+            parameters: Parameters::new(&setup.device, &setup.layout, format)?,
             batches: Recent::new(),
             progress: Progress::default(),
             kept: None,
-            precision,
-            setup: Setup {
-                device,
-                network: network.clone(),
-                layout,
-                format,
-                relax,
-            },
+            setup,
         })
     }
 
@@ -107,7 +75,9 @@ impl CudaBackend {
     }
 
     pub(in crate::cuda) fn batch(&self) -> Result<&Batch> {
-        ensure!(self.progress.loaded, "no batch is loaded");
+        if !self.progress.loaded {
+            return Err(Error::OutOfOrder("no batch is loaded"));
+        }
         Ok(self.batches.present().expect("a loaded batch has buffers"))
     }
 
@@ -120,64 +90,12 @@ impl CudaBackend {
     fn ensure_measured(&mut self) -> Result<()> {
         if !self.progress.measured {
             let weights = self.weights();
-            let batch = self.batches.present_mut().context("no batch is loaded")?;
+            let batch = self
+                .batches
+                .present_mut()
+                .ok_or(Error::OutOfOrder("no batch is loaded"))?;
             batch.compute_pre_activations(&self.setup, weights)?;
             self.progress.measured = true;
-        }
-        Ok(())
-    }
-
-    /// Elementwise arguments over the nudged states of layer `l`.
-    fn state_args(&self, batch: &Batch, kind: Kind, l: usize) -> EqStateArgs {
-        let format = self.setup.format;
-        let nudged = &batch.nudged.as_ref().expect("the nudged phases have run")[l];
-        EqStateArgs {
-            free_state: batch.free[l].sides[0].ptr(),
-            first: nudged.component(0, 0, format),
-            second: nudged.component(0, 1, format),
-            count: nudged.units as u64,
-            pair: u32::from(kind == Kind::Pair),
-            ..EqStateArgs::default()
-        }
-    }
-
-    /// Buffers for a state of so many images.
-    fn new_kept(&self, images: usize) -> Result<Kept> {
-        let layer = |l: usize| {
-            let units = if l == 0 {
-                0
-            } else {
-                images * self.setup.units(l)
-            };
-            Buffer::new(&self.setup.device, units * self.setup.format.bytes())
-        };
-        let layers: Result<Vec<_>> = (0..self.setup.network.layers().len()).map(layer).collect();
-        Ok(Kept {
-            images,
-            layers: layers?,
-            present: true,
-        })
-    }
-
-    /// Writes the state that the present batch leaves to the next: the second nudged one, or the end of a trajectory, or the free state
-    /// where it has but a response.
-    fn write_second_state(&self, kind: Kind, kept: &Kept) -> Result<()> {
-        let batch = self.batch()?;
-        for l in self.setup.network.free_layers() {
-            if kind == Kind::Onward {
-                self.trajectory()?.copy_end(l, &kept.layers[l])?;
-                continue;
-            }
-            if kind == Kind::Response {
-                let free = &batch.free[l].sides[0];
-                kept.layers[l].copy_from(0, free, 0, free.len())?;
-                continue;
-            }
-            let args = EqStateArgs {
-                out_first: kept.layers[l].ptr(),
-                ..self.state_args(batch, kind, l)
-            };
-            kernels::second_state(&*self.setup.device, self.setup.format, &args)?;
         }
         Ok(())
     }
@@ -187,37 +105,32 @@ impl CudaBackend {
         let Some(kind) = self.progress.nudged else {
             return Ok(());
         };
-        let images = self.batch()?.images;
+        let batch = self.batch()?;
+        let images = batch.memory.images;
         let mut kept = match self.kept.take() {
             Some(kept) if kept.images == images => kept,
-            _ => self.new_kept(images)?,
+            _ => Kept::new(&self.setup, images)?,
         };
         kept.present = true;
-        self.write_second_state(kind, &kept)?;
+        kept.take(&self.setup, self.batch()?, kind)?;
         self.kept = Some(kept);
         Ok(())
-    }
-
-    /// The way that truncated backpropagation went in the present batch.
-    fn trajectory(&self) -> Result<&Trajectory> {
-        let trajectory = self.batch()?.trajectory.as_ref();
-        trajectory.context("truncated backpropagation has not run")
     }
 
     /// What the gradient of the present batch was estimated with.
     fn estimated(&self) -> Result<&GradientPlan> {
         let plan = match self.progress.gradient {
             Some(Estimated::Pair) => self.batch()?.gradient.as_ref(),
-            Some(Estimated::Trajectory) => Some(&self.trajectory()?.gradient),
+            Some(Estimated::Trajectory) => Some(&self.batch()?.trajectory()?.gradient),
             None => None,
         };
-        plan.context("no gradient was estimated")
+        plan.ok_or(Error::OutOfOrder("no gradient was estimated"))
     }
 
     /// The gradient's two factors: half the difference of the two states, and the state that the derivative is taken at.
     fn estimate(&mut self, at: GradientAt) -> Result<()> {
         let nudged = self.progress.nudged.filter(|&kind| kind != Kind::Onward);
-        let kind = nudged.context("the nudged phases have not run")?;
+        let kind = nudged.ok_or(Error::OutOfOrder("the nudged phases have not run"))?;
         // Of a response both formulas are one.
         let at = match kind {
             Kind::Response => GradientAt::FreeState,
@@ -227,28 +140,9 @@ impl CudaBackend {
             self.ensure_measured()?;
         }
         let weights = self.weights();
-        let format = self.setup.format;
         let batch = self.batch()?;
-        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
-        for l in self.setup.network.free_layers() {
-            if kind == Kind::Response {
-                let [response, operands] = &nudged[l].sides;
-                let bytes = nudged[l].units * format.bytes();
-                operands.copy_from(bytes, response, 0, bytes)?;
-            } else {
-                let args = EqStateArgs {
-                    out_first: nudged[l].component(1, 0, format),
-                    out_second: nudged[l].component(1, 1, format),
-                    ..self.state_args(batch, kind, l)
-                };
-                kernels::mean_and_half(&*self.setup.device, format, &args)?;
-            }
-            if at == GradientAt::FreeState {
-                let free = &batch.free[l].sides[0];
-                nudged[l].sides[1].copy_from(0, free, 0, free.len())?;
-            }
-        }
-        let examples = batch.images;
+        gradient::factors(&self.setup, &batch.memory, kind, at)?;
+        let examples = batch.memory.images;
         let scale = -2.0 / (self.progress.nudging_difference * examples as f64);
         let batch = self.batches.present_mut().expect("a batch is loaded");
         match at {
@@ -258,7 +152,7 @@ impl CudaBackend {
         if batch.gradient.is_none() {
             let setup = &self.setup;
             let arithmetic = (setup.format, setup.relax);
-            let parts = ep_parts(setup, batch);
+            let parts = gradient::ep_parts(setup, &batch.memory);
             let plan =
                 GradientPlan::new(&setup.device, &setup.layout, arithmetic, examples, &parts)?;
             batch.gradient = Some(plan);
@@ -269,38 +163,6 @@ impl CudaBackend {
         Ok(())
     }
 
-    /// Sets the output to `s_L - strength dC/ds_L` of the free state, on both sides, for nothing updates it. `strengths` are those of the
-    /// two states, or of their mean and half their difference. The output is small: this is computed on the host.
-    fn clamp_output(&self, kind: Kind, cost: CostFunction, strengths: [f64; 2]) -> Result<()> {
-        let batch = self.batch()?;
-        let network = &self.setup.network;
-        let output = network.output_index();
-        let free = self.decode(&batch.free[output].sides[0].read()?);
-        let slope = self.cost_slope(cost, &free)?;
-        let state = &batch.nudged.as_ref().expect("they are allocated")[output];
-        // The mean of a pair is relative to the free state.
-        let start = if kind == Kind::Pair { 0.0 } else { 1.0 };
-        let mut values = Vec::with_capacity(2 * free.len());
-        for strength in strengths {
-            let clamped = free.iter().zip(&slope);
-            values.extend(clamped.map(|(s, g)| start * s - strength * g));
-        }
-        let bytes = self.encode(&values);
-        state.sides.iter().try_for_each(|side| side.write(&bytes))
-    }
-
-    /// `dC/ds_L` at an output, in its layout. The output is small: this is computed on the host.
-    fn cost_slope(&self, cost: CostFunction, output: &[f64]) -> Result<Vec<f64>> {
-        let classes = self.setup.network.classes();
-        let channels = padded(classes);
-        let mut slope = vec![0.0; output.len()];
-        let rows = output.chunks(channels).zip(slope.chunks_mut(channels));
-        for ((output, slope), label) in rows.zip(self.batch()?.labels.read()?) {
-            cost.gradient(&output[..classes], label as usize, &mut slope[..classes]);
-        }
-        Ok(slope)
-    }
-
     /// The linear response of the free state to nudging by one: what half the difference of a pair is for -1 and +1.
     fn linear_response(
         &mut self,
@@ -309,96 +171,29 @@ impl CudaBackend {
     ) -> Result<PhaseReport> {
         self.ensure_measured()?;
         let batch = self.batch()?;
-        let output = self.setup.network.output_index();
-        let free = self.decode(&batch.free[output].sides[0].read()?);
-        let mut force: Vec<f32> = (self.cost_slope(cost, &free)?.into_iter())
-            .map(|slope| slope as f32)
-            .collect();
-        force.resize(batch.nudge.len(), 0.0);
+        let (setup, memory) = (&self.setup, &batch.memory);
+        let free = output::free_output(setup, memory)?;
+        let slope = output::cost_slope(setup, memory, cost, &free)?;
+        let mut force: Vec<f32> = (slope.into_iter()).map(|slope| slope as f32).collect();
+        force.resize(batch.memory.nudge.len(), 0.0);
         let weights = self.weights();
-        let setup = &self.setup;
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        batch.nudge.write(&force)?;
-        batch.ensure_nudged(setup)?;
-        for l in setup.network.free_layers() {
-            batch.nudged.as_ref().expect("they were just allocated")[l].sides[0].zero()?;
+        batch.memory.nudge.write(&force)?;
+        batch.memory.ensure_nudged(setup)?;
+        for l in setup.network().free_layers() {
+            batch.memory.nudged()[l].sides[0].zero()?;
         }
-        batch.write_masks(setup, Format::F32, |batch, l| {
-            batch.pre_activation[l].ptr::<c_void>()
+        batch.memory.write_masks(setup, Format::F32, |memory, l| {
+            memory.pre_activation[l].ptr::<c_void>()
         })?;
-        batch.freeze_maxima()?;
-        let patience = relaxation.patience(&setup.network, 0.0);
+        batch.memory.freeze_maxima()?;
+        let patience = relaxation.patience(setup.network(), 0.0);
         let phase = phase(relaxation, patience, Kind::Response, weights, None);
         let end = batch.run_phase(setup, &phase)?;
         self.progress.nudged = Some(Kind::Response);
         self.progress.nudging_difference = 2.0;
         self.progress.gradient = None;
         Ok(report(&end))
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Vec<f64> {
-        let value16 = |b: &[u8]| f64::from(f16::from_le_bytes([b[0], b[1]]));
-        let value32 = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        match self.setup.format {
-            Format::F32 => bytes.chunks_exact(4).map(value32).collect(),
-            Format::F16 => bytes.chunks_exact(2).map(value16).collect(),
-        }
-    }
-
-    fn encode(&self, values: &[f64]) -> Vec<u8> {
-        self.setup.format.encode(values.iter().map(|&v| v as f32))
-    }
-
-    /// `(N, C, H, W)`, or `(N, classes)` for the output, from the layout of a state.
-    fn export(&self, l: usize, images: usize, values: &[f64]) -> ArrayD<f64> {
-        let shape = self.setup.shape(l);
-        let mut out = ArrayD::zeros(IxDyn(&[images, shape.channels, shape.height, shape.width]));
-        for_each_unit(shape, images, |index, at| out[&index[..]] = values[at]);
-        if l == self.setup.network.output_index() {
-            let flat = IxDyn(&[images, shape.channels]);
-            return out
-                .into_shape_with_order(flat)
-                .expect("the output has one pixel");
-        }
-        out
-    }
-
-    /// The inverse of [`Self::export`].
-    fn import(&self, l: usize, state: &ArrayD<f64>) -> Result<Vec<f64>> {
-        let shape = self.setup.shape(l);
-        let state = as_images(l, shape, state)?;
-        let images = state.dim().0;
-        let mut values = vec![0.0; images * padded_units(shape)];
-        for_each_unit(shape, images, |index, at| values[at] = state[index]);
-        Ok(values)
-    }
-
-    fn export_layers(&self, images: usize, layers: &[Buffer<u8>]) -> Result<Vec<ArrayD<f64>>> {
-        let free = self.setup.network.free_layers();
-        free.map(|l| Ok(self.export(l, images, &self.decode(&layers[l].read()?))))
-            .collect()
-    }
-}
-
-/// Visits the units of a state: index `(n, c, y, x)` and position in the padded NHWC layout.
-fn for_each_unit(shape: Shape, images: usize, mut visit: impl FnMut([usize; 4], usize)) {
-    let channels = padded(shape.channels);
-    for n in 0..images {
-        for y in 0..shape.height {
-            for x in 0..shape.width {
-                let pixel = (n * shape.height + y) * shape.width + x;
-                for c in 0..shape.channels {
-                    visit([n, c, y, x], pixel * channels + c);
-                }
-            }
-        }
-    }
-}
-
-fn cost_code(cost: CostFunction) -> u32 {
-    match cost {
-        CostFunction::Mse => EQ_COST_MSE,
-        CostFunction::Ce => EQ_COST_CE,
     }
 }
 
@@ -439,8 +234,8 @@ fn report(end: &EqPhase) -> PhaseReport {
 
 impl Backend for CudaBackend {
     fn describe(&self) -> String {
-        let precision = self.precision.name();
-        format!("{}, {precision}", self.setup.device.describe())
+        let format = self.setup.format.name();
+        format!("{}, {format}", self.setup.device.describe())
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {
@@ -449,7 +244,7 @@ impl Backend for CudaBackend {
 
     fn set_parameters(&mut self, parameters: &ParameterSet<f64>) -> Result<()> {
         let tensors = parameters.tensors().to_vec();
-        let parameters = ParameterSet::from_tensors(&self.setup.network, tensors)?;
+        let parameters = ParameterSet::from_tensors(self.setup.network(), tensors)?;
         self.parameters.write(&parameters)?;
         self.progress.measured = false;
         Ok(())
@@ -468,7 +263,7 @@ impl Backend for CudaBackend {
     }
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
-        let network = &self.setup.network;
+        let network = self.setup.network();
         check_batch(network, images, labels)?;
         let n = labels.len();
         self.keep_second_state()?;
@@ -482,15 +277,15 @@ impl Backend for CudaBackend {
         let setup = &self.setup;
         let batch = (self.batches).select(n, || Batch::new(setup, parameters, n))?;
         let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-        batch.labels.write(&labels)?;
+        batch.memory.labels.write(&labels)?;
         let input = padded_images(images);
-        batch.input.write(&input)?;
-        if let Some(operand) = &batch.input_operand {
+        batch.memory.input.write(&input)?;
+        if let Some(operand) = &batch.memory.input_operand {
             operand.write(&Format::F16.encode(input.into_iter()))?;
         }
         batch.compute_drive(&self.setup)?;
-        for l in self.setup.network.free_layers() {
-            let state = &batch.free[l].sides[0];
+        for l in self.setup.network().free_layers() {
+            let state = &batch.memory.free[l].sides[0];
             match &self.kept {
                 Some(kept) if from_kept => state.copy_from(0, &kept.layers[l], 0, state.len())?,
                 _ => state.zero()?,
@@ -508,7 +303,7 @@ impl Backend for CudaBackend {
             ..Progress::default()
         };
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let patience = relaxation.patience(self.setup.network(), 0.0);
         let phase = phase(relaxation, patience, Kind::Free, weights, None);
         let end = batch.run_phase(&self.setup, &phase)?;
         Ok(report(&end))
@@ -516,67 +311,11 @@ impl Backend for CudaBackend {
 
     fn outcome(&mut self, cost: CostFunction) -> Result<BatchOutcome> {
         self.ensure_measured()?;
-        let batch = self.batch()?;
-        let (network, device) = (&self.setup.network, &self.setup.device);
-        let measured = &batch.outcome;
-        let args = EqOutcomeArgs {
-            layers: measured.layers.ptr(),
-            output: batch.free[network.output_index()].sides[0].ptr(),
-            labels: batch.labels.ptr(),
-            energy: measured.energy.ptr(),
-            cost: measured.cost.ptr(),
-            prediction: measured.prediction.ptr(),
-            in_top5: measured.in_top5.ptr(),
-            layer_count: measured.layers.len() as u32,
-            classes: network.classes() as u32,
-            classes_padded: padded(network.classes()) as u32,
-            cost_function: cost_code(cost),
-        };
-        kernels::outcome(&**device, self.setup.format, batch.images, &args)?;
-        Ok(BatchOutcome {
-            energy: measured.energy.read()?,
-            cost: measured.cost.read()?,
-            prediction: (measured.prediction.read()?.iter())
-                .map(|&c| c as usize)
-                .collect(),
-            in_top5: (measured.in_top5.read()?.iter())
-                .map(|&hit| hit != 0)
-                .collect(),
-        })
+        measure::outcome(&self.setup, &self.batch()?.memory, cost)
     }
 
     fn statistics(&self) -> Result<Vec<LayerStatistics>> {
-        let batch = self.batch()?;
-        let network = &self.setup.network;
-        let norm = Buffer::<f64>::new(&self.setup.device, batch.images)?;
-        let saturated = Buffer::<u32>::new(&self.setup.device, batch.images)?;
-        let mut statistics = Vec::new();
-        for l in network.free_layers() {
-            let Layer {
-                shape, activation, ..
-            } = network.layers()[l];
-            let bounds = activation.bounds();
-            let (low, high) = bounds.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
-            let args = EqStatisticsArgs {
-                state: batch.free[l].sides[0].ptr(),
-                norm: norm.ptr(),
-                saturated: saturated.ptr(),
-                units: self.setup.units(l) as u32,
-                channels: padded(shape.channels) as u32,
-                live_channels: shape.channels as u32,
-                low: low as f32,
-                high: high as f32,
-                padding: 0,
-            };
-            kernels::statistics(&*self.setup.device, self.setup.format, batch.images, &args)?;
-            let saturated: u64 = saturated.read()?.into_iter().map(u64::from).sum();
-            statistics.push(LayerStatistics {
-                norm: norm.read()?.iter().sum::<f64>() / batch.images as f64,
-                saturation: bounds
-                    .map(|_| saturated as f64 / (batch.images * shape.units()) as f64),
-            });
-        }
-        Ok(statistics)
+        measure::statistics(&self.setup, &self.batch()?.memory)
     }
 
     fn nudged_phases(
@@ -600,14 +339,14 @@ impl Backend for CudaBackend {
         }
         let weights = self.weights();
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        batch.ensure_nudged(&self.setup)?;
-        let nudged = batch.nudged.as_ref().expect("they were just allocated");
-        for l in self.setup.network.free_layers() {
+        batch.memory.ensure_nudged(&self.setup)?;
+        let nudged = batch.memory.nudged();
+        for l in self.setup.network().free_layers() {
             let state = &nudged[l].sides[0];
             if kind == Kind::Pair {
                 state.zero()?;
             } else {
-                let free = &batch.free[l].sides[0];
+                let free = &batch.memory.free[l].sides[0];
                 state.copy_from(0, free, 0, free.len())?;
                 state.copy_from(free.len(), free, 0, free.len())?;
             }
@@ -618,13 +357,13 @@ impl Backend for CudaBackend {
             _ => [first, second],
         };
         if is_clamped {
-            self.clamp_output(kind, cost, strengths)?;
+            output::clamp(&self.setup, &self.batch()?.memory, kind, cost, strengths)?;
         }
         let nudging_of_phase = (!is_clamped).then(|| PhaseNudging {
-            cost: cost_code(cost),
+            cost: output::cost_code(cost),
             strengths: strengths.map(|s| s as f32),
         });
-        let patience = relaxation.patience(&self.setup.network, nudging.stiffness());
+        let patience = relaxation.patience(self.setup.network(), nudging.stiffness());
         let phase = phase(relaxation, patience, kind, weights, nudging_of_phase);
         let batch = self.batches.present_mut().expect("a batch is loaded");
         let end = batch.run_phase(&self.setup, &phase)?;
@@ -650,13 +389,15 @@ impl Backend for CudaBackend {
         self.ensure_measured()?;
         let weights = self.weights();
         let batch = self.batches.present_mut().expect("a batch is loaded");
-        let patience = relaxation.patience(&self.setup.network, 0.0);
+        let patience = relaxation.patience(self.setup.network(), 0.0);
         let onward = phase(relaxation, patience, Kind::Onward, weights, None);
         let end = truncated::forwards(batch, &self.setup, &onward)?;
-        let output = self.setup.network.output_index();
-        let trajectory = self.trajectory()?;
+        let output = self.setup.network().output_index();
+        let batch = self.batch()?;
+        let trajectory = batch.trajectory()?;
         trajectory.copy_end(output, &trajectory.output)?;
-        let slope = self.cost_slope(cost, &self.decode(&trajectory.output.read()?))?;
+        let last = exchange::decode(self.setup.format, &trajectory.output.read()?);
+        let slope = output::cost_slope(&self.setup, &batch.memory, cost, &last)?;
         let gradient = &self.parameters.gradient;
         let batch = self.batches.present_mut().expect("a batch is loaded");
         truncated::backwards(batch, &self.setup, weights, &slope, gradient)?;
@@ -672,13 +413,16 @@ impl Backend for CudaBackend {
     ) -> Result<()> {
         let device = &self.setup.device;
         let gradient = &self.parameters.gradient;
-        let batch = self.batches.present_mut().context("no batch is loaded")?;
+        let batch = self
+            .batches
+            .present_mut()
+            .ok_or(Error::OutOfOrder("no batch is loaded"))?;
         let plan = match self.progress.gradient {
             Some(Estimated::Pair) => batch.gradient.as_mut(),
             Some(Estimated::Trajectory) => batch.trajectory.as_mut().map(|t| &mut t.gradient),
             None => None,
         };
-        let plan = plan.context("no gradient was estimated")?;
+        let plan = plan.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
         plan.reduce(device, share, gradient, sum)
     }
 
@@ -695,40 +439,47 @@ impl Backend for CudaBackend {
 
     fn step(&mut self, learning_rates: &[f64], max_norm: Option<f64>) -> Result<()> {
         self.estimated()?.measure_norm(&*self.setup.device)?;
-        let batch = self.batches.present().context("no batch is loaded")?;
+        let batch = self
+            .batches
+            .present()
+            .ok_or(Error::OutOfOrder("no batch is loaded"))?;
         let plan = match self.progress.gradient {
             Some(Estimated::Trajectory) => batch.trajectory.as_ref().map(|t| &t.gradient),
             _ => batch.gradient.as_ref(),
         };
-        let plan = plan.context("no gradient was estimated")?;
+        let plan = plan.ok_or(Error::OutOfOrder("no gradient was estimated"))?;
         let max_norm = max_norm.unwrap_or(f64::INFINITY);
         self.parameters.step(learning_rates, &plan.norm, max_norm)
     }
 
     fn states(&self, which: PhaseState) -> Result<Vec<ArrayD<f64>>> {
         let batch = self.batch()?;
-        let free = self.setup.network.free_layers();
+        let free = self.setup.network().free_layers();
         if which == PhaseState::Free {
-            let layer = |l: usize| {
-                let values = self.decode(&batch.free[l].sides[0].read()?);
-                Ok(self.export(l, batch.images, &values))
-            };
+            let images = batch.memory.images;
+            let layer =
+                |l: usize| exchange::read(&self.setup, l, images, &batch.memory.free[l].sides[0]);
             return free.map(layer).collect();
         }
-        let missing = "the nudged phases have not run";
-        let kind = self.progress.nudged.context(missing)?;
+        let missing = Error::OutOfOrder("the nudged phases have not run");
+        let Some(kind) = self.progress.nudged else {
+            return Err(missing);
+        };
         if kind == Kind::Onward && which == PhaseState::Second {
-            let end = self.new_kept(batch.images)?;
-            self.write_second_state(kind, &end)?;
-            return self.export_layers(end.images, &end.layers);
+            let end = Kept::new(&self.setup, batch.memory.images)?;
+            end.take(&self.setup, batch, kind)?;
+            return end.export(&self.setup);
         }
-        ensure!(matches!(kind, Kind::Direct | Kind::Pair), missing);
-        let nudged = batch.nudged.as_ref().expect("the nudged phases have run");
+        if !matches!(kind, Kind::Direct | Kind::Pair) {
+            return Err(missing);
+        }
+        let nudged = batch.memory.nudged();
         let layer = |l: usize| {
-            let both = self.decode(&nudged[l].sides[0].read()?);
+            let both = exchange::decode(self.setup.format, &nudged[l].sides[0].read()?);
             let (a, b) = both.split_at(nudged[l].units);
             let values = if kind == Kind::Pair {
-                let s0 = self.decode(&batch.free[l].sides[0].read()?);
+                let s0 =
+                    exchange::decode(self.setup.format, &batch.memory.free[l].sides[0].read()?);
                 let sign = if which == PhaseState::First {
                     -1.0
                 } else {
@@ -740,52 +491,32 @@ impl Backend for CudaBackend {
             } else {
                 b.to_vec()
             };
-            Ok(self.export(l, batch.images, &values))
+            Ok(exchange::export(
+                &self.setup,
+                l,
+                batch.memory.images,
+                &values,
+            ))
         };
         free.map(layer).collect()
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {
         if let Some(kind) = self.progress.nudged {
-            let second = self.new_kept(self.batch()?.images)?;
-            self.write_second_state(kind, &second)?;
-            return Ok(Some(self.export_layers(second.images, &second.layers)?));
+            let batch = self.batch()?;
+            let second = Kept::new(&self.setup, batch.memory.images)?;
+            second.take(&self.setup, batch, kind)?;
+            return Ok(Some(second.export(&self.setup)?));
         }
         let kept = self.kept.as_ref().filter(|kept| kept.present);
-        kept.map(|kept| self.export_layers(kept.images, &kept.layers))
-            .transpose()
+        kept.map(|kept| kept.export(&self.setup)).transpose()
     }
 
     fn set_kept_state(&mut self, state: Option<Vec<ArrayD<f64>>>) -> Result<()> {
         self.progress = Progress::default();
         self.kept = None;
-        let Some(state) = state else {
-            return Ok(());
-        };
-        let free = self.setup.network.free_layers();
-        ensure!(
-            state.len() == free.len(),
-            "{} layer states were given, but the network has {}",
-            state.len(),
-            free.len()
-        );
-        let device = &self.setup.device;
-        let images = state[0].shape().first().copied().unwrap_or(0);
-        let mut layers = vec![Buffer::new(device, 0)?];
-        for (l, state) in free.zip(&state) {
-            let values = self.import(l, state)?;
-            ensure!(
-                state.shape()[0] == images,
-                "the state of layer {l} has {} examples, that of layer 1 has {images}",
-                state.shape()[0]
-            );
-            layers.push(Buffer::from_slice(device, &self.encode(&values))?);
-        }
-        self.kept = Some(Kept {
-            images,
-            layers,
-            present: true,
-        });
+        let setup = &self.setup;
+        self.kept = state.map(|state| Kept::import(setup, &state)).transpose()?;
         Ok(())
     }
 }

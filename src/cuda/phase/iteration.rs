@@ -1,22 +1,16 @@
 //! The iterations of a phase: launches, recorded once and replayed.
 
 use super::pool::PoolUp;
-use super::setup::Setup;
 use super::states::{Kind, Side};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Recording, bytes_of};
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::sweep::Sweep;
+use crate::error::Result;
 use crate::network::Mode;
-use crate::phase::SETTLING_ITERATIONS;
-use anyhow::Result;
+use crate::phase::{SAFEGUARD_GROWTH, SAFEGUARD_NEGLIGIBLE, SETTLING_ITERATIONS};
 use std::ffi::c_void;
-
-/// The safeguard of the CPU backend (`reference/relax.rs`), with the same constants: omega falls half-way to 1 when the
-/// change exceeds this many times the smallest one, ...
-const SAFEGUARD_GROWTH: f64 = 1.5;
-/// ... to 1 itself when it is as close as this.
-const SAFEGUARD_NEGLIGIBLE: f64 = 0.05;
 
 /// Iterations in one recording of a phase. Where it is the body of a loop, launches of a body after the end return at once: more iterations
 /// mean more of those, fewer mean more turns.

@@ -1,13 +1,13 @@
 //! Max-pool edges: their memory, and the two launches that bring one up to date.
 
-use super::setup::Setup;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded_units;
 use crate::cuda::tables::sweep::Sweep;
-use anyhow::Result;
+use crate::error::Result;
 
 /// Buffers of a max-pool edge.
 pub struct Pool {
@@ -25,13 +25,13 @@ pub struct Pool {
 
 impl Pool {
     pub fn new(setup: &Setup, e: usize, images: usize) -> Result<Option<Self>> {
-        let g = Geometry::of(&setup.network, e);
+        let g = Geometry::of(setup.network(), e);
         if !g.pooled {
             return Ok(None);
         }
         let device = &setup.device;
         let full_units = images * padded_units(g.full);
-        let pooled = images * setup.units(setup.network.edges()[e].post);
+        let pooled = images * setup.units(setup.network().edges()[e].post);
         Ok(Some(Self {
             full_units,
             full_free: Buffer::new(device, full_units)?,

@@ -3,7 +3,7 @@
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::Format;
 use crate::cuda::tables::sweep::Form;
-use anyhow::Result;
+use crate::error::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 

@@ -3,8 +3,8 @@
 use super::pool::PoolUp;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::tables::gradient::GradientPlan;
+use crate::error::Result;
 use crate::network::Mode;
-use anyhow::Result;
 
 /// The states of a batch after 0, 1, 2, .. iterations from the free state on: its *moments*.
 pub struct Trajectory {

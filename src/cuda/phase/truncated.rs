@@ -12,17 +12,21 @@
 
 use super::batch::Batch;
 use super::gradient;
-use super::iteration::Phase;
-use super::setup::Setup;
+use super::iteration::{Iteration, Phase};
+use super::memory::Memory;
+use super::plan::IterationKey;
+use super::pooling::{self, pool_shape};
 use super::states::{Kind, Side};
 use super::trajectory::Trajectory;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
+use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::gradient::{GradientPlan, TensorGradient};
+use crate::error::Result;
+use crate::network::Mode;
 use crate::network::order::Order;
-use anyhow::Result;
 use std::ffi::c_void;
 
 /// Components of the operands: what an update of iteration 1 reads after so many iterations, then `k`.
@@ -32,33 +36,34 @@ const ADJOINT: usize = 2;
 
 /// Relaxes on from the free state, whose pre-activations were computed, and remembers the way.
 pub fn forwards(batch: &mut Batch, setup: &Setup, phase: &Phase) -> Result<EqPhase> {
-    let network = &setup.network;
-    batch.ensure_nudged(setup)?;
-    let plan = batch.iteration(setup, (phase.mode, Kind::Onward, false))?;
+    let network = setup.network();
+    batch.memory.ensure_nudged(setup)?;
+    let plan = batch.iteration(setup, key(phase.mode, Kind::Onward))?;
     let fits = |trajectory: &Trajectory| {
         trajectory.mode == phase.mode && trajectory.room >= phase.iterations
     };
     if !batch.trajectory.as_ref().is_some_and(fits) {
+        let iteration = &batch.iterations[plan].1;
         batch.trajectory = None;
-        batch.trajectory = Some(new_trajectory(batch, setup, plan, phase)?);
+        batch.trajectory = Some(new_trajectory(&batch.memory, setup, iteration, phase)?);
     }
     let mut trajectory = batch.trajectory.take().expect("it was just made");
-    let nudged = batch.nudged.as_ref().expect("they were just allocated");
+    let nudged = batch.memory.nudged();
     for l in network.free_layers() {
-        let (free, bytes) = (&batch.free[l].sides[0], trajectory.state_bytes(l));
+        let (free, bytes) = (&batch.memory.free[l].sides[0], trajectory.state_bytes(l));
         nudged[l].sides[0].copy_from(0, free, 0, bytes)?;
         trajectory.states[l].copy_from(0, free, 0, bytes)?;
     }
     for (e, _) in &trajectory.find_maxima {
-        let free = &batch.pool(*e).argmax_free;
+        let free = &batch.memory.pool(*e).argmax_free;
         let (maxima, _) = trajectory.maxima_at(*e, 0);
         maxima.copy_from(0, free, 0, free.len())?;
     }
-    batch.phase.write(&[phase.start])?;
+    batch.memory.phase.write(&[phase.start])?;
     trajectory.omegas.clear();
     let args = EqRelaxArgs {
         weights: phase.weights,
-        phase: batch.phase.ptr(),
+        phase: batch.memory.phase.ptr(),
         form: Kind::Onward.form().code(),
         within_phase: 1,
         ..EqRelaxArgs::default()
@@ -87,7 +92,7 @@ pub fn forwards(batch: &mut Batch, setup: &Setup, phase: &Phase) -> Result<EqPha
             convolution.launch(&*setup.device, args)?;
             kernels::pool_up(&*setup.device, &pooling)?;
         }
-        now = batch.phase.read()?[0];
+        now = batch.memory.phase.read()?[0];
         if now.done != 0 {
             break;
         }
@@ -105,21 +110,21 @@ pub fn backwards(
     slope: &[f64],
     gradient: &Buffer<f32>,
 ) -> Result<()> {
-    let network = &setup.network;
+    let network = setup.network();
     let mut trajectory = batch.trajectory.take().expect("there is a way forwards");
     let mode = trajectory.mode;
     // The kernels take it away from the pre-activation; what lies behind it is the second component of a pair.
     let mut force: Vec<f32> = slope.iter().map(|&g| -g as f32).collect();
-    force.resize(batch.nudge.len(), 0.0);
-    batch.nudge.write(&force)?;
+    force.resize(batch.memory.nudge.len(), 0.0);
+    batch.memory.nudge.write(&force)?;
     for l in network.free_layers() {
-        batch.nudged.as_ref().expect("they were relaxed")[l].sides[0].zero()?;
+        batch.memory.nudged()[l].sides[0].zero()?;
     }
     let order = network.order(mode);
     let last = trajectory.omegas.len();
     for t in (1..=last).rev() {
         let states = &trajectory.states;
-        batch.write_masks(setup, setup.format, |_, l| {
+        batch.memory.write_masks(setup, setup.format, |_, l| {
             states[l].at::<c_void>(trajectory.state_at(l, t))
         })?;
         for (e, _) in &trajectory.find_maxima {
@@ -128,9 +133,9 @@ pub fn backwards(
             // pre layer's sent down by the maxima before it.
             let before = t - usize::from(order.is_before(edge.post, edge.pre));
             let maxima = [before, t].map(|moment| trajectory.maxima_at(*e, moment));
-            batch.pool(*e).give_maxima(maxima)?;
+            batch.memory.pool(*e).give_maxima(maxima)?;
         }
-        let plan = batch.iteration(setup, (mode, Kind::Adjoint, false))?;
+        let plan = batch.iteration(setup, key(mode, Kind::Adjoint))?;
         let omega = trajectory.omegas[t - 1];
         let next = trajectory.omegas.get(t);
         let start = EqPhase {
@@ -140,10 +145,10 @@ pub fn backwards(
             iterations: (last - t) as u32,
             ..EqPhase::default()
         };
-        batch.phase.write(&[start])?;
+        batch.memory.phase.write(&[start])?;
         let args = EqRelaxArgs {
             weights,
-            phase: batch.phase.ptr(),
+            phase: batch.memory.phase.ptr(),
             form: Kind::Adjoint.form().code(),
             within_phase: 1,
             ..EqRelaxArgs::default()
@@ -151,9 +156,9 @@ pub fn backwards(
         let plan = &batch.iterations[plan].1;
         plan.launch(setup, args, None)?;
         if t == last {
-            batch.nudge.zero()?;
+            batch.memory.nudge.zero()?;
         }
-        let nudged = batch.nudged.as_ref().expect("they were relaxed");
+        let nudged = batch.memory.nudged();
         for l in network.free_layers() {
             let side = side_after(plan.side(l), last - t + 1);
             let (to, bytes) = (&trajectory.operands[l], trajectory.state_bytes(l));
@@ -163,8 +168,8 @@ pub fn backwards(
             }
             to.copy_from(ADJOINT * bytes, &nudged[l].sides[side], 0, bytes)?;
         }
-        unpool(batch, setup, &trajectory, &order, t)?;
-        let scale = 1.0 / batch.images as f32;
+        unpool(&batch.memory, setup, &trajectory, &order, t)?;
+        let scale = 1.0 / batch.memory.images as f32;
         let plan = &trajectory.gradient;
         match t == last {
             true => plan.run(&*setup.device, scale, gradient)?,
@@ -179,6 +184,14 @@ pub fn backwards(
     Ok(())
 }
 
+fn key(mode: Mode, kind: Kind) -> IterationKey {
+    IterationKey {
+        mode,
+        kind,
+        is_clamped: false,
+    }
+}
+
 /// The side that a layer is on after so many iterations of a phase.
 fn side_after(side: Side, iterations: usize) -> usize {
     match side {
@@ -189,18 +202,18 @@ fn side_after(side: Side, iterations: usize) -> usize {
 
 /// Post states and their `k` at the resolution of the convolutions, for the gradient of iteration `t`.
 fn unpool(
-    batch: &Batch,
+    memory: &Memory,
     setup: &Setup,
     trajectory: &Trajectory,
     order: &Order,
     t: usize,
 ) -> Result<()> {
-    for (e, edge) in setup.network.edges().iter().enumerate() {
-        let g = Geometry::of(&setup.network, e);
+    for (e, edge) in setup.network().edges().iter().enumerate() {
+        let g = Geometry::of(setup.network(), e);
         if !g.pooled {
             continue;
         }
-        let (pool, post) = (batch.pool(e), &trajectory.operands[edge.post]);
+        let (pool, post) = (memory.pool(e), &trajectory.operands[edge.post]);
         let bytes = trajectory.state_bytes(edge.post);
         let down = |operand: usize, argmax: *mut u8, component: usize| {
             let args = EqPoolArgs {
@@ -209,7 +222,7 @@ fn unpool(
                 argmax,
                 post: [post.at::<c_void>(operand * bytes).cast_const(); 2],
                 unpooled: (pool.unpooled).at(component * pool.full_units * setup.format.bytes()),
-                ..batch.pool_shape(&g)
+                ..pool_shape(memory, &g)
             };
             kernels::pool_down(&*setup.device, setup.format, &args)
         };
@@ -232,14 +245,18 @@ fn unpool(
     Ok(())
 }
 
-fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> Result<Trajectory> {
-    let (network, device) = (&setup.network, &setup.device);
+fn new_trajectory(
+    memory: &Memory,
+    setup: &Setup,
+    iteration: &Iteration,
+    phase: &Phase,
+) -> Result<Trajectory> {
+    let (network, device) = (setup.network(), &setup.device);
     let room = phase.iterations;
-    let plan = &batch.iterations[plan].1;
     let layers = 0..network.layers().len();
     let bytes = |l: usize| match l {
         0 => 0,
-        l => batch.images * setup.units(l) * setup.format.bytes(),
+        l => memory.images * setup.units(l) * setup.format.bytes(),
     };
     let states = layers
         .clone()
@@ -252,15 +269,15 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
             maxima.push(None);
             continue;
         }
-        let mut up = batch.plan_pool_up(setup, e, Kind::Onward, &|l| plan.side(l))?;
+        let mut up = pooling::up(setup, memory, e, Kind::Onward, &|l| iteration.side(l))?;
         up.args.pooled = std::ptr::null_mut();
         up.args.within_phase = 0;
         find_maxima.push((e, up));
-        let count = batch.pool(e).argmax_free.len();
+        let count = memory.pool(e).argmax_free.len();
         maxima.push(Some(Buffer::new(device, (room + 1) * count)?));
     }
     let operands: Vec<Buffer<u8>> = operands.collect::<Result<_>>()?;
-    let parts = parts(batch, setup, &operands, &network.order(phase.mode));
+    let parts = parts(memory, setup, &operands, &network.order(phase.mode));
     let arithmetic = (setup.format, setup.relax);
     Ok(Trajectory {
         mode: phase.mode,
@@ -270,25 +287,25 @@ fn new_trajectory(batch: &Batch, setup: &Setup, plan: usize, phase: &Phase) -> R
         maxima,
         find_maxima,
         output: Buffer::new(device, bytes(network.output_index()))?,
-        gradient: GradientPlan::new(device, &setup.layout, arithmetic, batch.images, &parts)?,
+        gradient: GradientPlan::new(device, &setup.layout, arithmetic, memory.images, &parts)?,
         operands,
     })
 }
 
 /// What an iteration adds to the gradient: the states that its updates read, with `k`.
 fn parts(
-    batch: &Batch,
+    memory: &Memory,
     setup: &Setup,
     operands: &[Buffer<u8>],
     order: &Order,
 ) -> Vec<TensorGradient> {
-    let units = |l: usize| batch.images * setup.units(l);
+    let units = |l: usize| memory.images * setup.units(l);
     let component = |l: usize, component: usize| {
         let at = component * units(l) * setup.format.bytes();
         operands[l].at::<c_void>(at).cast_const()
     };
     let rows = |l: usize| component(l, ADJOINT);
-    gradient::parts(setup, batch, rows, |l, other| {
+    gradient::parts(setup, memory, rows, |l, other| {
         let read = order.read(l, other, 1);
         (component(l, read), (ADJOINT - read) * units(l))
     })

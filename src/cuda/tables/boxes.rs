@@ -11,7 +11,7 @@ use super::layout::Slabs;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::tensor_map::{self, TensorMap};
-use anyhow::Result;
+use crate::error::Result;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const BOX_BITS: u32 = EQ_HOPPER_BOX.trailing_zeros();

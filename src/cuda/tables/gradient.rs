@@ -5,8 +5,8 @@ use super::layout::{Layout, padded};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::{self, Format, Relax, WeightGrad};
+use crate::error::Result;
 use crate::phase::GradientMemory;
-use anyhow::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 

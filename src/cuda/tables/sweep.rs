@@ -9,8 +9,8 @@ use super::tiles::{Extent, TileList};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::kernels::Relax;
+use crate::error::Result;
 use crate::network::Shape;
-use anyhow::Result;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -69,6 +69,15 @@ impl Target {
             component_stride: 0,
             bounds: (f32::NEG_INFINITY, f32::INFINITY),
         }
+    }
+}
+
+/// Arguments of a sweep that writes its pre-activations as they are.
+pub fn raw_args(weights: *const c_void) -> EqRelaxArgs {
+    EqRelaxArgs {
+        form: EQ_FORM_RAW,
+        weights,
+        ..EqRelaxArgs::default()
     }
 }
 

@@ -50,7 +50,8 @@ pub fn crop_edge(image: &Image, pad: usize, top: usize, left: usize, size: usize
     crop(image, pad, PadMode::Edge, top, left, (size, size))
 }
 
-/// [`crop_edge`] with a choice of what the padding holds, and a window of `(height, width)` pixels. A window that reaches beyond the padding sees more of the same.
+/// [`crop_edge`] with a choice of what the padding holds, and a window of `(height, width)` pixels. A window that reaches beyond the
+/// padding sees more of the same.
 pub fn crop(
     image: &Image,
     pad: usize,

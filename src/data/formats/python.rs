@@ -15,7 +15,7 @@ pub(super) fn pixels_and_labels(
     bytes: &[u8],
 ) -> Result<(Vec<u8>, Vec<u8>), DataError> {
     let corrupt = |reason: String| DataError::corrupt(path, reason);
-    let file = pickle::read(bytes).map_err(|e| corrupt(one_line(&format!("{e:#}"))))?;
+    let file = pickle::read(bytes).map_err(|e| corrupt(one_line(&e.to_string())))?;
     let entry = |key: &str| {
         let found = file.entry(&file.root, key);
         found.ok_or_else(|| DataError::truncated(path, format!("an entry {key:?}"), "none in it"))

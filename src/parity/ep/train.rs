@@ -1,13 +1,13 @@
 //! `train.OPT.*`: training steps from the initial parameters, states kept from batch to batch. Once with nudged phases in
 //! direct form, as published, and once in sum-and-difference form, which follows float64 more closely.
 
+use crate::error::{Error, Result, ensure};
 use crate::optim::{MAX_NORM, OptimizerConfig};
 use crate::parity::compare::{Difference, relative};
 use crate::parity::hopfield::{Replay, labelled, plain};
 use crate::parity::report::{Row, global};
 use crate::parity::tolerance::Scale;
 use crate::phase::{NudgedPhase, Nudging, OutputCondition, Start};
-use anyhow::{Context, Result, ensure};
 
 impl Replay<'_> {
     pub fn training(&mut self) -> Result<()> {
@@ -25,12 +25,14 @@ impl Replay<'_> {
 
     fn config(&self, optimizer: &str) -> Result<Option<OptimizerConfig>> {
         let needs = |value: Option<f64>, key: &str| {
-            value.with_context(|| format!("metadata {key:?} is missing, which training needs"))
+            value.ok_or_else(|| {
+                Error::File(format!("metadata {key:?} is missing, which training needs"))
+            })
         };
-        let weight_decay = || needs(self.setup.weight_decay, "weight_decay");
+        let weight_decay = || needs(self.case.weight_decay, "weight_decay");
         Ok(match optimizer {
             "sgd" => Some(OptimizerConfig::Sgd {
-                momentum: needs(self.setup.momentum, "momentum")?,
+                momentum: needs(self.case.momentum, "momentum")?,
                 weight_decay: weight_decay()?,
             }),
             "adamw" => Some(OptimizerConfig::AdamW {
@@ -43,13 +45,14 @@ impl Replay<'_> {
     fn train(&mut self, optimizer: &str, config: OptimizerConfig, form: NudgedPhase) -> Result<()> {
         let prefix = format!("train.{optimizer}");
         let rates = self.golden.vector(&format!("{prefix}.lr"))?;
-        let count = self.setup.network.parameter_count();
+        let count = self.case.network.parameter_count();
         ensure!(
+            File,
             rates.len() == count,
             "{prefix}.lr holds {} learning rates, but the network has {count} parameter tensors",
             rates.len()
         );
-        self.backend.set_parameters(&self.setup.parameters)?;
+        self.backend.set_parameters(&self.case.parameters)?;
         self.backend.set_kept_state(None)?;
         self.backend.set_optimizer(config)?;
         let steps = self.numbers("train.x.").len();
@@ -77,17 +80,17 @@ impl Replay<'_> {
     ) -> Result<()> {
         let x = self.golden.images(&format!("train.x.{i}"))?;
         let y = self.golden.labels(&format!("train.y.{i}"))?;
-        let (mode, cost) = (self.setup.mode, self.setup.cost);
+        let (mode, cost) = (self.case.mode, self.case.cost);
         self.backend.load_batch(&x, &y, Start::Kept)?;
-        (self.backend).free_phase(&plain(mode, self.setup.free_iterations))?;
+        (self.backend).free_phase(&plain(mode, self.case.free_iterations))?;
         let outcome = self.backend.outcome(cost)?;
         let nudging = Nudging {
-            beta: self.setup.beta,
-            variant: self.setup.variant,
+            beta: self.case.beta,
+            variant: self.case.variant,
             form,
             output: OutputCondition::Nudged,
         };
-        let relaxation = plain(mode, self.setup.nudged_iterations);
+        let relaxation = plain(mode, self.case.nudged_iterations);
         (self.backend).nudged_phases(&nudging, cost, &relaxation)?;
         self.backend.estimate_gradient()?;
         let norm = self.backend.gradient_norm()?;

@@ -4,6 +4,7 @@
 //! work goes on, and [`failure`] tells the program's end, so that a cut-off report never passes for a whole one.
 
 use crate::shown::lines;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Mutex;
@@ -37,6 +38,36 @@ pub fn remark(line: impl Display) {
     if !SILENT.load(Ordering::Relaxed) {
         complain(line);
     }
+}
+
+/// From here on what the library logs is printed to stderr: errors and warnings as such, anything else as a [`remark`].
+pub fn print_what_is_logged() {
+    static PRINTER: Printer = Printer;
+    if log::set_logger(&PRINTER).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+struct Printer;
+
+impl Log for Printer {
+    /// Of other crates nothing: what they say to developers would be noise.
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        match record.level() {
+            Level::Error => complain(format_args!("error: {}", record.args())),
+            Level::Warn => complain(format_args!("warning: {}", record.args())),
+            _ => remark(record.args()),
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// What stdout did not take, once: its first error.

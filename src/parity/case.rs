@@ -1,4 +1,4 @@
-//! The configuration of a Hopfield network's file: network, parameters, batch, and how it relaxes.
+//! The case of a golden file of a Hopfield network: network, parameters, batch, and how it relaxes.
 
 use super::golden::{Golden, GoldenError};
 use crate::network::presets::{self, PresetOptions};
@@ -14,7 +14,8 @@ type Result<T> = std::result::Result<T, GoldenError>;
 /// More than anyone asks for: a guard against a damaged number that would run for days.
 const MOST_ITERATIONS: usize = 100_000;
 
-pub struct Setup {
+/// What a golden file of a Hopfield network was computed with.
+pub struct Case {
     pub title: String,
     pub network: Network,
     pub parameters: ParameterSet<f64>,
@@ -35,7 +36,7 @@ pub struct Setup {
     pub weight_decay: Option<f64>,
 }
 
-impl Setup {
+impl Case {
     pub fn read(golden: &Golden) -> Result<Self> {
         let kind = golden.text("kind")?;
         let network = network(golden)?;
