@@ -7,7 +7,9 @@ use super::rendezvous::Meeting;
 use super::watch::Watched;
 use crate::cuda;
 use crate::device::Device;
-use crate::error::{Context, Error, Result, bail};
+#[cfg(feature = "mpi")]
+use crate::error::Context;
+use crate::error::{Result, bail};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -66,10 +68,11 @@ fn by_mpi(place: &Place) -> Result<Rc<dyn Ranks>> {
 
 #[cfg(not(feature = "mpi"))]
 fn by_mpi(place: &Place) -> Result<Rc<dyn Ranks>> {
-    let none: Result<Rc<dyn Ranks>> = Err(Error::Ranks(format!(
-        "this build has no MPI; build it with `cargo build --release --features mpi` (Debian: libopenmpi-dev, openmpi-bin, libclang-dev), \
-         or unset what {} set to train in one process",
+    bail!(
+        Ranks,
+        "{} processes on CPUs: this build has no MPI; build it with `cargo build --release --features mpi` (Debian: libopenmpi-dev, \
+         openmpi-bin, libclang-dev), or unset what {} set to train in one process",
+        place.shard.world,
         place.launcher
-    )));
-    none.with_context(|| format!("{} processes on CPUs", place.shard.world))
+    )
 }

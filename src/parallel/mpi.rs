@@ -2,7 +2,7 @@
 
 use super::ranks::{Awaited, Ranks};
 use crate::data::Shard;
-use crate::error::{Context, Result, ensure};
+use crate::error::{Error, Result, ensure};
 use mpi::Threading;
 use mpi::collective::SystemOperation;
 use mpi::datatype::PartitionMut;

@@ -1,7 +1,7 @@
 //! What notices a defect, as a row of the tables of `docs/interpreter.md`.
 
 use eqprop_cuda::{Error, Result};
-use ptx_interpreter::{Finding, Problem};
+use ptx_interpreter::{AsyncProblem, Finding, Problem};
 
 /// What is wrong with the outcome of a training step, if anything: a finding, or an error that correct kernels stay below.
 pub fn wrong(outcome: Result<f64>, tolerance: f64) -> Option<String> {
@@ -48,6 +48,9 @@ pub fn wanted(name: &str) -> bool {
         || std::env::var_os("EQPROP_DEFECTS").is_none()
 }
 
+/// One function for each instruction.
+const WRAPPERS: [&str; 4] = ["ptx.cuh", "mbarrier.cuh", "tma.cuh", "wgmma.cuh"];
+
 /// A finding without addresses and threads, for a table.
 fn summary(finding: &Finding) -> String {
     let kind = match &finding.problem {
@@ -57,6 +60,8 @@ fn summary(finding: &Finding) -> String {
         Problem::Race { what, space, .. } => format!("{what}, {space}"),
         Problem::BlockRace { what, .. } => format!("{what}, between blocks"),
         Problem::PendingCopy { .. } => "copy not awaited".to_string(),
+        Problem::Deadlock(_) => "deadlock".to_string(),
+        Problem::Async(problem) => of_its_own(problem),
         other => other.to_string(),
     };
     // The innermost line that is not in a wrapper of one instruction.
@@ -64,10 +69,22 @@ fn summary(finding: &Finding) -> String {
         let name = line.file.rsplit('/').next();
         name.unwrap_or(&line.file)
     });
-    let place = source.filter(|name| *name != "ptx.cuh" && name.contains(".cu"));
+    let place = source.filter(|name| !WRAPPERS.contains(name) && name.contains(".cu"));
     let place = place.take(1).collect::<String>();
     match place.is_empty() {
         true => format!("{kind}, in {}", finding.kernel),
         false => format!("{kind}, in {} ({place})", finding.kernel),
+    }
+}
+
+fn of_its_own(problem: &AsyncProblem) -> String {
+    match problem {
+        AsyncProblem::Deadlock(_) => "deadlock".to_string(),
+        AsyncProblem::CopyNotAwaited { .. } => "copy not awaited".to_string(),
+        AsyncProblem::NoProxyFence { .. } => "no fence.proxy.async".to_string(),
+        AsyncProblem::Unordered { what, .. } => format!("race: {what}, shared memory"),
+        AsyncProblem::InUse { user, .. } => format!("overwritten while {user} reads it"),
+        AsyncProblem::MapNotFenced(_) => "tensor map without its fence".to_string(),
+        other => other.to_string(),
     }
 }
