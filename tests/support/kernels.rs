@@ -55,10 +55,7 @@ pub fn machine_with(multiprocessors: usize, loops: bool) -> Arc<dyn cuda::Device
             let mut settings = cuda::interpreted::Settings::from_environment().unwrap();
             settings.multiprocessors = multiprocessors;
             settings.loops = loops;
-            let kernels = cuda::interpreted::InterpretedDevice::kernels().unwrap();
-            Arc::new(cuda::interpreted::InterpretedDevice::with(
-                kernels, settings,
-            ))
+            Arc::new(cuda::interpreted::InterpretedDevice::of(settings).unwrap())
         }
         device => panic!("EQPROP_TEST_DEVICE={device}: this build cannot launch kernels there"),
     }

@@ -148,7 +148,14 @@ impl InterpretedDevice {
     /// # Errors
     /// When the environment names no settings, or this build has no kernels.
     pub fn new() -> Result<Self> {
-        let settings = Settings::from_environment()?;
+        Self::of(Settings::from_environment()?)
+    }
+
+    /// With this build's kernels, those for Hopper too if it plays one.
+    ///
+    /// # Errors
+    /// When this build has no kernels.
+    pub fn of(settings: Settings) -> Result<Self> {
         let hopper = settings.hopper;
         let device = Self::with(Self::kernels()?, settings);
         match hopper {

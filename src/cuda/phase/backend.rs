@@ -473,32 +473,8 @@ impl Backend for CudaBackend {
         if !matches!(kind, Kind::Direct | Kind::Pair) {
             return Err(missing);
         }
-        let nudged = batch.memory.nudged();
-        let layer = |l: usize| {
-            let both = exchange::decode(self.setup.format, &nudged[l].sides[0].read()?);
-            let (a, b) = both.split_at(nudged[l].units);
-            let values = if kind == Kind::Pair {
-                let s0 =
-                    exchange::decode(self.setup.format, &batch.memory.free[l].sides[0].read()?);
-                let sign = if which == PhaseState::First {
-                    -1.0
-                } else {
-                    1.0
-                };
-                (0..s0.len()).map(|i| s0[i] + a[i] + sign * b[i]).collect()
-            } else if which == PhaseState::First {
-                a.to_vec()
-            } else {
-                b.to_vec()
-            };
-            Ok(exchange::export(
-                &self.setup,
-                l,
-                batch.memory.images,
-                &values,
-            ))
-        };
-        free.map(layer).collect()
+        free.map(|l| exchange::read_nudged(&self.setup, &batch.memory, kind, which, l))
+            .collect()
     }
 
     fn kept_state(&self) -> Result<Option<Vec<ArrayD<f64>>>> {

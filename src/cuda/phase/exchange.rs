@@ -1,12 +1,14 @@
 //! States between the layout of the device and that of the interface: `(N, C, H, W)`, or `(N, classes)` for the output, in f64.
 
+use super::memory::Memory;
+use super::states::Kind;
 use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels::Format;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::layout::{padded, padded_units};
 use crate::error::Result;
 use crate::network::Shape;
-use crate::phase::as_images;
+use crate::phase::{PhaseState, as_images};
 use half::f16;
 use ndarray::{ArrayD, IxDyn};
 
@@ -53,6 +55,32 @@ pub fn import(setup: &Setup, l: usize, state: &ArrayD<f64>) -> Result<Vec<f64>> 
 pub fn read(setup: &Setup, l: usize, images: usize, buffer: &Buffer<u8>) -> Result<ArrayD<f64>> {
     let values = decode(setup.format, &buffer.read()?);
     Ok(export(setup, l, images, &values))
+}
+
+/// Layer `l` of one of two nudged states.
+pub fn read_nudged(
+    setup: &Setup,
+    memory: &Memory,
+    kind: Kind,
+    which: PhaseState,
+    l: usize,
+) -> Result<ArrayD<f64>> {
+    let nudged = &memory.nudged()[l];
+    let both = decode(setup.format, &nudged.sides[0].read()?);
+    let (first, second) = both.split_at(nudged.units);
+    let is_first = which == PhaseState::First;
+    let values = match kind {
+        // Their mean, from the free state on, and half their difference.
+        Kind::Pair => {
+            let free = decode(setup.format, &memory.free[l].sides[0].read()?);
+            let sign = if is_first { -1.0 } else { 1.0 };
+            let units = free.iter().zip(first).zip(second);
+            units.map(|((s0, q), d)| s0 + q + sign * d).collect()
+        }
+        _ if is_first => first.to_vec(),
+        _ => second.to_vec(),
+    };
+    Ok(export(setup, l, memory.images, &values))
 }
 
 /// Visits the units of a state: index `(n, c, y, x)` and position in the padded NHWC layout.
