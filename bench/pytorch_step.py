@@ -129,26 +129,26 @@ class Machine:
         extra = self.net.sides[pre] - ((y.shape[-1] - 1) * stride - 2 * pad + k)
         return F.conv_transpose2d(y, self.weights[e], stride=stride, padding=pad, output_padding=extra)
 
-    def input_drive(self, x):
+    def constant_part(self, x):
         """What the clamped input contributes to each layer; constant during a batch."""
-        drive = [None] * (self.net.last + 1)
+        constant = [None] * (self.net.last + 1)
         for e, (pre, post, _, _) in enumerate(self.net.edges):
             if pre == 0:
                 y = self.conv(e, x)
                 y = F.max_pool2d(y, 2) if self.net.pooled else y
-                drive[post] = y if drive[post] is None else drive[post] + y
-        return drive
+                constant[post] = y if constant[post] is None else constant[post] + y
+        return constant
 
-    def pre_activation(self, l, s, x, drive, pools):
+    def pre_activation(self, l, s, x, constant, pools):
         """`b_l + sum Op(s_pre) + sum Op^T(s_post)`. `s[l]` is the state of layer l; `s[0]` is unused."""
         net = self.net
         if l == net.last:
             return torch.addmm(self.biases[-1], s[l - 1].flatten(1), self.head)
         p = self.biases[l - 1].view(1, -1, 1, 1)
-        if drive is not None and drive[l] is not None:
-            p = p + drive[l]
+        if constant is not None and constant[l] is not None:
+            p = p + constant[l]
         for e, (pre, post, _, _) in enumerate(net.edges):
-            if post == l and (pre != 0 or drive is None):
+            if post == l and (pre != 0 or constant is None):
                 source = x if pre == 0 else s[pre]
                 p = p + (self.pool(e, source, pools)[0] if net.pooled else self.conv(e, source))
             if pre == l:
@@ -169,14 +169,14 @@ class Machine:
             pools[e] = result
         return result
 
-    def iteration(self, states, x, drive, target, betas, pools):
+    def iteration(self, states, x, constant, target, betas, pools):
         """Every free layer once. `betas` is None in the free phase, else one strength per example."""
         net, s = self.net, [None, *states]
         kept = None if pools is None else dict(pools)
         for group in (range(1, net.last + 1, 2), range(2, net.last + 1, 2)):
             new = {}
             for l in group:
-                p = self.pre_activation(l, s, x, drive, kept)
+                p = self.pre_activation(l, s, x, constant, kept)
                 if l == net.last:
                     if betas is not None:
                         output = s[l] if self.loss == "MSE" else torch.softmax(s[l], 1)
@@ -192,31 +192,31 @@ class Machine:
                         kept.pop(e, None)
         return tuple(s[1:]), kept
 
-    def relax(self, states, iterations, x, drive, target=None, betas=None):
+    def relax(self, states, iterations, x, constant, target=None, betas=None):
         pools = {} if self.tuned and self.net.pooled else None
         for _ in range(iterations):
-            states, pools = self.step_fn(states, x, drive, target, betas, pools)
+            states, pools = self.step_fn(states, x, constant, target, betas, pools)
         return states
 
     # ---- phases and gradient ------------------------------------------------------------------------------------
 
     def free_phase(self, x, start, iterations):
-        drive = self.input_drive(x) if self.tuned else None
-        return self.relax(start, iterations, x, drive), drive
+        constant = self.constant_part(x) if self.tuned else None
+        return self.relax(start, iterations, x, constant), constant
 
-    def nudged_phases(self, free, x, drive, target, beta, iterations):
+    def nudged_phases(self, free, x, constant, target, beta, iterations):
         """The states with -beta and with +beta, stacked."""
         n = x.shape[0]
         if not self.tuned:
             ends = []
             for b in (-beta, beta):
                 betas = torch.full((n, 1), b, device=self.device, dtype=self.dtype)
-                ends.append(self.relax(free, iterations, x, drive, target, betas))
+                ends.append(self.relax(free, iterations, x, constant, target, betas))
             return tuple(torch.cat(pair) for pair in zip(*ends))
         twice = lambda t: None if t is None else torch.cat((t, t))
         betas = torch.full((2 * n, 1), beta, device=self.device, dtype=self.dtype)
         betas[:n] *= -1
-        return self.relax(tuple(map(twice, free)), iterations, twice(x), [twice(d) for d in drive], twice(target),
+        return self.relax(tuple(map(twice, free)), iterations, twice(x), [twice(d) for d in constant], twice(target),
                           betas)
 
     def gradient(self, both, x, beta):
@@ -273,8 +273,8 @@ def check(path, args):
     biases = [tensors[f"bias.{l}"] for l in range(1, net.last + 1)]
     machine = make(net, weights, biases, meta["loss"], args)
     x, target = machine.image(tensors["x"]), one_hot(tensors["y"], meta["num_outputs"], machine)
-    free, drive = machine.free_phase(x, machine.zeros(len(x)), meta["free_iterations"])
-    both = machine.nudged_phases(free, x, drive, target, meta["beta"], meta["nudged_iterations"])
+    free, constant = machine.free_phase(x, machine.zeros(len(x)), meta["free_iterations"])
+    both = machine.nudged_phases(free, x, constant, target, meta["beta"], meta["nudged_iterations"])
     grad_biases, grad_weights = machine.gradient(both, x, meta["beta"])
 
     exact = args.dtype == "fp64"
@@ -327,10 +327,10 @@ def measure(config, args):
     for repeat in range(args.warmup + args.repeats):
         sync()
         start = time.perf_counter()
-        free, drive = machine.free_phase(x, states, free_iterations)
+        free, constant = machine.free_phase(x, states, free_iterations)
         sync()
         middle = time.perf_counter()
-        both = machine.nudged_phases(free, x, drive, target, args.beta, nudged_iterations)
+        both = machine.nudged_phases(free, x, constant, target, args.beta, nudged_iterations)
         for p, g in zip(parameters, sum(machine.gradient(both, x, args.beta), [])):
             p.grad = g
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)

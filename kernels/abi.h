@@ -95,7 +95,7 @@ typedef struct EqTap {
 /* What tiles compute: one parity class of a layer, all of whose pixels have the same taps. */
 typedef struct EqTarget {
     const float *bias;   /* [channel] or null */
-    const float *drive;  /* [image][y][x][channel] or null: constant part, of both states or of the mean of a pair */
+    const float *constant; /* [image][y][x][channel] or null: constant part, of both states or of the mean of a pair */
     const float *addend; /* [component][image][y][x][channel] or null: what comes through max pooling */
     const float *nudge;  /* [component][image][channel] or null: what the output's pre-activation loses (cost.cu) */
     const void *free_state; /* pair: s0 */
@@ -281,7 +281,7 @@ typedef struct EqStatisticsArgs {
 typedef struct EqEnergyLayer {
     const void *state;
     const float *pre_activation;
-    const float *drive; /* or null: the bias is all that is constant */
+    const float *constant; /* or null: the bias is all that is constant */
     const float *bias;  /* [channel] */
     uint64_t units;     /* per image, padded */
     uint64_t channels;  /* padded */

@@ -1,4 +1,4 @@
-// What happens to a unit once its pre-activation is accumulated: bias, drive, nudging, over-relaxation, clip.
+// What happens to a unit once its pre-activation is accumulated: constant part, nudging, over-relaxation, clip.
 //
 //   states:  u = s + omega (p - s)                               s <- clip(u)
 //   pair:    u+- = (um +- ud),  um = m + omega (pm - m),  ud = d + omega (pd - d),  m = s0 + q

@@ -48,7 +48,7 @@ __device__ __forceinline__ void add_constants(float (&sum)[T::M][T::N][4], const
         }
     }
     const auto unit = [&](int i, int half) -> size_t { return component_of(half) * target.component_stride + units[i][half]; };
-    if (target.drive) add_rows(target.drive, 1.0f, [&](int i, int half) -> size_t { return units[i][half]; }, constant);
+    if (target.constant) add_rows(target.constant, 1.0f, [&](int i, int half) -> size_t { return units[i][half]; }, constant);
     if (target.addend) add_rows(target.addend, 1.0f, unit, every);
     if (target.nudge) {
         const auto image = [&](int i, int half) -> size_t {

@@ -12,9 +12,9 @@ constexpr int THREADS = 256;
 constexpr int TOP = 5;
 
 // The constant part of a pre-activation: of a layer that the input does not reach it is the bias, which lies there once.
-__device__ __forceinline__ float drive_of(const EqEnergyLayer& layer, uint64_t image, uint64_t unit) {
-    if (broken(ENERGY_LACKS_DRIVE)) return 0.0f;
-    if (layer.drive) return layer.drive[image * layer.units + unit];
+__device__ __forceinline__ float constant_of(const EqEnergyLayer& layer, uint64_t image, uint64_t unit) {
+    if (broken(ENERGY_LACKS_CONSTANT)) return 0.0f;
+    if (layer.constant) return layer.constant[image * layer.units + unit];
     return layer.bias[static_cast<uint32_t>(unit) % static_cast<uint32_t>(layer.channels)];
 }
 
@@ -26,7 +26,7 @@ __device__ __forceinline__ void measure(const EqOutcomeArgs& args) {
         const uint64_t first = blockIdx.x * layer.units;
         for (uint64_t u = threadIdx.x; u < layer.units; u += THREADS)
             sum += value_of(static_cast<const S*>(layer.state)[first + u]) *
-                   (layer.pre_activation[first + u] + drive_of(layer, blockIdx.x, u));
+                   (layer.pre_activation[first + u] + constant_of(layer, blockIdx.x, u));
     }
     auto* sums = reinterpret_cast<double*>(shared_arena());
     sums[threadIdx.x] = sum;

@@ -13,7 +13,7 @@
 // in the padding arrives as zeros. A block takes tile after tile: the next one's first slices arrive while the epilogue runs.
 //
 // Shared memory: 4 x 48 KB and 1.1 KB; registers: 40 of a producing thread, 232 of a consuming one. Limit: tensor cores, where K is
-// long; the epilogue's loads of drive and bias are not overlapped yet.
+// long; the epilogue's loads of the constant part and the bias are not overlapped yet.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "hopper/finish.cuh"
 #include "hopper/producer.cuh"

@@ -1,4 +1,4 @@
-// The relaxation step in fp32 on ordinary cores: the parity anchor, and what needs fp32 (the input's drive).
+// The relaxation step in fp32 on ordinary cores: the parity anchor, and what needs fp32 (what the input adds).
 //
 //   p[pixel][c] = sum_taps sum_k source[pixel * step + offset][k] * w_tap[c][k]    then epilogue.cuh
 //
@@ -50,7 +50,7 @@ __device__ __forceinline__ void finish(const EqRelaxArgs& args, const EqTarget& 
 #pragma unroll
     for (int k = 0; k < COMPONENTS; ++k) {
         if (target.bias && has_constant<FORM>(k)) add(k, target.bias + channel, 1.0f);
-        if (target.drive && has_constant<FORM>(k)) add(k, target.drive + unit, 1.0f);
+        if (target.constant && has_constant<FORM>(k)) add(k, target.constant + unit, 1.0f);
         if (target.addend) add(k, target.addend + k * target.component_stride + unit, 1.0f);
         if (target.nudge)
             add(k, target.nudge + (static_cast<size_t>(k) * args.images + at.image) * target.channels + channel, -1.0f);

@@ -57,7 +57,7 @@ __device__ __forceinline__ void add_constants(float (&sums)[2][64], const EqRela
             const size_t at = unit + first_channel;
             if (has_constant<FORM>(component)) {
                 if (target.bias) add(sum, half, target.bias + first_channel, 1.0f);
-                if (target.drive) add(sum, half, target.drive + at, 1.0f);
+                if (target.constant) add(sum, half, target.constant + at, 1.0f);
             }
             if (target.addend) add(sum, half, target.addend + of_component + at, 1.0f);
             if (target.nudge) {

@@ -237,7 +237,7 @@ mod tests {
             memory_need(&network, Format::F16, images, sgd, None).unwrap() as f64
         };
         // Per image: pre-activation in fp32, two sides of the free state and of the pair in fp16, and the kept state:
-        // 4 + 2 x 2 + 2 x 4 + 2 bytes per unit, four more for the drive of the layers that the input reaches, and little else.
+        // 4 + 2 x 2 + 2 x 4 + 2 bytes per unit, four more for the constant part of the layers that the input reaches, and little else.
         let units = |l: usize| network.layers()[l].shape.units();
         // From batches on that have so many tiles that K is split nowhere: the sums of parts take memory, too.
         let per_image = (need(512) - need(256)) / 256.0;

@@ -64,7 +64,7 @@ impl<M: Model> Setup<M> {
     }
 
     /// Whether an edge comes from the input: the constant part of the layer's pre-activation is more than a bias.
-    pub fn is_driven(&self, l: usize) -> bool {
+    pub fn sees_input(&self, l: usize) -> bool {
         self.network().edges_into(l).any(|(_, edge)| edge.pre == 0)
     }
 

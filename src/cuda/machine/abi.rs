@@ -124,7 +124,7 @@ const _: () = {
 #[derive(Debug, Copy, Clone)]
 pub struct EqTarget {
     pub bias: *const f32,
-    pub drive: *const f32,
+    pub constant: *const f32,
     pub addend: *const f32,
     pub nudge: *const f32,
     pub free_state: *const ::std::os::raw::c_void,
@@ -152,7 +152,7 @@ const _: () = {
     ["Size of EqTarget"][::std::mem::size_of::<EqTarget>() - 136usize];
     ["Alignment of EqTarget"][::std::mem::align_of::<EqTarget>() - 8usize];
     ["Offset of field: EqTarget::bias"][::std::mem::offset_of!(EqTarget, bias) - 0usize];
-    ["Offset of field: EqTarget::drive"][::std::mem::offset_of!(EqTarget, drive) - 8usize];
+    ["Offset of field: EqTarget::constant"][::std::mem::offset_of!(EqTarget, constant) - 8usize];
     ["Offset of field: EqTarget::addend"][::std::mem::offset_of!(EqTarget, addend) - 16usize];
     ["Offset of field: EqTarget::nudge"][::std::mem::offset_of!(EqTarget, nudge) - 24usize];
     ["Offset of field: EqTarget::free_state"]
@@ -706,7 +706,7 @@ impl Default for EqStatisticsArgs {
 pub struct EqEnergyLayer {
     pub state: *const ::std::os::raw::c_void,
     pub pre_activation: *const f32,
-    pub drive: *const f32,
+    pub constant: *const f32,
     pub bias: *const f32,
     pub units: u64,
     pub channels: u64,
@@ -719,8 +719,8 @@ const _: () = {
         [::std::mem::offset_of!(EqEnergyLayer, state) - 0usize];
     ["Offset of field: EqEnergyLayer::pre_activation"]
         [::std::mem::offset_of!(EqEnergyLayer, pre_activation) - 8usize];
-    ["Offset of field: EqEnergyLayer::drive"]
-        [::std::mem::offset_of!(EqEnergyLayer, drive) - 16usize];
+    ["Offset of field: EqEnergyLayer::constant"]
+        [::std::mem::offset_of!(EqEnergyLayer, constant) - 16usize];
     ["Offset of field: EqEnergyLayer::bias"][::std::mem::offset_of!(EqEnergyLayer, bias) - 24usize];
     ["Offset of field: EqEnergyLayer::units"]
         [::std::mem::offset_of!(EqEnergyLayer, units) - 32usize];

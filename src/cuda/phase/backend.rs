@@ -283,7 +283,7 @@ impl Backend for CudaBackend {
         if let Some(operand) = &batch.memory.input_operand {
             operand.write(&Format::F16.encode(input.into_iter()))?;
         }
-        batch.compute_drive(&self.setup)?;
+        batch.compute_constant(&self.setup)?;
         for l in self.setup.network().free_layers() {
             let state = &batch.memory.free[l].sides[0];
             match &self.kept {

@@ -1,6 +1,6 @@
 //! A batch on a device: its memory, and what is planned for it when it is first asked for.
 
-use super::constant::{Drive, PreActivations};
+use super::constant::{ConstantPart, PreActivations};
 use super::iteration::{Iteration, Phase};
 use super::memory::Memory;
 use super::plan::{self, IterationKey};
@@ -19,7 +19,7 @@ use std::ffi::c_void;
 /// Everything that depends on the batch size.
 pub struct Batch {
     pub memory: Memory,
-    drive: Option<Drive>,
+    constant: Option<ConstantPart>,
     pre_activations: Option<PreActivations>,
     pub iterations: Vec<(IterationKey, Iteration)>,
     unpooled: Option<Unpooled>,
@@ -32,7 +32,7 @@ impl Batch {
     pub fn new(setup: &Setup, parameters: *const f32, images: usize) -> Result<Self> {
         Ok(Self {
             memory: Memory::new(setup, parameters, images)?,
-            drive: None,
+            constant: None,
             pre_activations: None,
             iterations: Vec::new(),
             unpooled: None,
@@ -41,10 +41,12 @@ impl Batch {
         })
     }
 
-    /// Drive of the layers that the input reaches.
-    pub fn compute_drive(&mut self, setup: &Setup) -> Result<()> {
-        let drive = planned(&mut self.drive, || Drive::plan(setup, &self.memory))?;
-        drive.compute(setup, self.memory.parameters.cast())
+    /// The constant part of the pre-activation of the layers that the input reaches.
+    pub fn compute_constant(&mut self, setup: &Setup) -> Result<()> {
+        let constant = planned(&mut self.constant, || {
+            ConstantPart::plan(setup, &self.memory)
+        })?;
+        constant.compute(setup, self.memory.parameters.cast())
     }
 
     /// Pre-activations of all layers at the free state.

@@ -1,4 +1,4 @@
-//! What is computed once: the drive of a batch, and all pre-activations at its free state.
+//! What is computed once: the constant part of a batch's pre-activations, and all pre-activations at its free state.
 
 use super::memory::Memory;
 use super::pool::PoolUp;
@@ -14,23 +14,23 @@ use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
 use crate::error::Result;
 use std::ffi::c_void;
 
-/// Drive of the layers that the input reaches: `b_l + sum Op_e(input)`. It is computed in fp32 whatever the format of states: once per
+/// The constant part of the pre-activation of the layers that the input reaches: `b_l + sum Op_e(input)`. It is computed in fp32 whatever the format of states: once per
 /// batch it costs little.
-pub struct Drive {
+pub struct ConstantPart {
     sweep: Sweep,
     pools: Vec<PoolUp>,
 }
 
-impl Drive {
+impl ConstantPart {
     pub fn plan(setup: &Setup, memory: &Memory) -> Result<Self> {
         let network = setup.network();
         let input = input_source(setup, memory);
         let mut sweep = SweepBuilder::new(&setup.layout, Relax::Simt, memory.images, 1);
         let mut pools = Vec::new();
-        for l in network.free_layers().filter(|&l| setup.is_driven(l)) {
+        for l in network.free_layers().filter(|&l| setup.sees_input(l)) {
             let target = Target {
                 bias: memory.bias(setup, l),
-                raw: memory.drive[l].ptr(),
+                raw: memory.constant[l].ptr(),
                 ..Target::new(setup.shape(l))
             };
             let all = whole(target.shape);
@@ -56,7 +56,7 @@ impl Drive {
                     args: EqPoolArgs {
                         full,
                         argmax: pool.argmax_free.ptr(),
-                        pooled: memory.drive[l].ptr(),
+                        pooled: memory.constant[l].ptr(),
                         components: 1,
                         form: EQ_FORM_STATES,
                         accumulate: 1,

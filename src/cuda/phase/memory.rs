@@ -24,13 +24,13 @@ pub struct OutcomeBuffers {
 pub struct Memory {
     pub images: usize,
     pub labels: Buffer<i32>,
-    /// the input in fp32, for the drive, and as an operand of the weight gradient
+    /// the input in fp32, for the constant part, and as an operand of the weight gradient
     pub input: Buffer<f32>,
     pub input_operand: Option<Buffer<u8>>,
     /// in fp32, where biases lie
     pub parameters: *const f32,
     /// `b_l + sum Op_e(input)` by layer; empty where no edge comes from the input, and the bias is all there is
-    pub drive: Vec<Buffer<f32>>,
+    pub constant: Vec<Buffer<f32>>,
     /// pre-activations at the free state
     pub pre_activation: Vec<Buffer<f32>>,
     pub free: Vec<State>,
@@ -65,9 +65,9 @@ impl Memory {
             edges.any(|(e, edge)| edge.pre != 0 && Geometry::of(setup.network(), e).pooled)
         };
         let input_units = images * setup.units(0);
-        let driven_units = |l: usize| if setup.is_driven(l) { units(l) } else { 0 };
-        let drive = (layers.clone())
-            .map(|l| Buffer::new(device, driven_units(l)))
+        let constant_units = |l: usize| if setup.sees_input(l) { units(l) } else { 0 };
+        let constant = (layers.clone())
+            .map(|l| Buffer::new(device, constant_units(l)))
             .collect::<Result<Vec<_>>>()?;
         let pre_activation = (layers.clone())
             .map(|l| Buffer::new(device, units(l)))
@@ -79,7 +79,7 @@ impl Memory {
             .map(|l| EqEnergyLayer {
                 state: free[l].sides[0].ptr(),
                 pre_activation: pre_activation[l].ptr(),
-                drive: non_empty(&drive[l]),
+                constant: non_empty(&constant[l]),
                 bias: bias_in(setup, parameters, l),
                 units: setup.units(l) as u64,
                 channels: padded(setup.shape(l).channels) as u64,
@@ -101,7 +101,7 @@ impl Memory {
                 Format::F16 => Some(Buffer::new(device, input_units * 2)?),
             },
             parameters,
-            drive,
+            constant,
             pre_activation,
             free,
             nudged: None,
@@ -217,9 +217,9 @@ impl Memory {
         bias_in(setup, self.parameters, l)
     }
 
-    /// The drive of layer `l`; null where it has none.
-    pub fn drive_of(&self, l: usize) -> *const f32 {
-        non_empty(&self.drive[l])
+    /// The constant part of layer `l`'s pre-activation; null where it has none.
+    pub fn constant_of(&self, l: usize) -> *const f32 {
+        non_empty(&self.constant[l])
     }
 
     /// What max-pool edges bring to layer `l`; null where there are none.

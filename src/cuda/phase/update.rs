@@ -69,12 +69,12 @@ fn unpooled_source(memory: &Memory, e: usize, g: &Geometry) -> EqSource {
     }
 }
 
-/// Layer `l` with the constant part of its pre-activation: its drive, or its bias where that is all.
+/// Layer `l` with the constant part of its pre-activation, or its bias where that is all.
 pub fn constant_target(setup: &Setup, memory: &Memory, l: usize) -> Target {
     let bias = memory.bias(setup, l);
     Target {
-        drive: memory.drive_of(l),
-        bias: if setup.is_driven(l) {
+        constant: memory.constant_of(l),
+        bias: if setup.sees_input(l) {
             std::ptr::null()
         } else {
             bias
@@ -88,7 +88,7 @@ pub fn update_target(setup: &Setup, memory: &Memory, l: usize, kind: Kind, side:
     let state = &memory.states(kind)[l];
     let constant = match kind {
         Kind::Pair => Target {
-            drive: memory.pre_activation[l].ptr(),
+            constant: memory.pre_activation[l].ptr(),
             free_state: memory.free[l].sides[0].ptr(),
             ..Target::new(setup.shape(l))
         },

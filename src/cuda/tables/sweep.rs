@@ -40,7 +40,7 @@ impl Form {
 pub struct Target {
     pub shape: Shape,
     pub bias: *const f32,
-    pub drive: *const f32,
+    pub constant: *const f32,
     pub addend: *const f32,
     pub nudge: *const f32,
     /// s0 of a pair
@@ -59,7 +59,7 @@ impl Target {
         Self {
             shape,
             bias: std::ptr::null(),
-            drive: std::ptr::null(),
+            constant: std::ptr::null(),
             addend: std::ptr::null(),
             nudge: std::ptr::null(),
             free_state: std::ptr::null(),
@@ -183,7 +183,7 @@ impl<'a> SweepBuilder<'a> {
         }
         self.targets.push(EqTarget {
             bias: target.bias,
-            drive: target.drive,
+            constant: target.constant,
             addend: target.addend,
             nudge: target.nudge,
             free_state: target.free_state,
