@@ -4,6 +4,7 @@ use super::activation::ActivationKind;
 use super::edge::{Convolution, Edge, LinearMap, Pooling};
 use super::error::NetworkError;
 use super::layer::Layer;
+use crate::shown::shown;
 use std::collections::HashSet;
 
 /// Most layers, most units of a layer per example, and most weights of an edge: far beyond what can be trained. Without
@@ -76,7 +77,7 @@ pub fn check_count(name: &str, layers: usize) -> Result<(), NetworkError> {
 /// How an edge is called in messages.
 pub fn edge_name(layers: &[Layer], edges: &[Edge], e: usize) -> String {
     let edge = &edges[e];
-    let name = |l: usize| layers.get(l).map_or("?", |layer| &layer.name);
+    let name = |l: usize| shown(layers.get(l).map_or("?", |layer| &layer.name));
     format!("edge {e} ({} -> {})", name(edge.pre), name(edge.post))
 }
 

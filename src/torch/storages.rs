@@ -3,6 +3,7 @@
 use super::format::Format;
 use crate::pickle::malformed::{Context, Result, malformed};
 use crate::pickle::{Node, Pickle, Tensor};
+use crate::shown::shown;
 use ndarray::{ArrayD, IxDyn};
 use std::collections::HashMap;
 use std::fs::File;
@@ -60,17 +61,17 @@ impl Storages {
 
     fn part(&mut self, name: &str) -> Result<Vec<u8>> {
         let Some((archive, root)) = &mut self.archive else {
-            malformed!("it is no archive, and has no part {name}");
+            malformed!("it is no archive, and has no part {}", shown(name));
         };
         let name = format!("{root}/{name}");
-        let file =
-            (archive.by_name(&name)).with_context(|| format!("its part {name} cannot be read"))?;
+        let file = (archive.by_name(&name))
+            .with_context(|| format!("its part {} cannot be read", shown(&name)))?;
         let mut bytes = Vec::new();
         // A checksum is compared at a part's end: one byte more than allowed is enough to see that it is too long.
         (file
             .take(self.unread.saturating_add(1))
             .read_to_end(&mut bytes))
-        .with_context(|| format!("its part {name} is damaged"))?;
+        .with_context(|| format!("its part {} is damaged", shown(&name)))?;
         let left = self.unread.checked_sub(bytes.len() as u64);
         self.unread = left.context("its parts overlap: together they are larger than the file")?;
         Ok(bytes)

@@ -165,6 +165,32 @@ fn damaged_files_are_errors_of_one_line() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Names within files come back in messages as a terminal may print them.
+#[test]
+fn names_with_control_characters_are_escaped() {
+    for (name, plain, damaged) in [
+        (
+            "checkpoint_state",
+            "\"from\":\"h1b\"",
+            "\"from\":\"\u{7f}h1b\"",
+        ),
+        ("pickle", "X\u{1}\0\0\00", "X\u{1}\0\0\0\u{17}"),
+    ] {
+        let reader = READERS.iter().find(|reader| reader.name == name).unwrap();
+        let mut tried = 0;
+        for whole in (reader.corpus)() {
+            let found = whole
+                .windows(plain.len())
+                .position(|w| w == plain.as_bytes());
+            let Some(at) = found else { continue };
+            let bytes = [&whole[..at], damaged.as_bytes(), &whole[at + plain.len()..]].concat();
+            assert_eq!(objection(reader, &bytes), None, "{name}");
+            tried += 1;
+        }
+        assert!(tried > 0, "{name}");
+    }
+}
+
 /// The measure finds what it is for.
 #[test]
 fn memory_is_counted() {

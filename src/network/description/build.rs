@@ -9,6 +9,7 @@ use crate::network::edge::{Convolution, Edge, LinearMap, Pooling};
 use crate::network::error::NetworkError;
 use crate::network::graph::Network;
 use crate::network::layer::{Bias, Layer, Shape};
+use crate::shown::shown;
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashMap;
 
@@ -120,9 +121,9 @@ impl NetworkDescription {
             let known: Vec<_> = self.layers.iter().map(|l| l.name.as_str()).collect();
             NetworkError(format!(
                 "edge {} -> {}: there is no layer {name:?}; the layers are {}",
-                edge.from,
-                edge.to,
-                known.join(", ")
+                shown(&edge.from),
+                shown(&edge.to),
+                shown(known.join(", "))
             ))
         })
     }
@@ -132,8 +133,8 @@ impl NetworkDescription {
         edge: &EdgeDescription,
         names: &HashMap<&str, usize>,
     ) -> Result<Edge, NetworkError> {
-        let fail =
-            |message: &str| NetworkError(format!("edge {} -> {}: {message}", edge.from, edge.to));
+        let ends = [&edge.from, &edge.to].map(shown).join(" -> ");
+        let fail = |message: &str| NetworkError(format!("edge {ends}: {message}"));
         let pre = self.layer_index(&edge.from, names, edge)?;
         let post = self.layer_index(&edge.to, names, edge)?;
         if pre >= post {
