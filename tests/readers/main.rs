@@ -174,7 +174,7 @@ fn names_with_control_characters_are_escaped() {
             "\"from\":\"h1b\"",
             "\"from\":\"\u{7f}h1b\"",
         ),
-        ("pickle", "X\u{1}\0\0\00", "X\u{1}\0\0\0\u{17}"),
+        ("pickle", "X\u{1}\0\0\x000", "X\u{1}\0\0\0\u{17}"),
     ] {
         let reader = READERS.iter().find(|reader| reader.name == name).unwrap();
         let mut tried = 0;
