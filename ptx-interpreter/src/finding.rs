@@ -167,6 +167,66 @@ pub(crate) fn fault<T>(lane: usize, problem: Problem) -> Result<T, Fault> {
     Err(Box::new((Some(lane as u32), problem)))
 }
 
+/// A lane's access of bytes that are not all there.
+#[cold]
+pub(crate) fn out_of_bounds<T>(
+    lane: usize,
+    space: Space,
+    address: u64,
+    bytes: usize,
+    detail: String,
+) -> Result<T, Fault> {
+    fault(
+        lane,
+        Problem::OutOfBounds {
+            space,
+            address,
+            bytes,
+            detail,
+        },
+    )
+}
+
+/// A lane reads a byte that nobody wrote.
+#[cold]
+pub(crate) fn uninitialised<T>(lane: usize, space: Space, address: u64) -> Result<T, Fault> {
+    fault(lane, Problem::Uninitialised { space, address })
+}
+
+/// Whether a lane's address is a multiple of `align`.
+#[inline(always)]
+pub(crate) fn check_aligned(
+    lane: usize,
+    space: Space,
+    address: u64,
+    bytes: usize,
+    align: usize,
+) -> Result<(), Fault> {
+    if address.is_multiple_of(align as u64) {
+        return Ok(());
+    }
+    misaligned(lane, space, address, bytes, align)
+}
+
+#[cold]
+fn misaligned(
+    lane: usize,
+    space: Space,
+    address: u64,
+    bytes: usize,
+    align: usize,
+) -> Result<(), Fault> {
+    fault(
+        lane,
+        Problem::Misaligned {
+            space,
+            address,
+            bytes,
+            align,
+        },
+    )
+}
+
 /// A problem of a whole warp.
 pub(crate) fn warp_fault<T>(problem: Problem) -> Result<T, Fault> {
     Err(Box::new((None, problem)))

@@ -2,7 +2,7 @@
 
 use super::banks::{conflicts, passes};
 use super::lane;
-use crate::finding::{Fault, Problem, Space, fault};
+use crate::finding::{Fault, Space, check_aligned, out_of_bounds};
 use crate::machine::{Block, Context, FULL, Warp, WideLanes, lanes_of};
 use crate::memory::Place;
 use crate::program::*;
@@ -50,30 +50,13 @@ pub fn find<'a>(
         Space::Shared => (space, address & 0xffff_ffff),
         _ => (space, address),
     };
-    if address % bytes as u64 != 0 {
-        return fault(
-            lane,
-            Problem::Misaligned {
-                space,
-                address,
-                bytes,
-                align: bytes,
-            },
-        );
-    }
+    check_aligned(lane, space, address, bytes, bytes)?;
     let inside = |length: usize| {
         if address as usize <= length && address as usize + bytes <= length {
             return Ok(address as usize);
         }
-        fault(
-            lane,
-            Problem::OutOfBounds {
-                space,
-                address,
-                bytes,
-                detail: format!("it has {length} bytes"),
-            },
-        )
+        let detail = format!("it has {length} bytes");
+        out_of_bounds(lane, space, address, bytes, detail)
     };
     Ok(match space {
         Space::Global | Space::Generic => {
@@ -134,18 +117,7 @@ fn load_shared_words(
             (run(bytes as u64), 1)
         };
         let span = if lanes_apart == 0 { 1 } else { end - lane };
-        if !address.is_multiple_of(bytes as u64) {
-            let (space, align) = (Space::Shared, bytes);
-            return fault(
-                lane,
-                Problem::Misaligned {
-                    space,
-                    address,
-                    bytes,
-                    align,
-                },
-            );
-        }
+        check_aligned(lane, Space::Shared, address, bytes, bytes)?;
         if address as usize + bytes * span > block.shared.len() {
             let fits = (block.shared.len() as u64).saturating_sub(address) as usize / bytes;
             let at = address + (fits * bytes) as u64;
@@ -332,16 +304,7 @@ pub fn store(
             }
             Found::Param(_) => {
                 let detail = "parameters cannot be written".to_string();
-                let space = Space::Param;
-                return fault(
-                    lane,
-                    Problem::OutOfBounds {
-                        space,
-                        address,
-                        bytes,
-                        detail,
-                    },
-                );
+                return out_of_bounds(lane, Space::Param, address, bytes, detail);
             }
         }
     }
@@ -460,18 +423,8 @@ pub fn atomic(
                 old
             }
             Found::Local(_) | Found::Param(_) => {
-                let address = addresses[lane];
                 let detail = "atomics work on device and shared memory".to_string();
-                let space = Space::Local;
-                return fault(
-                    lane,
-                    Problem::OutOfBounds {
-                        space,
-                        address,
-                        bytes,
-                        detail,
-                    },
-                );
+                return out_of_bounds(lane, Space::Local, addresses[lane], bytes, detail);
             }
         };
     }

@@ -1,7 +1,7 @@
 //! `cp.async`: copies from device to shared memory that arrive when they are waited for.
 
 use super::access::{Found, find};
-use crate::finding::{Fault, Problem, Space, fault};
+use crate::finding::{Fault, Problem, Space, check_aligned, fault};
 use crate::machine::{Block, Context, Pending, Warp, lanes_of};
 use crate::program::Op;
 
@@ -44,17 +44,7 @@ pub fn begin(
             return fault(lane, Problem::Launch(detail));
         }
         // The address must be aligned, whether or not anything is read there.
-        if from[lane] % bytes as u64 != 0 {
-            return fault(
-                lane,
-                Problem::Misaligned {
-                    space: Space::Global,
-                    address: from[lane],
-                    bytes,
-                    align: bytes,
-                },
-            );
-        }
+        check_aligned(lane, Space::Global, from[lane], bytes, bytes)?;
         let mut data = [0; 16];
         if wanted > 0 {
             let place = context.memory.locate(lane, from[lane], wanted)?;

@@ -178,17 +178,7 @@ impl Warp {
     #[inline(always)]
     pub fn set32(&mut self, reg: Reg, mask: u32, values: &Lanes) {
         let row = &mut self.rows[reg.row()].0;
-        if mask == FULL {
-            *row = *values;
-        } else {
-            for i in 0..32 {
-                row[i] = if mask >> i & 1 != 0 {
-                    values[i]
-                } else {
-                    row[i]
-                };
-            }
-        }
+        merge(row, mask, values);
     }
 
     #[inline(always)]
@@ -196,17 +186,7 @@ impl Warp {
         let rows = &mut self.rows[reg.row()..reg.row() + 2];
         // SAFETY: as in `wide`.
         let row = unsafe { &mut *rows.as_mut_ptr().cast::<WideLanes>() };
-        if mask == FULL {
-            *row = *values;
-        } else {
-            for i in 0..32 {
-                row[i] = if mask >> i & 1 != 0 {
-                    values[i]
-                } else {
-                    row[i]
-                };
-            }
-        }
+        merge(row, mask, values);
     }
 
     /// Cut off to the register's width.
@@ -234,6 +214,22 @@ impl Warp {
         match at.base {
             Some(base) => self.get(base).map(|a| a.wrapping_add_signed(at.offset)),
             None => [at.offset as u64; 32],
+        }
+    }
+}
+
+/// The values of the lanes in `mask`.
+#[inline(always)]
+fn merge<T: Copy>(row: &mut [T; 32], mask: u32, values: &[T; 32]) {
+    if mask == FULL {
+        *row = *values;
+    } else {
+        for i in 0..32 {
+            row[i] = if mask >> i & 1 != 0 {
+                values[i]
+            } else {
+                row[i]
+            };
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Device memory: allocations far apart, so that an address past the end of one is never inside another.
 
 use super::shadow::{self, Stamp, clash_fault};
-use crate::finding::{Fault, Problem, Space, fault};
+use crate::finding::{Fault, Space, out_of_bounds, uninitialised};
 use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -189,15 +189,7 @@ impl Memory {
             }
             _ => "no allocation is there".to_string(),
         };
-        fault(
-            lane,
-            Problem::OutOfBounds {
-                space: Space::Global,
-                address,
-                bytes,
-                detail,
-            },
-        )
+        out_of_bounds(lane, Space::Global, address, bytes, detail)
     }
 }
 
@@ -321,13 +313,7 @@ impl Place<'_> {
                 let first = (0..count)
                     .find(|&i| !self.allocation.is_written(offset + i))
                     .unwrap_or(0);
-                return fault(
-                    lane,
-                    Problem::Uninitialised {
-                        space: Space::Global,
-                        address: address + (at + first) as u64,
-                    },
-                );
+                return uninitialised(lane, Space::Global, address + (at + first) as u64);
             }
         }
         let first = self.offset / piece;

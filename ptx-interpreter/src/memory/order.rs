@@ -11,7 +11,7 @@
 
 use super::clock::Clock;
 use super::shadow::{self, Stamp};
-use crate::finding::{AsyncProblem, Fault, Problem, Space, fault};
+use crate::finding::{AsyncProblem, Fault, Space, uninitialised, wrong};
 use std::collections::HashSet;
 
 /// Bytes whose readers are kept together.
@@ -163,7 +163,7 @@ impl Order {
         let first = address & !3;
         for place in (first..address + bytes as u64).step_by(4) {
             if self.reserved.contains(&place) {
-                return fault(lane, Problem::Async(AsyncProblem::BarrierAsData(place)));
+                return Err(wrong(lane, AsyncProblem::BarrierAsData(place)));
             }
         }
         Ok(())
@@ -254,26 +254,20 @@ impl Order {
         thread: Option<(u32, u32)>,
         (reader, step): (usize, u32),
     ) -> Result<(), Fault> {
+        if !self.checked {
+            return Ok(());
+        }
         self.check_reserved(lane, address, bytes)?;
         let mut passed = 0;
         for piece in self.pieces(address, bytes) {
             let writer = self.writers[piece];
             let place = (piece as u64) << self.piece_shift;
             if writer == 0 {
-                let space = Space::Shared;
-                return fault(
-                    lane,
-                    Problem::Uninitialised {
-                        space,
-                        address: place,
-                    },
-                );
+                return uninitialised(lane, Space::Shared, place);
             }
             if writer != passed {
                 let after = self.after_write(writer, warp, thread, place, "a read after a write");
-                if let Err(problem) = after {
-                    return fault(lane, Problem::Async(problem));
-                }
+                after.map_err(|problem| wrong(lane, problem))?;
                 passed = writer;
             }
         }
@@ -293,6 +287,9 @@ impl Order {
         thread: Option<(u32, u32)>,
         as_writer: Writer,
     ) -> Result<(), Fault> {
+        if !self.checked {
+            return Ok(());
+        }
         self.check_reserved(lane, address, bytes)?;
         let mut passed = 0;
         for piece in self.pieces(address, bytes) {
@@ -300,17 +297,14 @@ impl Order {
             let place = (piece as u64) << self.piece_shift;
             if writer != 0 && writer != passed {
                 let after = self.after_write(writer, warp, thread, place, "a write after a write");
-                if let Err(problem) = after {
-                    return fault(lane, Problem::Async(problem));
-                }
+                after.map_err(|problem| wrong(lane, problem))?;
                 passed = writer;
             }
             self.writers[piece] = as_writer;
         }
         for chunk in address as usize / CHUNK..=(address as usize + bytes - 1) / CHUNK {
-            if let Err(problem) = self.after_reads(chunk, warp, (chunk * CHUNK) as u64) {
-                return fault(lane, Problem::Async(problem));
-            }
+            let after = self.after_reads(chunk, warp, (chunk * CHUNK) as u64);
+            after.map_err(|problem| wrong(lane, problem))?;
         }
         Ok(())
     }
@@ -328,9 +322,6 @@ impl Order {
         bytes: usize,
         me: Stamp,
     ) -> Result<(), Fault> {
-        if !self.checked {
-            return Ok(());
-        }
         let (warp, thread) = Self::thread(me);
         let step = self.seen(warp, warp);
         self.read_by(lane, address, bytes, warp, Some(thread), (warp, step))
@@ -344,9 +335,6 @@ impl Order {
         bytes: usize,
         me: Stamp,
     ) -> Result<(), Fault> {
-        if !self.checked {
-            return Ok(());
-        }
         let (warp, thread) = Self::thread(me);
         let as_writer = writer(warp, self.seen(warp, warp), thread.1, thread.0);
         self.write_by(lane, address, bytes, warp, Some(thread), as_writer)
@@ -360,9 +348,6 @@ impl Order {
         warp: usize,
         group: u32,
     ) -> Result<(), Fault> {
-        if !self.checked {
-            return Ok(());
-        }
         let reader = (self.products(warp), group);
         self.read_by(0, address, bytes, warp, None, reader)
     }
@@ -376,9 +361,6 @@ impl Order {
         warp: usize,
         group: u32,
     ) -> Result<(), Fault> {
-        if !self.checked {
-            return Ok(());
-        }
         let reader = (self.stores(warp), group);
         self.read_by(lane, address, bytes, warp, None, reader)
     }
@@ -392,9 +374,6 @@ impl Order {
         warp: usize,
         (barrier, phase): (usize, u32),
     ) -> Result<(), Fault> {
-        if !self.checked {
-            return Ok(());
-        }
         let as_writer = writer(self.copies(barrier), phase + 1, 0, 0);
         self.write_by(lane, address, bytes, warp, None, as_writer)
     }

@@ -5,7 +5,7 @@
 
 use super::order::Order;
 use super::shadow::{self, BlockStamp, PENDING_IN_BLOCK, Stamp, clash_fault};
-use crate::finding::{AsyncProblem, Fault, Problem, Space, fault};
+use crate::finding::{AsyncProblem, Fault, Space, out_of_bounds, uninitialised, wrong};
 
 pub struct Shared {
     bytes: Vec<u8>,
@@ -66,15 +66,8 @@ impl Shared {
         if address as usize + bytes <= self.bytes.len() {
             return Ok(());
         }
-        fault(
-            lane,
-            Problem::OutOfBounds {
-                space: Space::Shared,
-                address,
-                bytes,
-                detail: format!("the block has {} bytes", self.bytes.len()),
-            },
-        )
+        let detail = format!("the block has {} bytes", self.bytes.len());
+        out_of_bounds(lane, Space::Shared, address, bytes, detail)
     }
 
     /// A read of `bytes` bytes by each of `lanes` lanes, one after the other in memory; `me` is the first lane's stamp.
@@ -152,10 +145,7 @@ impl Shared {
     ) -> Result<(), Fault> {
         match &mut self.order {
             None => Ok(()),
-            Some(_) if mark != 0 => {
-                let problem = AsyncProblem::NotModelled("cp.async");
-                fault(lane, Problem::Async(problem))
-            }
+            Some(_) if mark != 0 => Err(wrong(lane, AsyncProblem::NotModelled("cp.async"))),
             Some(order) => order.write(lane, address, bytes, me),
         }
     }
@@ -176,14 +166,7 @@ impl Shared {
                 let place = address + (i * bytes + offset) as u64;
                 let writer = self.writers[place as usize >> self.piece_shift];
                 if writer == 0 {
-                    let space = Space::Shared;
-                    return fault(
-                        lane + i,
-                        Problem::Uninitialised {
-                            space,
-                            address: place,
-                        },
-                    );
+                    return uninitialised(lane + i, Space::Shared, place);
                 }
                 if let Some(clash) = shadow::read_clash_in_block(writer, me + i as BlockStamp) {
                     return clash_fault(lane + i, Space::Shared, place, clash);

@@ -1,6 +1,6 @@
 //! Boxes of tensors on their way to shared memory and back (`cp.async.bulk.tensor`).
 
-use crate::finding::{AsyncProblem, Fault, Finding, Problem, Space, fault, wrong};
+use crate::finding::{AsyncProblem, Fault, Finding, Space, check_aligned, wrong};
 use crate::machine::{Block, Context, Issued, Load, Store, Units, Warp, lanes_of};
 use crate::memory::Shared;
 use crate::memory::shadow::{Stamp, next_epoch};
@@ -18,17 +18,7 @@ fn map_at(
     me: Stamp,
 ) -> Result<TensorMap, Fault> {
     let bytes = tensor_map::BYTES;
-    if !address.is_multiple_of(64) {
-        return fault(
-            lane,
-            Problem::Misaligned {
-                space: Space::Global,
-                address,
-                bytes,
-                align: 64,
-            },
-        );
-    }
+    check_aligned(lane, Space::Global, address, bytes, 64)?;
     let mut encoded = [0; tensor_map::BYTES];
     if let Some(offset) = address.checked_sub(PARAM_WINDOW)
         && offset as usize + bytes <= context.parameters.len()
@@ -83,18 +73,7 @@ pub fn begin(
         }
         let place = shared[lane] & 0xffff_ffff;
         let bytes = map.box_bytes() as usize;
-        if !place.is_multiple_of(128) {
-            let (space, align) = (Space::Shared, 128);
-            return fault(
-                lane,
-                Problem::Misaligned {
-                    space,
-                    address: place,
-                    bytes,
-                    align,
-                },
-            );
-        }
+        check_aligned(lane, Space::Shared, place, bytes, 128)?;
         block.shared.check_range(lane, place, bytes)?;
         let corner: Vec<i32> = corners.iter().map(|c| c[lane] as i32).collect();
         let by = Issued {

@@ -11,7 +11,7 @@ mod product;
 
 pub use copy::deliver;
 
-use crate::finding::{AsyncProblem, Fault, Finding, Problem, fault, warp_fault, wrong};
+use crate::finding::{AsyncProblem, Fault, Finding, Problem, warp_fault, wrong};
 use crate::machine::{Block, Context, FULL, State, Waiting, Warp, lanes_of};
 use crate::memory::shadow::next_epoch;
 use crate::program::Hopper;
@@ -175,10 +175,7 @@ pub fn execute(
 
 /// An instruction that touches sums of products: are they in use?
 pub fn check_sums(warp: &mut Warp, touches: &[(u32, bool)]) -> Result<(), Fault> {
-    match warp.running.touch(touches) {
-        Ok(()) => Ok(()),
-        Err(problem) => fault(0, Problem::Async(problem)),
-    }
+    (warp.running.touch(touches)).map_err(|problem| wrong(0, problem))
 }
 
 /// The block has ended: its shared memory goes.
