@@ -17,8 +17,7 @@ use crate::support::kernels::*;
 use eqprop_cuda::cpu;
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
-    Pooling, Shape,
+    Activation, ActivationKind, Convolution, LinearMap, Mode, Network, Pooling, Shape,
 };
 use eqprop_cuda::phase::{CostFunction, NudgedPhase, OutputCondition, PhaseState, Start, Variant};
 use rand::RngExt;
@@ -243,28 +242,13 @@ fn vgg5_runs_in_fp16_and_its_gradient_points_where_it_should() {
 fn a_sum_of_ten_thousand_terms_is_as_good_as_its_operands() {
     const CHANNELS: usize = 1112;
     const STEPS: f64 = (9 * CHANNELS) as f64 / 16.0;
-    let layer = |name: &str, shape, activation| Layer {
-        name: name.into(),
-        shape,
-        activation,
-        bias: Bias::PUBLISHED,
-    };
-    let point = Convolution::square(1, 1, 0);
-    let layers = vec![
-        layer("input", Shape::new(1, 3, 3), Activation::LINEAR),
-        layer("wide", Shape::new(CHANNELS, 3, 3), Activation::HARD_SIGMOID),
-        layer("output", Shape::flat(10), Activation::LINEAR),
+    let layers = [
+        ("input", Shape::new(1, 3, 3), Activation::LINEAR),
+        ("wide", Shape::new(CHANNELS, 3, 3), Activation::HARD_SIGMOID),
+        ("output", Shape::flat(10), Activation::LINEAR),
     ];
-    let edge = |pre, map| Edge {
-        pre,
-        post: pre + 1,
-        map,
-        pooling: Pooling::None,
-        initial: Initial::default(),
-        gain: 1.0,
-    };
-    let edges = vec![edge(0, LinearMap::Conv(point)), edge(1, LinearMap::Dense)];
-    let network = Network::new("long", layers, edges).unwrap();
+    let point = LinearMap::Conv(Convolution::square(1, 1, 0));
+    let network = chain("long", &layers, &[point, LinearMap::Dense], 1.0);
     let mut parameters = random_parameters(&network, 1);
     for tensor in parameters.tensors_mut() {
         tensor.mapv_inplace(|w| w.abs() + 1e-3);

@@ -6,8 +6,7 @@ use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::{self, CudaBackend};
 use eqprop_cuda::device::Precision;
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
-    Pooling, Shape,
+    Activation, ActivationKind, Convolution, LinearMap, Mode, Network, Shape,
 };
 use eqprop_cuda::optim::MAX_NORM;
 use eqprop_cuda::phase::{
@@ -305,35 +304,15 @@ fn steps_on(
 fn training_has_the_same_bits_on_gpus_of_20_132_and_188_multiprocessors() {
     // 17 images of 16 x 16 by 264 channels: in the free phase 102 tiles of 128 x 128, 170 of 128 x 64 or 306 of 128 x 32, and each
     // of the three GPUs takes another kind. The output's product of 256 steps is split in all of them.
-    let layer = |name: &str, channels, activation| Layer {
-        name: name.into(),
-        shape: Shape::new(channels, 16, 16),
-        activation,
-        bias: Bias::PUBLISHED,
-    };
-    let point = LinearMap::Conv(Convolution::square(1, 1, 0));
-    let output = Layer {
-        name: "output".into(),
-        shape: Shape::flat(10),
-        activation: Activation::LINEAR,
-        bias: Bias::PUBLISHED,
-    };
-    let layers = vec![
-        layer("input", 1, Activation::LINEAR),
-        layer("wide", 264, Activation::HARD_SIGMOID),
-        layer("thin", 8, Activation::HARD_SIGMOID),
-        output,
+    let image = |channels| Shape::new(channels, 16, 16);
+    let layers = [
+        ("input", image(1), Activation::LINEAR),
+        ("wide", image(264), Activation::HARD_SIGMOID),
+        ("thin", image(8), Activation::HARD_SIGMOID),
+        ("output", Shape::flat(10), Activation::LINEAR),
     ];
-    let edge = |pre, map| Edge {
-        pre,
-        post: pre + 1,
-        map,
-        pooling: Pooling::None,
-        initial: Initial::default(),
-        gain: 0.7,
-    };
-    let edges = vec![edge(0, point), edge(1, point), edge(2, LinearMap::Dense)];
-    let network = Network::new("tiles", layers, edges).unwrap();
+    let point = LinearMap::Conv(Convolution::square(1, 1, 0));
+    let network = chain("tiles", &layers, &[point, point, LinearMap::Dense], 0.7);
     // fp32 has one kind of tile.
     let steps =
         |multiprocessors| steps_on(machine(multiprocessors), &network, 17, 12, [3e-2, 1e-1]);

@@ -1,6 +1,6 @@
 //! What the kernel suites share: random networks and batches, and the comparison of two backends.
 
-pub use super::networks::{cosine, rng};
+pub use super::networks::{chain, cosine, rng};
 
 use super::networks;
 use eqprop_cuda::Result;
@@ -9,8 +9,7 @@ use eqprop_cuda::device::{Device, Precision};
 use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{
-    Activation, ActivationKind, Bias, Convolution, Edge, Initial, Layer, LinearMap, Mode, Network,
-    ParameterSet, Pooling, Shape,
+    Activation, ActivationKind, Convolution, LinearMap, Mode, Network, ParameterSet, Pooling, Shape,
 };
 use eqprop_cuda::optim::{MAX_NORM, OptimizerConfig};
 use eqprop_cuda::phase::{
@@ -85,33 +84,20 @@ pub fn preset(
 
 /// The output sums 25 x 136 products in one tile and the wide layer 9 x 136: K is split, into unequal parts of several runs.
 pub fn split_network() -> Network {
-    let layer = |name: &str, shape, activation| Layer {
-        name: name.into(),
-        shape,
-        activation,
-        bias: Bias::PUBLISHED,
-    };
-    let layers = vec![
-        layer("input", Shape::new(1, 5, 5), Activation::LINEAR),
-        layer("wide", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
-        layer("other", Shape::new(136, 5, 5), Activation::HARD_SIGMOID),
-        layer("output", Shape::flat(10), Activation::LINEAR),
+    let hidden = Activation::HARD_SIGMOID;
+    let layers = [
+        ("input", Shape::new(1, 5, 5), Activation::LINEAR),
+        ("wide", Shape::new(136, 5, 5), hidden),
+        ("other", Shape::new(136, 5, 5), hidden),
+        ("output", Shape::flat(10), Activation::LINEAR),
     ];
-    let edge = |pre, map| Edge {
-        pre,
-        post: pre + 1,
-        map,
-        pooling: Pooling::None,
-        initial: Initial::default(),
-        gain: 0.7,
-    };
     let conv = |size, padding| LinearMap::Conv(Convolution::square(size, 1, padding));
-    let edges = vec![
-        edge(0, conv(1, 0)),
-        edge(1, conv(3, 1)),
-        edge(2, LinearMap::Dense),
-    ];
-    Network::new("split", layers, edges).expect("it fits")
+    chain(
+        "split",
+        &layers,
+        &[conv(1, 0), conv(3, 1), LinearMap::Dense],
+        0.7,
+    )
 }
 
 /// A random graph of widths on all sides of a tile's.

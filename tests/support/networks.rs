@@ -64,13 +64,13 @@ fn fitting(from: Shape, to: Shape) -> Vec<Convolution> {
         .collect()
 }
 
-/// The network of these convolutional layers under a dense head, with random activations.
 /// Whether states stay within bounds, which gives every energy a minimum.
 fn is_bounded(kind: &ActivationKind) -> bool {
     let bounds = Activation::new(*kind, None).map(|activation| activation.bounds());
     bounds.is_none_or(|bounds| bounds.is_some_and(|(_, high)| high.is_finite()))
 }
 
+/// The network of these convolutional layers under a dense head, with random activations.
 fn with_head(mut shapes: Vec<Shape>, mut edges: Edges, rng: &mut ChaCha8Rng) -> Network {
     let output = shapes.len();
     shapes.push(Shape::flat(pick(rng, &[2, 10, 19])));
@@ -104,6 +104,30 @@ fn with_head(mut shapes: Vec<Shape>, mut edges: Edges, rng: &mut ChaCha8Rng) -> 
         gain: 0.7,
     });
     Network::new("random", layers, edges.collect()).expect("the graph is valid by construction")
+}
+
+/// Layers one above the other, each with one edge from the last.
+pub fn chain(
+    name: &str,
+    layers: &[(&str, Shape, Activation)],
+    maps: &[LinearMap],
+    gain: f64,
+) -> Network {
+    let layers = layers.iter().map(|&(name, shape, activation)| Layer {
+        name: name.into(),
+        shape,
+        activation,
+        bias: Bias::PUBLISHED,
+    });
+    let edges = maps.iter().enumerate().map(|(pre, &map)| Edge {
+        pre,
+        post: pre + 1,
+        map,
+        pooling: Pooling::None,
+        initial: Initial::default(),
+        gain,
+    });
+    Network::new(name, layers.collect(), edges.collect()).expect("it fits")
 }
 
 /// A random graph: a chain of convolutions (some pooled) and a dense head, with skip edges wherever one fits.
