@@ -14,13 +14,13 @@ namespace optimizer {
 
 constexpr int THREADS = 256;
 constexpr int PER_THREAD = 4;
+static_assert(PER_THREAD * THREADS == EQ_PARAMETER_BLOCK, "a block updates one block of parameters");
+
 // Zero in the place of a subnormal number, as on the CPU: what nothing but weight decay moves would end as one. NaN stays NaN.
 __device__ __forceinline__ float flushed(float value) {
     constexpr float LEAST = 1.17549435e-38f; // of the normal numbers
     return fabsf(value) < LEAST ? 0.0f : value;
 }
-
-static_assert(PER_THREAD * THREADS == EQ_PARAMETER_BLOCK, "a block updates one block of parameters");
 
 } // namespace optimizer
 

@@ -80,10 +80,7 @@ impl RankArgs {
             Err(error) if shard.world > 1 => {
                 wait_for_turn();
                 let text = crate::shown::one_line(&format!("{error:#}"));
-                complain(format_args!(
-                    "error: rank {} of {}: {text}",
-                    shard.rank, shard.world
-                ));
+                complain(format_args!("error: {shard}: {text}"));
                 // An ordinary end could wait for the others, who wait for this one.
                 if let Some(ranks) = &joining.ranks {
                     ranks.abort();

@@ -4,6 +4,7 @@
 //! consumer takes one from each queue in turn. So batches arrive in order without a reordering buffer, memory is bounded, and
 //! since every random number belongs to (seed, epoch, example), the number of threads cannot change a result.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,12 @@ impl Shard {
     pub fn rows(self, rows: usize) -> Range<usize> {
         let start = |rank: usize| rank * (rows / self.world) + rank.min(rows % self.world);
         start(self.rank)..start(self.rank + 1)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "rank {} of {}", self.rank, self.world)
     }
 }
 

@@ -4,7 +4,7 @@
 //! the sum over the ranks of `own rows / all rows` times each one's estimate is the mean over the batch. That sum is taken between the
 //! estimate and its norm; then every rank clips and steps alike. Each rank decides on its own when a phase ends by tolerance.
 
-use super::Ranks;
+use super::ranks::{Ranks, blank_image};
 use crate::error::{Error, Result, ensure};
 use crate::network::{Network, ParameterSet};
 use crate::optim::{OptimizerConfig, OptimizerState};
@@ -38,7 +38,7 @@ impl DataParallel {
         }
     }
 
-    /// Rank without rows: it relaxes an empty image, of which nothing counts, so that it has a gradient to add.
+    /// Rank without rows: it relaxes a [`blank_image`].
     fn idles(&self) -> bool {
         self.rows.0 == 0 && self.rows.1 > 0
     }
@@ -54,13 +54,7 @@ impl DataParallel {
 
 impl Backend for DataParallel {
     fn describe(&self) -> String {
-        let shard = self.ranks.shard();
-        format!(
-            "{}, rank {} of {}",
-            self.inner.describe(),
-            shard.rank,
-            shard.world
-        )
+        format!("{}, {}", self.inner.describe(), self.ranks.shard())
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {
@@ -84,9 +78,7 @@ impl Backend for DataParallel {
     }
 
     fn load_batch(&mut self, images: &Array4<f32>, labels: &[usize], start: Start) -> Result<()> {
-        let mut all = [labels.len() as f64];
-        self.ranks.sum(&mut all)?;
-        self.rows = (labels.len(), all[0] as usize);
+        self.rows = (labels.len(), self.ranks.rows_of_all(labels.len())?);
         if start == Start::Kept {
             // As on one machine, a batch of another size starts from zero, also where this rank's part has the same.
             if self.kept_rows != self.rows.1 {
@@ -95,8 +87,7 @@ impl Backend for DataParallel {
             self.kept_rows = self.rows.1;
         }
         if self.idles() {
-            let shape = self.network.input().shape;
-            let blank = Array4::zeros((1, shape.channels, shape.height, shape.width));
+            let blank = blank_image(&self.network);
             return self.inner.load_batch(&blank, &[0], Start::Zero);
         }
         self.inner.load_batch(images, labels, start)

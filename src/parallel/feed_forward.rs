@@ -4,7 +4,7 @@
 //! each weighed by its rows. The gradient of the mean loss over a rank's rows then adds up like an estimate that relaxed: the sum over the
 //! ranks of `own rows / all rows` times each one's.
 
-use super::ranks::Ranks;
+use super::ranks::{Ranks, blank_image};
 use crate::error::Result;
 use crate::feedforward::{Backend, NormMode, SharedBatch};
 use crate::network::{ModelState, Network, ParameterSet};
@@ -65,9 +65,7 @@ impl DataParallelFeedForward {
 
 impl Backend for DataParallelFeedForward {
     fn describe(&self) -> String {
-        let shard = self.batch.ranks.shard();
-        let inner = self.inner.describe();
-        format!("{inner}, rank {} of {}", shard.rank, shard.world)
+        format!("{}, {}", self.inner.describe(), self.batch.ranks.shard())
     }
 
     fn state(&self) -> Result<ModelState> {
@@ -94,7 +92,6 @@ impl Backend for DataParallelFeedForward {
         self.inner.share(batch);
     }
 
-    /// A rank without rows computes an empty image, of which nothing counts, so that it comes to every exchange.
     fn forward(
         &mut self,
         images: &Array4<f32>,
@@ -102,14 +99,11 @@ impl Backend for DataParallelFeedForward {
         mode: NormMode,
     ) -> Result<BatchOutcome> {
         if mode == NormMode::Train {
-            let mut all = [labels.len() as f64];
-            self.batch.ranks.sum(&mut all)?;
-            self.batch.rows.set((labels.len(), all[0] as usize));
+            let all = self.batch.ranks.rows_of_all(labels.len())?;
+            self.batch.rows.set((labels.len(), all));
         }
         if labels.is_empty() {
-            let shape = self.network.input().shape;
-            let blank = Array4::zeros((1, shape.channels, shape.height, shape.width));
-            self.inner.forward(&blank, &[0], mode)?;
+            (self.inner).forward(&blank_image(&self.network), &[0], mode)?;
             return Ok(BatchOutcome::default());
         }
         self.inner.forward(images, labels, mode)

@@ -2,7 +2,9 @@
 
 use crate::data::Shard;
 use crate::error::{Result, bail};
+use crate::network::Network;
 use crate::phase::GradientMemory;
+use ndarray::Array4;
 use std::fmt;
 use std::sync::Arc;
 
@@ -78,6 +80,12 @@ impl Default for Awaited {
     }
 }
 
+/// What a rank without rows computes: an empty image, of which nothing counts, so that it comes to every exchange.
+pub(super) fn blank_image(network: &Network) -> Array4<f32> {
+    let shape = network.input().shape;
+    Array4::zeros((1, shape.channels, shape.height, shape.width))
+}
+
 /// The only process of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Alone;
@@ -101,6 +109,16 @@ impl Ranks for Alone {
 }
 
 impl dyn Ranks + '_ {
+    /// Rows of a batch on all ranks, of which this one has `own`.
+    ///
+    /// # Errors
+    /// When a rank cannot be reached.
+    pub fn rows_of_all(&self, own: usize) -> Result<usize> {
+        let mut rows = [own as f64];
+        self.sum(&mut rows)?;
+        Ok(rows[0] as usize)
+    }
+
     /// Whether `mine` holds on any rank.
     ///
     /// # Errors

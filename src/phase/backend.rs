@@ -211,6 +211,21 @@ pub fn check_batch(network: &Network, images: &Array4<f32>, labels: &[usize]) ->
     }
 }
 
+/// Whether a state has that many layers.
+///
+/// # Errors
+/// When it has another number of them.
+pub fn check_layers(network: &Network, state: &[ArrayD<f64>]) -> Result<()> {
+    let free = network.free_layers().len();
+    ensure!(
+        Mismatch,
+        state.len() == free,
+        "{} layer states were given, but the network has {free}",
+        state.len()
+    );
+    Ok(())
+}
+
 /// A layer's state as it comes through [`Backend::set_kept_state`], checked, in the shape `(N, C, H, W)`.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ mod vocabulary;
 pub use crate::network::Mode;
 pub use backend::{
     Backend, BatchOutcome, GradientMemory, PhaseReport, PhaseState, Start, as_images, check_batch,
+    check_layers,
 };
 pub use cost::CostFunction;
 pub use statistics::LayerStatistics;

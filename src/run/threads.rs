@@ -12,10 +12,11 @@ pub fn start(threads: Option<usize>) -> Result<()> {
     let started = pool.build_global();
     started.map_err(|error| {
         let what = match threads {
-        Some(threads) => format!("--threads {threads}: the system does not start that many"),
-        None => "the system does not start a thread for each core; raise its limit (ulimit -u), or give --threads a small number"
-            .to_string(),
-    };
+            Some(threads) => format!("--threads {threads}: the system does not start that many"),
+            None => "the system does not start a thread for each core; raise its limit (ulimit -u), or give --threads a small \
+                     number"
+                .to_string(),
+        };
         Error::System(std::io::Error::other(error)).during(what)
     })
 }

@@ -14,6 +14,7 @@ use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
 use crate::phase::{
     Backend, BatchOutcome, CostFunction, GradientMemory, LayerStatistics, NudgedPhase, Nudging,
     OutputCondition, PhaseReport, PhaseState, Relaxation, Start, as_images, check_batch,
+    check_layers,
 };
 use ndarray::{Array2, Array4, ArrayD};
 use rayon::prelude::*;
@@ -270,13 +271,7 @@ impl<T: Real> Backend for CpuBackend<T> {
             None => None,
             Some(state) => {
                 let free = self.packed.network.free_layers();
-                ensure!(
-                    Mismatch,
-                    state.len() == free.len(),
-                    "{} layer states were given, but the network has {}",
-                    state.len(),
-                    free.len()
-                );
+                check_layers(&self.packed.network, &state)?;
                 let input = Array2::zeros((0, 0));
                 let layers = free.map(|l| self.import(l, &state[l - 1]));
                 Some(

@@ -81,15 +81,13 @@ impl Layer {
         let mut table = Vec::new();
         let (mut pixels, mut most_splits) = (0, 0);
         for (e, edge) in network.edges_into(l) {
-            let bias = match setup.model.part(e) {
-                Part::Convolution { bias, .. } => bias,
-                Part::Dense { bias, .. } => Some(bias),
-            };
             let g = Geometry::of(network, e);
+            let (bias, splits) = match setup.model.part(e) {
+                Part::Convolution { bias, .. } => (bias, splits(&g, images)),
+                Part::Dense { bias, .. } => (Some(bias), 0),
+            };
             pixels = pixels.max(g.full.pixels());
-            if let Part::Convolution { .. } = setup.model.part(e) {
-                most_splits = most_splits.max(splits(&g, images));
-            }
+            most_splits = most_splits.max(splits);
             let start = |t: usize| parameters.master().wrapping_add(setup.layout.start(t));
             let target = Target {
                 bias: bias.map_or(null::<f32>().cast_const(), start),

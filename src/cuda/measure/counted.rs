@@ -7,13 +7,10 @@
 
 use super::chip::Chip;
 use super::estimate::{Launch, model};
-use super::relaxation::{trained, update};
-use crate::cuda::machine::abi::*;
-use crate::cuda::machine::device::{Buffer, Device};
+use super::relaxation::{each_update, trained, update};
+use crate::cuda::machine::device::Device;
 use crate::cuda::machine::interpreted::{InterpretedDevice, Settings};
 use crate::cuda::machine::kernels::Format;
-use crate::cuda::phase::plan;
-use crate::cuda::phase::states::Kind;
 use crate::error::Result;
 use crate::network::Network;
 use ptx_interpreter::Report;
@@ -66,43 +63,27 @@ pub fn counts(
     });
     let device: Arc<dyn Device> = interpreted.clone();
     let backend = trained(network, &device, Format::F16, 1)?;
-    let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
-    let phase = EqPhase {
-        omega: 1.0,
-        ..EqPhase::default()
-    };
-    let phase = Buffer::from_slice(&device, &[phase])?;
     let mut table = Vec::new();
-    for kind in [Kind::Free, Kind::Pair] {
-        for l in network.free_layers() {
-            let sweep = plan::layer_sweep(setup, memory, l, kind)?;
-            let changes = Buffer::<EqChange>::new(&device, sweep.changes())?;
-            let args = EqRelaxArgs {
-                weights: backend.weights(),
-                phase: phase.ptr(),
-                changes: changes.ptr(),
-                form: kind.form().code(),
-                ..EqRelaxArgs::default()
-            };
-            interpreted.take_reports();
-            sweep.launch(&*device, args)?;
-            let mut report = Report::default();
-            for launch in interpreted.take_reports().values() {
-                report.add(launch);
-            }
-            let line = update(setup, l, kind, 1);
-            let (list, ..) = sweep.tiles();
-            table.push(Counted {
-                kernel: line.kernel,
-                shape: line.shape,
-                tiles: list.tiles.len() + list.joins.len(),
-                modelled: match family {
-                    Family::Mma => Some(model(&sweep, kind, (line.operations, line.bytes), chip)),
-                    Family::Hopper => None,
-                },
-                report,
-            });
+    each_update(&backend, &device, |l, kind, sweep, args| {
+        interpreted.take_reports();
+        sweep.launch(&*device, args)?;
+        let mut report = Report::default();
+        for launch in interpreted.take_reports().values() {
+            report.add(launch);
         }
-    }
+        let line = update(backend.setup(), l, kind, 1);
+        let (list, ..) = sweep.tiles();
+        table.push(Counted {
+            kernel: line.kernel,
+            shape: line.shape,
+            tiles: list.tiles.len() + list.joins.len(),
+            modelled: match family {
+                Family::Mma => Some(model(sweep, kind, (line.operations, line.bytes), chip)),
+                Family::Hopper => None,
+            },
+            report,
+        });
+        Ok(())
+    })?;
     Ok(table)
 }

@@ -10,6 +10,7 @@ use crate::cuda::phase::states::Kind;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
 use crate::cuda::tables::layout::padded;
+use crate::cuda::tables::sweep::Sweep;
 use crate::error::Result;
 use crate::network::{Mode, Network, parameters};
 use crate::optim::{MAX_NORM, OptimizerConfig};
@@ -120,6 +121,40 @@ pub(super) fn trained(
     Ok(backend)
 }
 
+/// A phase under way, without over-relaxation.
+fn plain_phase(device: &Arc<dyn Device>) -> Result<Buffer<EqPhase>> {
+    let phase = EqPhase {
+        omega: 1.0,
+        ..EqPhase::default()
+    };
+    Buffer::from_slice(device, &[phase])
+}
+
+/// The update of each layer alone, in the free phase and then of the pair: the layer, its sweep and its arguments.
+pub(super) fn each_update(
+    backend: &CudaBackend,
+    device: &Arc<dyn Device>,
+    mut visit: impl FnMut(usize, Kind, &Sweep, EqRelaxArgs) -> Result<()>,
+) -> Result<()> {
+    let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
+    let phase = plain_phase(device)?;
+    for kind in [Kind::Free, Kind::Pair] {
+        for l in setup.network().free_layers() {
+            let sweep = plan::layer_sweep(setup, memory, l, kind)?;
+            let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
+            let args = EqRelaxArgs {
+                weights: backend.weights(),
+                phase: phase.ptr(),
+                changes: changes.ptr(),
+                form: kind.form().code(),
+                ..EqRelaxArgs::default()
+            };
+            visit(l, kind, &sweep, args)?;
+        }
+    }
+    Ok(())
+}
+
 /// Every kernel of a training step on the layers of `network`. The batch is synthetic.
 ///
 /// # Errors
@@ -136,32 +171,16 @@ pub fn kernels(
     let setup = backend.setup();
     let batch = backend.batch()?;
     let format_bytes = setup.format.bytes() as f64;
-    let phase = Buffer::from_slice(
-        device,
-        &[EqPhase {
-            omega: 1.0,
-            ..EqPhase::default()
-        }],
-    )?;
-    for kind in [Kind::Free, Kind::Pair] {
-        for l in network.free_layers() {
-            let sweep = plan::layer_sweep(setup, &batch.memory, l, kind)?;
-            let changes = Buffer::<EqChange>::new(device, sweep.changes())?;
-            let args = EqRelaxArgs {
-                weights: backend.weights(),
-                phase: phase.ptr(),
-                changes: changes.ptr(),
-                form: kind.form().code(),
-                ..EqRelaxArgs::default()
-            };
-            let seconds = time(&**device, effort.repeats, || sweep.launch(&**device, args))?;
-            table.push(Measurement {
-                seconds,
-                ..update(setup, l, kind, images)
-            });
-        }
-    }
+    each_update(&backend, device, |l, kind, sweep, args| {
+        let seconds = time(&**device, effort.repeats, || sweep.launch(&**device, args))?;
+        table.push(Measurement {
+            seconds,
+            ..update(setup, l, kind, images)
+        });
+        Ok(())
+    })?;
     // Whole iterations, launch after launch; in a phase they are a graph.
+    let phase = plain_phase(device)?;
     for kind in [Kind::Free, Kind::Pair] {
         for mode in ORDERS {
             let key = IterationKey {

@@ -8,6 +8,7 @@ use crate::cuda::machine::device::Buffer;
 use crate::cuda::machine::kernels;
 use crate::cuda::setup::Setup;
 use crate::error::{Result, ensure};
+use crate::phase::check_layers;
 use ndarray::ArrayD;
 
 /// A state that the next batch starts from, in the operand format. The buffers outlive what they hold: allocating them
@@ -67,13 +68,7 @@ impl Kept {
     /// From the interface.
     pub fn import(setup: &Setup, state: &[ArrayD<f64>]) -> Result<Self> {
         let free = setup.network().free_layers();
-        ensure!(
-            Mismatch,
-            state.len() == free.len(),
-            "{} layer states were given, but the network has {}",
-            state.len(),
-            free.len()
-        );
+        check_layers(setup.network(), state)?;
         let images = state[0].shape().first().copied().unwrap_or(0);
         let mut layers = vec![Buffer::new(&setup.device, 0)?];
         for (l, state) in free.zip(state) {
