@@ -26,7 +26,8 @@ import torch
 def idx(folder, name):
     for path in (folder / name, folder / f"{name}.gz"):
         if path.exists():
-            data = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+                data = file.read()
             axes = data[3]
             shape = np.frombuffer(data, ">u4", axes, 4)
             return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
