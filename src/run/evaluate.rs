@@ -53,7 +53,7 @@ pub fn evaluate(
             *images += 1;
             *correct += usize::from(prediction == label);
         }
-        (evaluation.tally).add(&report, &batch.labels, config.omega);
+        (evaluation.tally).add(&report, &batch.labels, config);
         if batch.index == loader.last_full_batch() {
             evaluation.tally.probe = Some(rule.probe_states()?);
         }

@@ -1,9 +1,10 @@
 //! What is measured over an epoch, and the line of `metrics.jsonl` that it becomes.
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::learn::{BatchReport, Magnitudes, Probe, Published};
 use crate::parallel::Ranks;
-use crate::phase::PhaseReport;
+use crate::phase::{PhaseReport, Relaxation};
 use serde::{Deserialize, Serialize};
 
 /// Running sums over the batches of an epoch. A checkpoint in the middle of one keeps them.
@@ -23,6 +24,11 @@ pub struct Tally {
     omega: Option<f64>,
     /// phases in which the safeguard against growth lowered it
     eased: usize,
+    /// free and nudged phases that ended before they reached their tolerance
+    #[serde(default, skip_serializing_if = "is_zero")]
+    free_cut_off: usize,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    nudged_cut_off: usize,
     /// so far, without loading and saving
     pub seconds: f64,
     /// left out while there is none: the checkpoints of older versions keep their checksum
@@ -34,8 +40,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a batch, whose phases began with over-relaxation `omega`.
-    pub fn add(&mut self, report: &BatchReport, labels: &[usize], omega: f64) {
+    /// Adds a batch, whose phases were asked to be those of `config`.
+    pub fn add(&mut self, report: &BatchReport, labels: &[usize], config: &Config) {
         let outcome = &report.outcome;
         self.examples += labels.len();
         self.batches += 1;
@@ -47,12 +53,16 @@ impl Tally {
             .count();
         self.top5_wrong += outcome.in_top5.iter().filter(|&&inside| !inside).count();
         if let Some(free) = &report.free {
+            let asked = config.free_relaxation();
             self.free_iterations += free.iterations;
-            self.note_omega(free, omega);
+            self.free_cut_off += usize::from(is_cut_off(free, &asked));
+            self.note_omega(free, asked.omega);
         }
         if let Some(nudged) = &report.nudged {
+            let asked = config.nudged_relaxation();
             self.nudged_iterations += nudged.iterations;
-            self.note_omega(nudged, omega);
+            self.nudged_cut_off += usize::from(is_cut_off(nudged, &asked));
+            self.note_omega(nudged, asked.omega);
         }
     }
 
@@ -77,6 +87,8 @@ impl Tally {
             self.nudged_iterations as f64,
             -self.omega.unwrap_or(f64::INFINITY),
             self.seconds,
+            self.free_cut_off as f64,
+            self.nudged_cut_off as f64,
         ];
         ranks.max(&mut most)?;
         let mut magnitudes = self.magnitudes.clone();
@@ -86,7 +98,15 @@ impl Tally {
             magnitudes.set_sums(&absolute);
         }
         let [examples, energy, cost, top1_wrong, top5_wrong, eased] = sums;
-        let [batches, free_iterations, nudged_iterations, omega, seconds] = most;
+        let [
+            batches,
+            free_iterations,
+            nudged_iterations,
+            omega,
+            seconds,
+            free_cut_off,
+            nudged_cut_off,
+        ] = most;
         Ok(Self {
             examples: examples as usize,
             batches: batches as usize,
@@ -98,6 +118,8 @@ impl Tally {
             nudged_iterations: nudged_iterations as usize,
             omega: omega.is_finite().then_some(-omega),
             eased: eased as usize,
+            free_cut_off: free_cut_off as usize,
+            nudged_cut_off: nudged_cut_off as usize,
             seconds,
             probe: self.probe.clone(),
             magnitudes,
@@ -133,6 +155,8 @@ impl Tally {
             nudged_iterations: per_batch(self.nudged_iterations),
             smallest_omega: self.omega,
             eased_phases: self.eased,
+            free_cut_off: self.free_cut_off as f64 / batches,
+            nudged_cut_off: self.nudged_cut_off as f64 / batches,
             probe: self.probe.clone().unwrap_or_default(),
             published: self.magnitudes.means(),
         }
@@ -168,6 +192,12 @@ pub struct Measures {
     /// phases in which it did; older files do not say
     #[serde(default)]
     pub eased_phases: usize,
+    /// fraction of the free phases that ended before they reached their tolerance
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub free_cut_off: f64,
+    /// the same of the nudged phases
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub nudged_cut_off: f64,
     /// empty in what older versions recorded
     #[serde(flatten)]
     pub probe: Probe,
@@ -192,13 +222,48 @@ impl Measures {
             (n, Some(omega)) => format!("   omega eased to {omega:.2} in {n} phases"),
         };
         format!(
-            "{energy}cost {:>8.5}   top-1 error {:>6.2} %   top-5 error {:>6.2} %   {iterations}{:>7.1} s{eased}",
+            "{energy}cost {:>8.5}   top-1 error {:>6.2} %   top-5 error {:>6.2} %   {iterations}{:>7.1} s{eased}{}",
             self.cost,
             100.0 * self.top1_error,
             100.0 * self.top5_error,
             self.seconds,
+            self.cut_off(),
         )
     }
+
+    /// What is said of phases that end before they reach their tolerance, if they are many: that some do is what a bound is for.
+    fn cut_off(&self) -> String {
+        let phases = [("free", self.free_cut_off), ("nudged", self.nudged_cut_off)];
+        let many = phases
+            .iter()
+            .filter(|(_, fraction)| *fraction >= MANY_CUT_OFF);
+        let many =
+            many.map(|(name, fraction)| format!("{:.0} % of {name} phases", 100.0 * fraction));
+        match many.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => none,
+            some => format!("   cut off: {some}"),
+        }
+    }
+}
+
+/// Whether a phase ended, by its number of iterations, before its change fell below its tolerance.
+fn is_cut_off(report: &PhaseReport, asked: &Relaxation) -> bool {
+    // NaN is below nothing.
+    let is_below = |tolerance: f64| report.change < tolerance;
+    asked
+        .tolerance
+        .is_some_and(|tolerance| !is_below(tolerance))
+}
+
+/// This fraction of an epoch's phases is worth a word.
+const MANY_CUT_OFF: f64 = 0.1;
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+fn is_never(fraction: &f64) -> bool {
+    *fraction == 0.0
 }
 
 /// A line of `metrics.jsonl`.

@@ -166,7 +166,7 @@ impl<'a> Trainer<'a> {
                 self.explain(e, format!("epoch {}, batch {}", epoch + 1, batch.index + 1))
             })?;
             self.parameters_are_good()?;
-            tally.add(&report, &batch.labels, self.run.config.omega);
+            tally.add(&report, &batch.labels, &self.run.config);
             if batch.index == self.train.last_full_batch() {
                 tally.probe = Some(self.rule.probe()?);
             }

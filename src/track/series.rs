@@ -78,6 +78,7 @@ pub fn values(record: &Record, names: &Names) -> Vec<(String, f64)> {
 /// The series of the pass `pass` over the training or the test images.
 fn of_pass(pass: &str, measures: &Measures, names: &Names) -> Vec<(String, f64)> {
     let eased = (measures.free_iterations).map(|_| measures.eased_phases as f64);
+    let cut_off = |iterations: Option<f64>, fraction| iterations.map(|_| fraction);
     let single = [
         ("energy", measures.energy),
         ("cost", Some(measures.cost)),
@@ -89,6 +90,14 @@ fn of_pass(pass: &str, measures: &Measures, names: &Names) -> Vec<(String, f64)>
         ("nudged_iterations", measures.nudged_iterations),
         ("smallest_omega", measures.smallest_omega),
         ("eased_phases", eased),
+        (
+            "free_cut_off",
+            cut_off(measures.free_iterations, measures.free_cut_off),
+        ),
+        (
+            "nudged_cut_off",
+            cut_off(measures.nudged_iterations, measures.nudged_cut_off),
+        ),
     ];
     let mut values: Vec<_> = single
         .into_iter()

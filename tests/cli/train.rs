@@ -44,6 +44,31 @@ fn metrics_have_the_promised_form() {
 }
 
 #[test]
+fn an_epoch_says_so_when_many_phases_end_before_they_reach_their_tolerance() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = |tolerance: &str, output: &str| {
+        let arguments = format!("train {TINY} --tolerance {tolerance} --output {output}");
+        let said = succeed(folder.path(), &arguments);
+        let lines = fs::read_to_string(folder.path().join(output).join("metrics.jsonl")).unwrap();
+        let record: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+        (said, record)
+    };
+    let (said, record) = train("1e-9", "never");
+    assert!(
+        said.contains("cut off: 100 % of free phases, 100 % of nudged phases"),
+        "{said}"
+    );
+    assert_eq!(record["train"]["free_cut_off"], 1.0);
+    assert_eq!(record["train"]["nudged_cut_off"], 1.0);
+    assert_eq!(record["test"]["free_cut_off"], 1.0);
+    assert!(record["test"].get("nudged_cut_off").is_none());
+    // The first iteration from zero is a change of 1, any other of less.
+    let (said, record) = train("0.999", "always");
+    assert!(!said.contains("cut off"), "{said}");
+    assert!(record["train"].get("free_cut_off").is_none());
+}
+
+#[test]
 fn warm_restarts_restart_the_learning_rate_every_five_epochs() {
     let folder = tempfile::tempdir().unwrap();
     train(

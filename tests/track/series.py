@@ -26,9 +26,11 @@ def of_epoch(record, layers, tensors):
     values |= each("gradient_norm", tensors, record["train"]["gradient_norms"], "/train")
     values["peak_memory_mib"] = record["peak_memory_mib"]
     values["nudged_iterations/train"] = record["train"]["nudged_iterations"]
+    values["nudged_cut_off/train"] = record["train"].get("nudged_cut_off", 0.0)
     for part in ["train", "test"]:
         measures = record[part]
         values |= {f"{name}/{part}": measures[name] for name in SINGLE}
+        values[f"free_cut_off/{part}"] = measures.get("free_cut_off", 0.0)
         values |= each("state_norm", layers, measures["state_norms"], f"/{part}")
         values |= each("saturation", layers[:-1], measures["saturations"], f"/{part}")
     return values
