@@ -143,12 +143,11 @@ fn solve(mut rows: Vec<Vec<f64>>) -> Vec<f64> {
     for i in 0..n {
         let pivot = (i..n).max_by(|&a, &b| rows[a][i].abs().total_cmp(&rows[b][i].abs()));
         rows.swap(i, pivot.unwrap_or(i));
-        for j in 0..n {
-            if j != i {
-                let factor = rows[j][i] / rows[i][i];
-                for k in i..=n {
-                    rows[j][k] -= factor * rows[i][k];
-                }
+        let row = rows[i].clone();
+        for (_, other) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = other[i] / row[i];
+            for (value, of_pivot) in other.iter_mut().zip(&row) {
+                *value -= factor * of_pivot;
             }
         }
     }
