@@ -9,7 +9,7 @@ use std::process::Command;
 const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 /// What a GPU that has no image of its own gets: compiled by its driver when the program starts.
 const PORTABLE: &str = "80";
-/// Has instructions of its own: `kernels/relax_hopper.cu` is for it alone.
+/// Has instructions of its own: `kernels/hopper.cu` is for it alone.
 const HOPPER: &str = "90a";
 /// Narrows [`ARCHITECTURES`], for a faster build during development.
 const ARCHITECTURES_VARIABLE: &str = "EQPROP_CUDA_ARCHS";
@@ -39,7 +39,7 @@ fn main() {
                     compile_ptx(
                         &nvcc,
                         HOPPER,
-                        "relax_hopper.cu",
+                        "hopper.cu",
                         "hopper.ptx",
                         "eqprop_hopper_ptx",
                     );

@@ -47,6 +47,9 @@
 #define EQ_HOPPER_BOX 64
 #define EQ_HOPPER_DEPTH 64
 #define EQ_HOPPER_SLOTS 4
+/* Its tiles of the weight gradient: post channels, and columns. */
+#define EQ_HOPPER_GRAD_POST 128
+#define EQ_HOPPER_GRAD_COLUMNS 256
 /* A tensor map (CUtensorMap). */
 #define EQ_TENSOR_MAP_BYTES 128
 /* Tiles of the weight gradient: post by pre channels. */
@@ -329,6 +332,35 @@ typedef struct EqGradArgs {
     uint32_t images;
     uint32_t padding;
 } EqGradArgs;
+
+/* An edge of the weight gradient on Hopper: the post pixels in boxes, as of EqHopperTarget. Its columns are boxes, too: EQ_HOPPER_DEPTH pre
+ * channels of a tap, `boxes_per_tap` of them for each. */
+typedef struct EqHopperGradEdge {
+    uint32_t post_view; /* m, then d: [component][image][y][x][channel]; of a single product d alone */
+    uint32_t width_bits, height_bits; /* of a box */
+    uint32_t boxes_x, boxes_y;
+    uint32_t products; /* 2: m x d + d x m; 1: m x d only */
+    uint32_t post_channels, pre_channels;
+    uint32_t first_tap, taps;
+    uint32_t boxes_per_tap;
+} EqHopperGradEdge;
+
+/* Post pixel (i, j) meets pixel (i + shift_y, j + shift_x) of a view of the pre state: m, then d, or m alone. */
+typedef struct EqHopperGradTap {
+    uint32_t view;
+    int32_t shift_y, shift_x;
+} EqHopperGradTap;
+
+/* A tile's `first_column`, `first_pixel` and `pixels` count boxes: those of columns and those of post pixels. */
+typedef struct EqHopperGradArgs {
+    const EqHopperGradEdge *edges;
+    const EqHopperGradTap *taps;
+    const EqGradTile *tiles;
+    const uint8_t *maps; /* EQ_TENSOR_MAP_BYTES each */
+    float *workspace;
+    uint32_t map_count;
+    uint32_t tile_count; /* a block takes every so-many-th */
+} EqHopperGradArgs;
 
 /* Bias gradients: sums of d over pixels, a block of rows at a time. */
 typedef struct EqBiasTile {

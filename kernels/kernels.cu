@@ -1,7 +1,7 @@
 // All kernels as one translation unit: one fat binary for nvcc, one object for the emulation.
 #include "relax_simt.cu"
 #include "relax_mma.cu"
-#include "relax_hopper.cu"
+#include "hopper.cu"
 #include "cost.cu"
 #include "phase.cu"
 #if defined(EQPROP_EMULATION) || defined(EQPROP_INTERPRETED) // on a GPU it is a module of its own

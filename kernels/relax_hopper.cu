@@ -15,6 +15,7 @@
 // Shared memory: 4 x 48 KB and 1.1 KB; registers: 40 of a producing thread, 232 of a consuming one. Limit: tensor cores, where K is
 // long; the epilogue's loads of the constant part and the bias are not overlapped yet.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "hopper/block.cuh"
 #include "hopper/finish.cuh"
 #include "hopper/producer.cuh"
 
@@ -24,19 +25,9 @@ template <int FORM, int COMPONENTS>
 __device__ __forceinline__ void relax(const EqHopperArgs& args) {
     if (phase_is_over(args.relax.phase, args.relax.within_phase)) return;
     const Ring ring;
-    if (threadIdx.x == 0) ring.make();
-    uint32_t maps = args.map_count;
-    if (broken(MAPS_NOT_FENCED)) maps = 1;
-    for (uint32_t map = threadIdx.x; map < maps; map += EQ_HOPPER_THREADS)
-        ptx::fence_tensor_map(args.maps + map * EQ_TENSOR_MAP_BYTES);
-    __syncthreads();
-    if (threadIdx.x / WARPGROUP == CONSUMERS) {
-        ptx::fewer_registers<40>();
-        if (threadIdx.x / WARP == CONSUMER_WARPS && ptx::elected()) Producer{args, ring}.run<FORM, COMPONENTS>();
-    } else {
-        ptx::more_registers<232>();
-        consume<FORM, COMPONENTS>(args, ring);
-    }
+    share_out(
+        ring, args.maps, args.map_count, [&] { Producer{args, ring}.run<FORM, COMPONENTS>(); },
+        [&] { consume<FORM, COMPONENTS>(args, ring); });
 }
 
 } // namespace hopper

@@ -503,6 +503,9 @@ size_t eqprop_emulation_size_of(const char* name) {
     SIZE(EqHopperTarget);
     SIZE(EqHopperTap);
     SIZE(EqHopperArgs);
+    SIZE(EqHopperGradEdge);
+    SIZE(EqHopperGradTap);
+    SIZE(EqHopperGradArgs);
     SIZE(EqNudgeArgs);
     SIZE(EqAdvanceArgs);
     SIZE(EqLoopArgs);

@@ -16,26 +16,28 @@ struct Place {
     __device__ __forceinline__ bool first() const { return threadIdx.x % WARPGROUP == 0; }
 };
 
-// The slices of all taps of one direction. The products of one slot run while the next is waited for; then its slot is free.
-template <bool Downwards>
-__device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint32_t slices, bool& running, const Place& at) {
+// So many slots: products of boxes `left` and `left` + 1 of each with the 128 columns from box `right` on. Of operands that lie across K runs
+// down a box, otherwise along its rows. The products of one slot run while the next is waited for; then its slot is free.
+template <bool LeftAcross, bool RightAcross>
+__device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint32_t slots, bool& running, const Place& at, int left,
+                                         int right) {
     constexpr uint32_t EIGHT_ROWS = 8 * ROW_BYTES;
-    constexpr int STEP = 16;                                                       // K of one product
-    constexpr uint64_t PIXELS_APART = STEP * 2 / 16;                               // from one step to the next, in 16 bytes
-    constexpr uint64_t SLAB_APART = (Downwards ? STEP * ROW_BYTES : STEP * 2) / 16;
+    constexpr int STEP = 16;                                                 // K of one product
+    constexpr uint64_t LEFT_APART = STEP * (LeftAcross ? ROW_BYTES : 2) / 16; // from one step to the next, in 16 bytes
+    constexpr uint64_t RIGHT_APART = STEP * (RightAcross ? ROW_BYTES : 2) / 16;
 #pragma unroll 1
-    for (uint32_t slice = 0; slice < slices; ++slice) {
+    for (uint32_t slot = 0; slot < slots; ++slot) {
         if (!broken(RING_SLOT_NOT_AWAITED)) ptx::mbarrier_wait(ring.full(), ring.parity);
-        const uint64_t first = ptx::operand(ring.box(2 * at.consumer), 16, EIGHT_ROWS);
-        const uint64_t second = ptx::operand(ring.box(2 * at.consumer + 1), 16, EIGHT_ROWS);
+        const uint64_t first = ptx::operand(ring.box(left), 16, EIGHT_ROWS);
+        const uint64_t second = ptx::operand(ring.box(left + 1), 16, EIGHT_ROWS);
         uint32_t boxes_apart = BOX_BYTES;
         if (broken(SLAB_DISTANCE_WRONG)) boxes_apart /= 2;
-        const uint64_t slab = ptx::operand(ring.box(PIXEL_BOXES), boxes_apart, EIGHT_ROWS);
+        const uint64_t columns = ptx::operand(ring.box(right), boxes_apart, EIGHT_ROWS);
         if (!broken(NO_FENCE_BEFORE_PRODUCTS)) ptx::wgmma_fence();
 #pragma unroll
         for (int k = 0; k < DEPTH / STEP; ++k) {
-            ptx::wgmma_m64n128k16<Downwards>(sums[0], first + k * PIXELS_APART, slab + k * SLAB_APART);
-            ptx::wgmma_m64n128k16<Downwards>(sums[1], second + k * PIXELS_APART, slab + k * SLAB_APART);
+            ptx::wgmma_m64n128k16<LeftAcross, RightAcross>(sums[0], first + k * LEFT_APART, columns + k * RIGHT_APART);
+            ptx::wgmma_m64n128k16<LeftAcross, RightAcross>(sums[1], second + k * LEFT_APART, columns + k * RIGHT_APART);
         }
         ptx::wgmma_commit();
         if (!broken(RING_SLOT_RELEASED_EARLY)) ptx::wgmma_wait<1>();
@@ -49,17 +51,26 @@ __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint3
     }
 }
 
-// All products of a tile.
-__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring& ring, const EqHopperTarget& views, const Place& at) {
+__device__ __forceinline__ void begin(float (&sums)[2][64]) {
 #pragma unroll
     for (int sum = 0; sum < 2; ++sum)
 #pragma unroll
         for (int i = 0; i < 64; ++i) sums[sum][i] = 0;
-    bool running = false;
-    multiply<false>(sums, ring, views.slices_up, running, at);
-    multiply<true>(sums, ring, views.slices_down, running, at);
+}
+
+// Waits for the last products; then the last slot is free.
+__device__ __forceinline__ void end(Ring& ring, bool running, const Place& at) {
     if (!broken(SUMS_NOT_AWAITED)) ptx::wgmma_wait<0>();
     if (running && at.lane == 0) ptx::mbarrier_arrive(ring.previous_empty());
+}
+
+// All products of a tile of the relaxation.
+__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring& ring, const EqHopperTarget& views, const Place& at) {
+    begin(sums);
+    bool running = false;
+    multiply<false, false>(sums, ring, views.slices_up, running, at, 2 * at.consumer, PIXEL_BOXES);
+    multiply<false, true>(sums, ring, views.slices_down, running, at, 2 * at.consumer, PIXEL_BOXES);
+    end(ring, running, at);
 }
 
 } // namespace hopper

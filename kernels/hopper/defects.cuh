@@ -1,4 +1,4 @@
-// Deliberate defects of relax_hopper.cu, compiled in one at a time (EQPROP_HOPPER_DEFECT): tests/hopper expects each to be noticed.
+// Deliberate defects of the kernels for Hopper, compiled in one at a time (EQPROP_HOPPER_DEFECT): tests/interpreter/hopper.rs expects each to be noticed.
 #pragma once
 
 namespace hopper {
@@ -18,6 +18,8 @@ enum Defect : int {
     STORE_BEFORE_ALL_WROTE,
     MAPS_NOT_FENCED,
     TAP_SHIFTED_BY_ONE,
+    GRADIENT_TAP_SHIFTED_BY_ONE,
+    GRADIENT_FACTORS_OF_ONE_STATE,
 };
 
 #ifdef EQPROP_HOPPER_DEFECT

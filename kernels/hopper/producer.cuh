@@ -11,15 +11,6 @@ struct Producer {
 
     __device__ __forceinline__ const void* map(uint32_t number) const { return args.maps + number * EQ_TENSOR_MAP_BYTES; }
 
-    // Waits until the consumers are done with the slot, and announces what comes.
-    __device__ __forceinline__ void begin(uint32_t bytes) const {
-        uint32_t parity = ring.parity ^ 1;
-        if (broken(RING_PARITY_WRONG)) parity ^= 1;
-        if (broken(RING_ANNOUNCES_TOO_FEW_BYTES)) bytes -= 16;
-        ptx::mbarrier_wait(ring.empty(), parity);
-        ptx::mbarrier_arrive_expect(ring.full(), bytes);
-    }
-
     // The slices of all taps.
     template <int COMPONENTS>
     __device__ __forceinline__ void products(const EqTile& tile, const EqHopperTarget& views, const ptx::Corner (&corners)[2][2]) {
@@ -30,7 +21,7 @@ struct Producer {
             const void* const slabs = map(tap.slabs);
 #pragma unroll 1
             for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
-                begin(SLOT_BYTES);
+                ring.announce(SLOT_BYTES);
                 const int k = slice * DEPTH;
 #pragma unroll
                 for (int i = 0; i < PIXEL_BOXES; ++i) {
@@ -59,7 +50,7 @@ struct Producer {
         const int count = halves(target, tile);
 #pragma unroll 1
         for (int half = 0; half < count; ++half, ring.advance()) {
-            begin((FORM == EQ_FORM_PAIR ? PIXEL_BOXES + CONSUMERS : PIXEL_BOXES) * BOX_BYTES);
+            ring.announce((FORM == EQ_FORM_PAIR ? PIXEL_BOXES + CONSUMERS : PIXEL_BOXES) * BOX_BYTES);
             const int channel = tile.first_channel + half * DEPTH;
 #pragma unroll
             for (int i = 0; i < PIXEL_BOXES; ++i) {

@@ -1,4 +1,4 @@
-// The ring of shared memory that producer and consumers of relax_hopper.cu hand slots through, and who works on which pixels.
+// The ring of shared memory that producer and consumers hand slots through, and who works on which pixels.
 #pragma once
 
 #include "../epilogue.cuh"
@@ -39,6 +39,8 @@ struct Rest {
 //      K      a consumer's pixels, of   the slab, 64 output channels each     (or, downwards, the same 64 of K)
 //             each of its two sums
 //      state  the old state, likewise   s0 of each consumer's pixels
+//
+// (of the weight gradient: gradient.cuh)
 struct Ring {
     unsigned char* memory;
     uint32_t address;
@@ -66,6 +68,15 @@ struct Ring {
         }
     }
 
+    // Of the producer: waits until the consumers are done with the slot, and announces what comes.
+    __device__ __forceinline__ void announce(uint32_t bytes) const {
+        uint32_t freed = parity ^ 1;
+        if (broken(RING_PARITY_WRONG)) freed ^= 1;
+        if (broken(RING_ANNOUNCES_TOO_FEW_BYTES)) bytes -= 16;
+        ptx::mbarrier_wait(empty(), freed);
+        ptx::mbarrier_arrive_expect(full(), bytes);
+    }
+
     // By one thread, before all others begin.
     __device__ __forceinline__ void make() const {
         for (int i = 0; i < SLOTS; ++i) {
@@ -79,8 +90,9 @@ private:
     __device__ __forceinline__ uint32_t barrier(uint32_t number) const { return address + SLOTS * SLOT_BYTES + number * 8; }
 };
 
-// Box `number` of a target: where it begins among the class pixels.
-__device__ __forceinline__ ptx::Corner corner(const EqHopperTarget& target, uint32_t number) {
+// Box `number` of a target, or of an edge of the gradient: where it begins among the pixels.
+template <class Boxes>
+__device__ __forceinline__ ptx::Corner corner(const Boxes& target, uint32_t number) {
     const uint32_t x = number % target.boxes_x, above = number / target.boxes_x;
     const uint32_t y = above % target.boxes_y, image = above / target.boxes_y;
     return {0, static_cast<int>(x << target.width_bits), static_cast<int>(y << target.height_bits),

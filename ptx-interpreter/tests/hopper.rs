@@ -481,11 +481,18 @@ fn b_value(column: usize, k: usize) -> i32 {
     (column * 5 + k * 11) as i32 % 17 - 8
 }
 
-/// 64 x 64 of a and `columns` x 64 of b (or its transpose, 64 x `columns`), then room for the result.
-fn matrices(columns: usize, transposed: bool) -> Launch {
+/// Whether a, or b, lies across: its rows, or columns, side by side in memory.
+type Across = [bool; 2];
+
+/// 64 x 64 of a and `columns` x 64 of b (or the transpose of either), then room for the result.
+fn matrices(columns: usize, [a_across, transposed]: Across) -> Launch {
     let mut data = Vec::new();
     for i in 0..64 * 64 {
-        data.extend(half(a_value(i / 64, i % 64)).to_le_bytes());
+        let (row, k) = match a_across {
+            true => (i % 64, i / 64),
+            false => (i / 64, i % 64),
+        };
+        data.extend(half(a_value(row, k)).to_le_bytes());
     }
     for i in 0..columns * 64 {
         let (column, k) = if transposed {
@@ -518,7 +525,7 @@ fn matrices(columns: usize, transposed: bool) -> Launch {
 /// Parts of the kernel, to be left out or moved.
 struct Product {
     columns: usize,
-    transposed: bool,
+    transposed: Across,
     fence: &'static str,
     between: &'static str,
     /// from one 64 columns to the next
@@ -530,7 +537,7 @@ impl Product {
     fn body(&self) -> String {
         let Self {
             columns,
-            transposed,
+            transposed: [a_across, transposed],
             fence,
             between,
             leading,
@@ -563,11 +570,12 @@ impl Product {
             address >> 4 | leading >> 4 << 16 | (1024 >> 4) << 32 | 1 << 62
         };
         for k in 0..4u64 {
-            let a = descriptor(1024 + 32 * k, 16);
+            let a = descriptor(1024 + if a_across { 2048 } else { 32 } * k, 16);
             let b = descriptor(9216 + if transposed { 2048 } else { 32 } * k, leading);
             text += &format!(
-                "mov.u64 %d5, {a}; mov.u64 %d6, {b}; wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 {{{}}}, %d5, %d6, 1, 1, 1, 0, {};\n",
+                "mov.u64 %d5, {a}; mov.u64 %d6, {b}; wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.f16.f16 {{{}}}, %d5, %d6, 1, 1, 1, {}, {};\n",
                 registers.join(", "),
+                i32::from(a_across),
                 i32::from(transposed)
             );
         }
@@ -593,7 +601,7 @@ impl Product {
 const WAIT_FOR_PRODUCTS: &str =
     "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\n";
 
-fn product(columns: usize, transposed: bool) -> Product {
+fn product(columns: usize, transposed: Across) -> Product {
     Product {
         columns,
         transposed,
@@ -604,9 +612,14 @@ fn product(columns: usize, transposed: bool) -> Product {
 }
 
 fn check_product(product: &Product) -> usize {
+    wrong_results(product, &product.body())
+}
+
+/// How many results of a product are wrong, computed by this text.
+fn wrong_results(product: &Product, body: &str) -> usize {
     let columns = product.columns;
     let launch = matrices(columns, product.transposed);
-    launch.fine(&product.body());
+    launch.fine(body);
     let words = launch.words((64 * 64 * 2 + columns * 64 * 2) / 4 + 64 * columns);
     let result = &words[(64 * 64 * 2 + columns * 64 * 2) / 4..];
     let mut wrong = 0;
@@ -622,24 +635,28 @@ fn check_product(product: &Product) -> usize {
 
 #[test]
 fn products_of_both_layouts() {
-    for (columns, transposed) in [(64, false), (64, true), (128, false), (128, true)] {
-        assert_eq!(
-            check_product(&product(columns, transposed)),
-            0,
-            "{columns} {transposed}"
-        );
+    for columns in [64, 128] {
+        for across in [[false, false], [false, true], [true, false], [true, true]] {
+            let wrong = check_product(&product(columns, across));
+            assert_eq!(wrong, 0, "{columns} {across:?}");
+        }
     }
+    // One way is not the other.
+    let text = product(64, [true, true]).body();
+    let mistaken = text.replace(", 1, 1, 1, 1, 1;", ", 1, 1, 1, 0, 1;");
+    assert!(mistaken != text);
+    assert!(wrong_results(&product(64, [true, true]), &mistaken) > 1000);
     // A leading distance that is half of what it should be reads other columns, or rows of another box.
     let wrong = Product {
         leading: 4096,
-        ..product(128, true)
+        ..product(128, [false, true])
     };
     assert!(check_product(&wrong) > 1000);
     // Where K is contiguous it says nothing.
     assert_eq!(
         check_product(&Product {
             leading: 16,
-            ..product(128, false)
+            ..product(128, [false; 2])
         }),
         0
     );
@@ -650,17 +667,17 @@ fn mistakes_with_products() {
     let found = |product: Product| matrices(64, product.transposed).found(&product.body());
     let problem = found(Product {
         fence: "",
-        ..product(64, false)
+        ..product(64, [false; 2])
     });
     assert!(matches!(problem, AsyncProblem::NoProductFence), "{problem}");
     let problem = found(Product {
         between: "",
-        ..product(64, false)
+        ..product(64, [false; 2])
     });
     assert!(matches!(problem, AsyncProblem::SumsInUse), "{problem}");
     let problem = found(Product {
         between: "wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 1;",
-        ..product(64, false)
+        ..product(64, [false; 2])
     });
     assert!(matches!(problem, AsyncProblem::SumsInUse), "{problem}");
     let again = "wgmma.commit_group.sync.aligned; bar.sync 0; @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [arena], 8192; add.s32 %r6, %r5, 1024;
@@ -668,7 +685,7 @@ fn mistakes_with_products() {
         wgmma.wait_group.sync.aligned 0; V: mbarrier.try_wait.parity.shared::cta.b64 %p1, [arena], 1; @!%p1 bra V;";
     let problem = found(Product {
         between: again,
-        ..product(64, false)
+        ..product(64, [false; 2])
     });
     assert!(
         matches!(
@@ -681,16 +698,16 @@ fn mistakes_with_products() {
         "{problem}"
     );
     // Awaited by all before the barrier, it may be overwritten.
-    let body = product(64, false)
+    let body = product(64, [false; 2])
         .body()
         .replace(WAIT_FOR_PRODUCTS, &format!("{WAIT_FOR_PRODUCTS} {again}"));
-    matrices(64, false).fine(&body.replacen(
+    matrices(64, [false; 2]).fine(&body.replacen(
         "wgmma.commit_group.sync.aligned; bar.sync 0;",
         "bar.sync 0;",
         1,
     ));
-    let launch = matrices(64, false);
-    let body = product(64, false).body();
+    let launch = matrices(64, [false; 2]);
+    let body = product(64, [false; 2]).body();
     let descriptor = |address: u64| (1 << 62 | 64 << 32 | 1 << 16 | address >> 4).to_string();
     let problem = launch.found(&body.replace(&descriptor(1024), &descriptor(1152)));
     assert!(

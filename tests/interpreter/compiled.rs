@@ -20,7 +20,7 @@ const PORTABLE: Kernels = Kernels {
     switch: "EQPROP_DEFECT",
 };
 const HOPPER: Kernels = Kernels {
-    source: "relax_hopper.cu",
+    source: "hopper.cu",
     architecture: "compute_90a",
     list: "hopper/defects.cuh",
     switch: "EQPROP_HOPPER_DEFECT",

@@ -1,4 +1,4 @@
-//! The kernels for Hopper (`kernels/relax_hopper.cu`), interpreted: they compute what the CPU backend does, the same bits in whatever order
+//! The kernels for Hopper (`kernels/hopper.cu`), interpreted: they compute what the CPU backend does, the same bits in whatever order
 //! warps run and copies arrive, and defects in them are noticed.
 
 use crate::support::kernels::*;
@@ -7,7 +7,7 @@ use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
 use eqprop_cuda::cuda::{CudaBackend, Device, Format};
-use eqprop_cuda::network::{ActivationKind, Network};
+use eqprop_cuda::network::{Activation, ActivationKind, Convolution, LinearMap, Network, Shape};
 use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
 use ptx_interpreter::Module;
 use std::sync::Arc;
@@ -25,8 +25,30 @@ struct Case {
     settings: &'static [&'static str],
 }
 
-/// Widths below one box; widths of several boxes and tiles, with rests; max pooling and the cross-entropy; two states side by side.
-fn cases() -> [Case; 4] {
+/// Layers whose weight gradients Hopper's kernel computes: columns of several taps in a tile, with a rest; a stride of two, pixels in the
+/// padding, taps that meet no pixel, several splits; post channels of two tiles, and of an eighth of one.
+fn joined() -> Network {
+    let hidden = Activation::HARD_SIGMOID;
+    let layers = [
+        ("input", Shape::new(3, 9, 10), Activation::LINEAR),
+        ("first", Shape::new(128, 9, 10), hidden),
+        ("second", Shape::new(200, 5, 5), hidden),
+        ("third", Shape::new(136, 3, 3), hidden),
+        ("output", Shape::flat(10), Activation::LINEAR),
+    ];
+    let conv = |size, stride, padding| LinearMap::Conv(Convolution::square(size, stride, padding));
+    let maps = [
+        conv(1, 1, 0),
+        conv(3, 2, 1),
+        conv(3, 2, 1),
+        LinearMap::Dense,
+    ];
+    chain("joined", &layers, &maps, 0.7)
+}
+
+/// Widths below one box; widths of several boxes and tiles, with rests; max pooling and the cross-entropy; two states side by side; weight
+/// gradients.
+fn cases() -> [Case; 5] {
     let of =
         |name, channels, inputs| preset(name, channels, inputs, 10, ActivationKind::HardSigmoid);
     let recipe = Recipe {
@@ -76,6 +98,17 @@ fn cases() -> [Case; 4] {
                 ..recipe
             },
             settings: &["", "seed=5,multiprocessors=7"],
+        },
+        Case {
+            name: "joined",
+            network: joined(),
+            images: 3,
+            recipe: Recipe {
+                free: 2,
+                nudged: 2,
+                ..recipe
+            },
+            settings: &["", "seed=6,multiprocessors=5", "sums=truncated"],
         },
     ]
 }
@@ -134,6 +167,8 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             let reports = played.reports();
             let launched = |name: &str| reports.keys().any(|kernel| kernel.starts_with(name));
             assert!(launched("relax_hopper_states") && launched("relax_hopper_raw"));
+            let is_wide = ["wide", "joined"].contains(&case.name);
+            assert_eq!(launched("weight_grad_hopper"), is_wide, "{}", case.name);
             assert!(
                 !launched("relax_mma"),
                 "the choice of kernels is one for all sweeps"

@@ -67,8 +67,8 @@ pub enum Hopper {
         b: Reg,
         /// 0: the sums begin at zero
         scale: Pred,
-        /// b has its columns side by side in memory, not K; a always has K.
-        transposed: bool,
+        /// Whether a has its rows, and b its columns, side by side in memory, instead of K.
+        transposed: [bool; 2],
         brain: bool,
     },
 }

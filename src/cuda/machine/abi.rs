@@ -25,6 +25,8 @@ pub const EQ_HOPPER_COLUMNS: u32 = 128;
 pub const EQ_HOPPER_BOX: u32 = 64;
 pub const EQ_HOPPER_DEPTH: u32 = 64;
 pub const EQ_HOPPER_SLOTS: u32 = 4;
+pub const EQ_HOPPER_GRAD_POST: u32 = 128;
+pub const EQ_HOPPER_GRAD_COLUMNS: u32 = 256;
 pub const EQ_TENSOR_MAP_BYTES: u32 = 128;
 pub const EQ_GRAD_THREADS: u32 = 128;
 pub const EQ_GRAD_SIMT_POST: u32 = 64;
@@ -907,6 +909,105 @@ const _: () = {
     ["Offset of field: EqGradArgs::padding"][::std::mem::offset_of!(EqGradArgs, padding) - 28usize];
 };
 impl Default for EqGradArgs {
+    fn default() -> Self {
+        let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::std::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct EqHopperGradEdge {
+    pub post_view: u32,
+    pub width_bits: u32,
+    pub height_bits: u32,
+    pub boxes_x: u32,
+    pub boxes_y: u32,
+    pub products: u32,
+    pub post_channels: u32,
+    pub pre_channels: u32,
+    pub first_tap: u32,
+    pub taps: u32,
+    pub boxes_per_tap: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperGradEdge"][::std::mem::size_of::<EqHopperGradEdge>() - 44usize];
+    ["Alignment of EqHopperGradEdge"][::std::mem::align_of::<EqHopperGradEdge>() - 4usize];
+    ["Offset of field: EqHopperGradEdge::post_view"]
+        [::std::mem::offset_of!(EqHopperGradEdge, post_view) - 0usize];
+    ["Offset of field: EqHopperGradEdge::width_bits"]
+        [::std::mem::offset_of!(EqHopperGradEdge, width_bits) - 4usize];
+    ["Offset of field: EqHopperGradEdge::height_bits"]
+        [::std::mem::offset_of!(EqHopperGradEdge, height_bits) - 8usize];
+    ["Offset of field: EqHopperGradEdge::boxes_x"]
+        [::std::mem::offset_of!(EqHopperGradEdge, boxes_x) - 12usize];
+    ["Offset of field: EqHopperGradEdge::boxes_y"]
+        [::std::mem::offset_of!(EqHopperGradEdge, boxes_y) - 16usize];
+    ["Offset of field: EqHopperGradEdge::products"]
+        [::std::mem::offset_of!(EqHopperGradEdge, products) - 20usize];
+    ["Offset of field: EqHopperGradEdge::post_channels"]
+        [::std::mem::offset_of!(EqHopperGradEdge, post_channels) - 24usize];
+    ["Offset of field: EqHopperGradEdge::pre_channels"]
+        [::std::mem::offset_of!(EqHopperGradEdge, pre_channels) - 28usize];
+    ["Offset of field: EqHopperGradEdge::first_tap"]
+        [::std::mem::offset_of!(EqHopperGradEdge, first_tap) - 32usize];
+    ["Offset of field: EqHopperGradEdge::taps"]
+        [::std::mem::offset_of!(EqHopperGradEdge, taps) - 36usize];
+    ["Offset of field: EqHopperGradEdge::boxes_per_tap"]
+        [::std::mem::offset_of!(EqHopperGradEdge, boxes_per_tap) - 40usize];
+};
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone)]
+pub struct EqHopperGradTap {
+    pub view: u32,
+    pub shift_y: i32,
+    pub shift_x: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperGradTap"][::std::mem::size_of::<EqHopperGradTap>() - 12usize];
+    ["Alignment of EqHopperGradTap"][::std::mem::align_of::<EqHopperGradTap>() - 4usize];
+    ["Offset of field: EqHopperGradTap::view"]
+        [::std::mem::offset_of!(EqHopperGradTap, view) - 0usize];
+    ["Offset of field: EqHopperGradTap::shift_y"]
+        [::std::mem::offset_of!(EqHopperGradTap, shift_y) - 4usize];
+    ["Offset of field: EqHopperGradTap::shift_x"]
+        [::std::mem::offset_of!(EqHopperGradTap, shift_x) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone)]
+pub struct EqHopperGradArgs {
+    pub edges: *const EqHopperGradEdge,
+    pub taps: *const EqHopperGradTap,
+    pub tiles: *const EqGradTile,
+    pub maps: *const u8,
+    pub workspace: *mut f32,
+    pub map_count: u32,
+    pub tile_count: u32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of EqHopperGradArgs"][::std::mem::size_of::<EqHopperGradArgs>() - 48usize];
+    ["Alignment of EqHopperGradArgs"][::std::mem::align_of::<EqHopperGradArgs>() - 8usize];
+    ["Offset of field: EqHopperGradArgs::edges"]
+        [::std::mem::offset_of!(EqHopperGradArgs, edges) - 0usize];
+    ["Offset of field: EqHopperGradArgs::taps"]
+        [::std::mem::offset_of!(EqHopperGradArgs, taps) - 8usize];
+    ["Offset of field: EqHopperGradArgs::tiles"]
+        [::std::mem::offset_of!(EqHopperGradArgs, tiles) - 16usize];
+    ["Offset of field: EqHopperGradArgs::maps"]
+        [::std::mem::offset_of!(EqHopperGradArgs, maps) - 24usize];
+    ["Offset of field: EqHopperGradArgs::workspace"]
+        [::std::mem::offset_of!(EqHopperGradArgs, workspace) - 32usize];
+    ["Offset of field: EqHopperGradArgs::map_count"]
+        [::std::mem::offset_of!(EqHopperGradArgs, map_count) - 40usize];
+    ["Offset of field: EqHopperGradArgs::tile_count"]
+        [::std::mem::offset_of!(EqHopperGradArgs, tile_count) - 44usize];
+};
+impl Default for EqHopperGradArgs {
     fn default() -> Self {
         let mut s = ::std::mem::MaybeUninit::<Self>::uninit();
         unsafe {

@@ -27,11 +27,14 @@ plain!(
     EqGatherBlock,
     EqBatchNorm,
     EqHopperTarget,
-    EqHopperTap
+    EqHopperTap,
+    EqHopperGradEdge,
+    EqHopperGradTap
 );
 plain!(
     EqRelaxArgs,
     EqHopperArgs,
+    EqHopperGradArgs,
     EqAdvanceArgs,
     EqLoopArgs,
     EqNudgeArgs,
@@ -146,9 +149,9 @@ pub const LARGEST_SHARED_BYTES: u32 = relax_mma_bytes(EQ_MMA_WIDE);
 const RELAX_SIMT_BYTES: u32 =
     4 * 16 * (EQ_SIMT_ROWS + 4 + EQ_SIMT_COLUMNS + 4) + 4 * size_of::<EqChange>() as u32;
 
-/// Shared memory of `relax_hopper`: the ring, its barriers, the changes of two tiles, and room to begin at a multiple of 1024
+/// Shared memory of the kernels for Hopper: the ring, its barriers, the changes of two tiles, and room to begin at a multiple of 1024
 /// (`kernels/hopper/ring.cuh`).
-const RELAX_HOPPER_BYTES: u32 = {
+const HOPPER_BYTES: u32 = {
     let boxes = EQ_HOPPER_ROWS / EQ_HOPPER_BOX + EQ_HOPPER_COLUMNS / EQ_HOPPER_DEPTH;
     let ring = EQ_HOPPER_SLOTS * boxes * EQ_HOPPER_BOX * EQ_HOPPER_DEPTH * 2;
     let strips = EQ_HOPPER_COLUMNS / EQ_CHANGE_CHANNELS;
@@ -215,7 +218,7 @@ impl Relax {
             Self::MmaWide => forms!("relax_mma_wide", THREADS, relax_mma_bytes(EQ_MMA_WIDE)),
             Self::MmaMedium => forms!("relax_mma_medium", THREADS, relax_mma_bytes(EQ_MMA_MEDIUM)),
             Self::MmaNarrow => forms!("relax_mma_narrow", THREADS, relax_mma_bytes(EQ_MMA_NARROW)),
-            Self::Hopper => forms!("relax_hopper", EQ_HOPPER_THREADS, RELAX_HOPPER_BYTES),
+            Self::Hopper => forms!("relax_hopper", EQ_HOPPER_THREADS, HOPPER_BYTES),
         }
     }
 
@@ -384,12 +387,13 @@ pub fn statistics(
 pub enum WeightGrad {
     /// fp32 on ordinary cores
     Simt,
-    /// fp16 on tensor cores, tiles of 128 x 128
+    /// fp16 on tensor cores, tiles of 128 x 128; on Hopper for the edges that do not fill its own tiles
     MmaWide,
     /// the same with tiles of 32 x 32, for narrow networks
     MmaNarrow,
 }
 
+const WEIGHT_GRAD_HOPPER: KernelSpec = spec("weight_grad_hopper", EQ_HOPPER_THREADS, HOPPER_BYTES);
 const WEIGHT_GRAD_SIMT: KernelSpec = spec("weight_grad_simt", 128, 6656);
 const WEIGHT_GRAD_MMA_WIDE: KernelSpec = spec("weight_grad_mma_wide", 128, slices(128 + 128));
 const WEIGHT_GRAD_MMA_NARROW: KernelSpec = spec("weight_grad_mma_narrow", 128, slices(32 + 32));
@@ -421,6 +425,12 @@ impl WeightGrad {
             Self::MmaNarrow => WEIGHT_GRAD_MMA_NARROW,
         };
         launch(device, kernel, tiles, args)
+    }
+
+    /// The same on Hopper, of the edges that have tiles there: as many blocks as multiprocessors take them by turns.
+    pub fn launch_hopper(device: &dyn Device, args: &EqHopperGradArgs) -> Result<()> {
+        let blocks = (args.tile_count as usize).min(device.multiprocessors());
+        launch(device, WEIGHT_GRAD_HOPPER, blocks, args)
     }
 }
 

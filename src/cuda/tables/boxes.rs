@@ -49,7 +49,7 @@ impl BoxShape {
     }
 
     /// Boxes along x and y.
-    fn along(self, size: [usize; 2]) -> [usize; 2] {
+    pub fn along(self, size: [usize; 2]) -> [usize; 2] {
         [
             size[1].div_ceil(1 << self.width),
             size[0].div_ceil(1 << self.height),
@@ -76,7 +76,7 @@ pub struct Stored {
 
 impl Stored {
     /// Every `step`-th pixel from `origin` on, in boxes; `None` where there is no such pixel.
-    fn view(
+    pub fn view(
         &self,
         images: usize,
         origin: [usize; 2],
@@ -118,6 +118,24 @@ impl Stored {
     }
 }
 
+/// Which view of its source a tap reads, and which pixel of it for class pixel (0, 0).
+pub struct View {
+    pub origin: [usize; 2],
+    pub step: [usize; 2],
+    pub shift: [i32; 2],
+}
+
+impl View {
+    pub fn of(tap: &Tap) -> Self {
+        let remainder = [0, 1].map(|axis| tap.offset[axis].rem_euclid(tap.step[axis]));
+        Self {
+            origin: remainder.map(|r| r as usize),
+            step: tap.step.map(|s| s as usize),
+            shift: [0, 1].map(|axis| (tap.offset[axis] - remainder[axis]) / tap.step[axis]),
+        }
+    }
+}
+
 /// An edge's weights in boxes: channels along the rows of slabs, rows, taps.
 fn slabs_map(slabs: &Slabs, weights: u64) -> TensorMap {
     let [post, pre, taps] = [slabs.post, slabs.pre, slabs.taps].map(|n| n as u64);
@@ -138,7 +156,8 @@ pub struct BoxesBuilder {
     taps: Vec<EqHopperTap>,
 }
 
-fn number_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> u32 {
+/// The number of an item in a list, to which it is added if it is new.
+pub fn number_of<T: PartialEq>(list: &mut Vec<T>, item: T) -> u32 {
     let found = list.iter().position(|other| *other == item);
     found.unwrap_or_else(|| {
         list.push(item);
@@ -158,10 +177,11 @@ impl BoxesBuilder {
         shape: BoxShape,
         slabs: Slabs,
     ) -> Option<EqHopperTap> {
-        let remainder = [0, 1].map(|axis| tap.offset[axis].rem_euclid(tap.step[axis]));
-        let shift = [0, 1].map(|axis| (tap.offset[axis] - remainder[axis]) / tap.step[axis]);
-        let origin = remainder.map(|r| r as usize);
-        let step = tap.step.map(|s| s as usize);
+        let View {
+            origin,
+            step,
+            shift,
+        } = View::of(tap);
         let mut views = [0; 2];
         for (number, side) in views.iter_mut().zip(sides) {
             *number = number_of(&mut self.views, side.view(images, origin, step, shape)?);

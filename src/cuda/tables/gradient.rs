@@ -1,6 +1,7 @@
 //! Tables of a gradient: tiles of the weight products, row blocks of the sums over pixels, and how both are gathered.
 
 use super::geometry::Geometry;
+use super::gradient_boxes::{self, GradientBoxes, GradientBoxesBuilder};
 use super::layout::{Layout, padded};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
@@ -54,6 +55,8 @@ pub struct GradientPlan {
     images: usize,
     edges: Buffer<EqGradEdge>,
     tiles: Buffer<EqGradTile>,
+    /// of the edges that Hopper's kernel computes
+    boxes: Option<GradientBoxes>,
     row_tiles: Buffer<EqBiasTile>,
     blocks: Buffer<EqGatherBlock>,
     workspace: Buffer<f32>,
@@ -75,6 +78,11 @@ impl GradientPlan {
         parts: &[TensorGradient],
     ) -> Result<Self> {
         let grad = WeightGrad::choose(relax);
+        let on_hopper = match relax {
+            Relax::Hopper => gradient_boxes::splits(parts, images),
+            _ => vec![None; parts.len()],
+        };
+        let mut boxes = GradientBoxesBuilder::default();
         let mut edges = Vec::new();
         let mut tiles = Vec::new();
         let mut row_tiles = Vec::new();
@@ -84,13 +92,16 @@ impl GradientPlan {
         assert_eq!(parts.len(), layout.tensors(), "one part for each tensor");
         for (tensor, part) in parts.iter().enumerate() {
             let length = layout.length(tensor);
-            let splits = match part {
-                TensorGradient::Products(products) => {
+            let splits = match (part, on_hopper[tensor]) {
+                (TensorGradient::Products(products), Some(of_split)) => {
+                    boxes.add(products, images, of_split, workspace)
+                }
+                (TensorGradient::Products(products), None) => {
                     let edge = edges.len() as u32;
                     edges.push(products.edge());
                     products.divide(grad, images, edge, workspace, &mut tiles)
                 }
-                &TensorGradient::Rows { rows, count } => {
+                (&TensorGradient::Rows { rows, count }, _) => {
                     for (split, first) in (0..count).step_by(ROWS_PER_SPLIT).enumerate() {
                         row_tiles.push(EqBiasTile {
                             half: rows,
@@ -103,8 +114,8 @@ impl GradientPlan {
                     }
                     count.div_ceil(ROWS_PER_SPLIT)
                 }
-                TensorGradient::Written => 1,
-                TensorGradient::Zero => 0,
+                (TensorGradient::Written, _) => 1,
+                (TensorGradient::Zero, _) => 0,
             };
             slots.push(workspace);
             let block = EQ_PARAMETER_BLOCK as usize;
@@ -125,6 +136,7 @@ impl GradientPlan {
             images,
             edges: Buffer::from_slice(device, &edges)?,
             tiles: Buffer::from_slice(device, &tiles)?,
+            boxes: boxes.build(device)?,
             row_tiles: Buffer::from_slice(device, &row_tiles)?,
             squares: Buffer::new(device, blocks.len())?,
             blocks: Buffer::from_slice(device, &blocks)?,
@@ -167,6 +179,9 @@ impl GradientPlan {
         gradient: &Buffer<f32>,
         onto: Onto,
     ) -> Result<()> {
+        if let Some(boxes) = &self.boxes {
+            WeightGrad::launch_hopper(device, &boxes.args(&self.workspace))?;
+        }
         let args = EqGradArgs {
             edges: self.edges.ptr(),
             tiles: self.tiles.ptr(),

@@ -3,6 +3,7 @@
 pub mod boxes;
 pub mod geometry;
 pub mod gradient;
+pub mod gradient_boxes;
 pub mod layout;
 pub mod sweep;
 pub mod tiles;

@@ -116,19 +116,31 @@ pub fn multiply(
         }))
     };
     // This warp's 16 rows of a, and all of b, by K.
+    let [left_transposed, right_transposed] = *transposed;
     let first_row = warp.index % WARPS * 16;
     let mut left_values = [[0f32; DEPTH]; 16];
-    for (row, values) in left_values.iter_mut().enumerate() {
-        for piece in 0..2 {
-            values[piece * 8..][..8].copy_from_slice(&fetch(left.piece(
-                true,
-                first_row + row,
-                piece,
-            ))?);
+    if left_transposed {
+        for k in 0..DEPTH {
+            for piece in 0..2 {
+                let values = fetch(left.piece(false, k, first_row / 8 + piece))?;
+                for (i, value) in values.into_iter().enumerate() {
+                    left_values[piece * 8 + i][k] = value;
+                }
+            }
+        }
+    } else {
+        for (row, values) in left_values.iter_mut().enumerate() {
+            for piece in 0..2 {
+                values[piece * 8..][..8].copy_from_slice(&fetch(left.piece(
+                    true,
+                    first_row + row,
+                    piece,
+                ))?);
+            }
         }
     }
     let mut right_values = vec![0f32; DEPTH * columns];
-    if *transposed {
+    if right_transposed {
         for k in 0..DEPTH {
             for piece in 0..columns / 8 {
                 right_values[k * columns + piece * 8..][..8]

@@ -216,9 +216,6 @@ impl<'a> Decoder<'a> {
         if number(4)? != 1 || number(5)? != 1 {
             return c.error("operands with their sign turned are not modelled");
         }
-        if number(6)? != 0 {
-            return c.error("a transposed first operand is not modelled");
-        }
         if !matches!(c.operand(1)?, Operand::Name(_)) {
             return c.error("an operand in registers is not modelled");
         }
@@ -231,7 +228,7 @@ impl<'a> Decoder<'a> {
             a: self.source(c, c.operand(1)?, 8)?,
             b: self.source(c, c.operand(2)?, 8)?,
             scale,
-            transposed: number(7)? == 1,
+            transposed: [number(6)? == 1, number(7)? == 1],
             brain: left == "bf16",
         })
     }
