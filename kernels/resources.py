@@ -23,13 +23,14 @@ from collections import Counter
 HOT = ("relax_", "weight_grad_", "batch_norm_")
 TENSOR_CORE = "_mma_"
 # Products of warpgroups, copies by tensor map, registers that change hands.
-HOPPER = {"relax_hopper_": ("HGMMA", "UTMALDG", "USETMAXREG")}
+HOPPER = ("HGMMA", "UTMALDG", "USETMAXREG")
 # Registers of a thread when a block of three warpgroups starts, and what producer and consumers then change them to: 65,536 / 384 = 170
 # and 40 + 2 x 232 = 504 for each 128 threads, both rounded down to multiples of eight. A compiler that does not know how many a kernel
 # starts with drops USETMAXREG (ptxas's warning C7508).
 HOPPER_REGISTERS, HOPPER_CHANGES = 168, {40, 232}
-# A wait in the loop of each direction of the weights, and one for the last products.
-HOPPER_WAITS = 3
+# Products of a slot of the ring, and waits: in the loop of each direction of the weights, or in the only one, and for the last products.
+HOPPER_PRODUCTS = 8
+HOPPER_LOOPS = {"relax_hopper_": 2, "weight_grad_hopper": 1}
 # Bytes of an instruction, and of the cache that a kernel's code should fit in.
 INSTRUCTION, CACHE = 16, 128 * 1024
 # 65,536 registers for two blocks of 128 threads.
@@ -161,10 +162,10 @@ def main():
                                 f"on {arch}, more than {bounds[0]}, {bounds[1]} or {bounds[2]}")
         if TENSOR_CORE in kernel and not opcodes["HMMA"]:
             problems.append(f"{kernel} has no tensor-core instruction on {arch}")
-        for prefix, needed in HOPPER.items():
+        for prefix, loops in HOPPER_LOOPS.items():
             if not kernel.startswith(prefix):
                 continue
-            for opcode in needed:
+            for opcode in HOPPER:
                 if not opcodes[opcode]:
                     problems.append(f"{kernel} has no {opcode} on {arch}")
             changes = {int(n, 16) for _, opcode, rest in body if opcode == "USETMAXREG" for n in re.findall(r"\b0x([0-9a-f]+)", rest)}
@@ -172,8 +173,12 @@ def main():
                 problems.append(f"{kernel} starts with {counts['REG']} registers on {arch} and changes to {sorted(changes)}, where "
                                 f"{HOPPER_REGISTERS} and {sorted(HOPPER_CHANGES)} are planned")
             waits = sum(opcode == "WARPGROUP" and rest.startswith(".DEPBAR") for _, opcode, rest in body)
-            if waits > HOPPER_WAITS:
-                problems.append(f"{kernel} waits for products in {waits} places on {arch}, where {HOPPER_WAITS} are written")
+            if (opcodes["HGMMA"], waits) != (loops * HOPPER_PRODUCTS, loops + 1):
+                problems.append(f"{kernel} has {opcodes['HGMMA']} products and waits for them in {waits} places on {arch}, where "
+                                f"{loops * HOPPER_PRODUCTS} and {loops + 1} are written")
+            across = sum(opcode == "HGMMA" and ".tnspA.tnspB" in rest for _, opcode, rest in body)
+            if prefix == "weight_grad_hopper" and across != opcodes["HGMMA"]:
+                problems.append(f"{kernel} has products on {arch} whose operands do not both lie across")
     problems += of_loops(tool, os.path.join(os.path.dirname(binary), "while_node.fatbin"), {arch for arch, _ in used})
     if not used:
         problems.append("no kernels in " + binary)

@@ -21,7 +21,7 @@ struct Place {
 template <bool LeftAcross, bool RightAcross>
 __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint32_t slots, bool& running, const Place& at, int left,
                                          int right) {
-    constexpr uint32_t EIGHT_ROWS = 8 * ROW_BYTES;
+    constexpr uint32_t EIGHT_ROWS = (broken(ROWS_DISTANCE_WRONG) ? 4 : 8) * ROW_BYTES;
     constexpr int STEP = 16;                                                 // K of one product
     constexpr uint64_t LEFT_APART = STEP * (LeftAcross ? ROW_BYTES : 2) / 16; // from one step to the next, in 16 bytes
     constexpr uint64_t RIGHT_APART = STEP * (RightAcross ? ROW_BYTES : 2) / 16;

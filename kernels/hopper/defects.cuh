@@ -1,4 +1,5 @@
-// Deliberate defects of the kernels for Hopper, compiled in one at a time (EQPROP_HOPPER_DEFECT): tests/interpreter/hopper.rs expects each to be noticed.
+// Deliberate defects of the kernels for Hopper, compiled in one at a time (EQPROP_HOPPER_DEFECT): tests/interpreter/hopper.rs expects each
+// to be noticed.
 #pragma once
 
 namespace hopper {
@@ -10,6 +11,7 @@ enum Defect : int {
     RING_SLOT_RELEASED_EARLY,
     RING_ARRIVAL_LOST,
     SLAB_DISTANCE_WRONG,
+    ROWS_DISTANCE_WRONG,
     SUMS_NOT_AWAITED,
     NO_FENCE_BEFORE_PRODUCTS,
     SWIZZLE_FORGOTTEN,

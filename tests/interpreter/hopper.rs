@@ -10,6 +10,7 @@ use eqprop_cuda::cuda::{CudaBackend, Device, Format};
 use eqprop_cuda::network::{Activation, ActivationKind, Convolution, LinearMap, Network, Shape};
 use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
 use ptx_interpreter::Module;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What correct kernels stay below: as for the other fp16 kernels (`steps.rs`).
@@ -30,19 +31,14 @@ struct Case {
 fn joined() -> Network {
     let hidden = Activation::HARD_SIGMOID;
     let layers = [
-        ("input", Shape::new(3, 9, 10), Activation::LINEAR),
-        ("first", Shape::new(128, 9, 10), hidden),
-        ("second", Shape::new(200, 5, 5), hidden),
-        ("third", Shape::new(136, 3, 3), hidden),
+        ("input", Shape::new(3, 9, 7), Activation::LINEAR),
+        ("first", Shape::new(128, 9, 7), hidden),
+        ("second", Shape::new(200, 5, 4), hidden),
+        ("third", Shape::new(128, 2, 1), hidden),
         ("output", Shape::flat(10), Activation::LINEAR),
     ];
     let conv = |size, stride, padding| LinearMap::Conv(Convolution::square(size, stride, padding));
-    let maps = [
-        conv(1, 1, 0),
-        conv(3, 2, 1),
-        conv(3, 2, 1),
-        LinearMap::Dense,
-    ];
+    let maps = [conv(1, 1, 0), conv(3, 2, 1), conv(3, 2, 0), conv(3, 2, 1)];
     chain("joined", &layers, &maps, 0.7)
 }
 
@@ -187,14 +183,50 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
 
 /// What notices the kernels of a text: the first case that goes wrong, and how.
 fn noticed_by(ptx: &str) -> Option<String> {
+    let [narrow, _, _, wide, _] = cases();
+    notices(&[narrow, wide], ptx)
+}
+
+/// What notices a weight gradient.
+fn gradient_noticed_by(ptx: &str) -> Option<String> {
+    let [.., joined] = cases();
+    let short = Case {
+        images: 2,
+        recipe: Recipe {
+            free: 1,
+            nudged: 1,
+            ..joined.recipe
+        },
+        ..joined
+    };
+    notices(&[short], ptx)
+}
+
+fn notices(cases: &[Case], ptx: &str) -> Option<String> {
     let module = Arc::new(Module::parse(ptx).unwrap_or_else(|e| panic!("{e}")));
-    let cases = cases();
-    [&cases[0], &cases[3]].into_iter().find_map(|case| {
+    cases.iter().find_map(|case| {
         let device: Arc<dyn Device> = machine("", module.clone());
         let error = (case.on(&device)).map(|got| worst(&got, &case.truth(), |_| 0.1).0);
         let what = notice::wrong(error, TOLERANCE)?;
         Some(format!("{}: {what}", case.name))
     })
+}
+
+/// Where the weight gradient stands in the compiled text.
+fn gradient_in(ptx: &str) -> Range<usize> {
+    let entry = ".visible .entry weight_grad_hopper(";
+    let start = ptx.find(entry).expect("the text has this kernel");
+    let last = "ret;\n\n}";
+    let end = (ptx[start..].find(last)).expect("a kernel ends") + last.len();
+    start..start + end
+}
+
+/// The compiled text with another one's weight gradient; `None` if it is the same.
+fn with_gradient_of(other: &str) -> Option<String> {
+    let ptx = InterpretedDevice::hopper_ptx().unwrap();
+    let (at, other) = (gradient_in(ptx), &other[gradient_in(other)]);
+    let differs = ptx[at.clone()] != *other;
+    differs.then(|| [&ptx[..at.start], other, &ptx[at.end..]].concat())
 }
 
 /// Changes of single instructions in the compiled text.
@@ -248,6 +280,28 @@ const IN_TEXT: [(&str, &str, &str); 11] = [
     ),
 ];
 
+/// The same of the weight gradient alone.
+const IN_GRADIENT: [(&str, &str, &str); 10] = [
+    IN_TEXT[0],
+    IN_TEXT[1],
+    IN_TEXT[2],
+    IN_TEXT[3],
+    IN_TEXT[5],
+    IN_TEXT[8],
+    (
+        "an arrival is lost",
+        "mbarrier.arrive.shared::cta.b64 _,",
+        "//",
+    ),
+    (
+        "post channels not across",
+        ", 1, 1, 1, 1, 1;",
+        ", 1, 1, 1, 0, 1;",
+    ),
+    ("columns not across", ", 1, 1, 1, 1, 1;", ", 1, 1, 1, 1, 0;"),
+    IN_TEXT[10],
+];
+
 #[test]
 fn wrong_instructions_are_noticed() {
     let ptx = InterpretedDevice::hopper_ptx().unwrap();
@@ -256,15 +310,31 @@ fn wrong_instructions_are_noticed() {
         (name.to_string(), ptx.replace(from, to))
     });
     notice::expect_all(changed, noticed_by);
+    println!("in the weight gradient alone:");
+    let gradient = gradient_in(ptx);
+    let changed = IN_GRADIENT.iter().map(|(name, from, to)| {
+        let text = &ptx[gradient.clone()];
+        assert!(text.contains(from), "{name}: the text has no {from}");
+        let changed = text.replace(from, to);
+        let whole = [&ptx[..gradient.start], &changed, &ptx[gradient.end..]].concat();
+        (name.to_string(), whole)
+    });
+    notice::expect_all(changed, gradient_noticed_by);
 }
 
 /// Prints the table of `docs/interpreter.md`. EQPROP_DEFECTS chooses: those whose name contains it.
 #[test]
 #[ignore = "compiles the kernels more than a dozen times: some minutes; needs NVCC"]
 fn every_defect_for_hopper_is_noticed() {
-    let defects = compiled::for_hopper()
-        .into_iter()
-        .filter(|d| notice::wanted(&d.name))
-        .map(|defect| (defect.name.clone(), defect.compile()));
-    notice::expect_all(defects, noticed_by);
+    let defects = compiled::for_hopper().into_iter();
+    let defects: Vec<_> = (defects.filter(|d| notice::wanted(&d.name)))
+        .map(|defect| (defect.name.clone(), defect.compile()))
+        .collect();
+    let of_gradient = |(name, ptx): &(String, String)| Some((name.clone(), with_gradient_of(ptx)?));
+    let in_gradient: Vec<_> = defects.iter().filter_map(of_gradient).collect();
+    // A defect of the gradient leaves the relaxation as it is.
+    let in_all = defects.into_iter().filter(|d| !d.0.starts_with("gradient"));
+    notice::expect_all(in_all, noticed_by);
+    println!("in the weight gradient alone:");
+    notice::expect_all(in_gradient, gradient_noticed_by);
 }

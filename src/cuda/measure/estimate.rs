@@ -10,6 +10,7 @@ use super::chip::{Chip, INSTRUCTIONS, Instructions};
 use super::hopper;
 use super::relaxation::{self, ORDERS, trained, update};
 use super::traffic::Traffic;
+use super::weight_gradient;
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::capabilities::Capabilities;
 use crate::cuda::machine::device::{CountingDevice, Device};
@@ -83,17 +84,17 @@ impl Estimate {
 
 /// What a tile asks of its multiprocessor, in clocks.
 #[derive(Debug, Clone, Copy, Default)]
-struct Demand([f64; 4]);
+pub(super) struct Demand(pub [f64; 4]);
 
 const RESOURCES: [&str; 4] = ["products", "instructions", "shared memory", "L2"];
 
 impl Demand {
-    fn largest(&self) -> f64 {
+    pub fn largest(&self) -> f64 {
         self.0.iter().copied().fold(0.0, f64::max)
     }
 }
 
-/// Updates of each layer alone, and whole iterations in each order, for `kinds` of states.
+/// Updates of each layer alone, and whole iterations in each order, of the free state and of pairs; the weight gradients.
 ///
 /// # Errors
 /// When the kernels cannot compute such a network.
@@ -149,6 +150,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
             });
         }
     }
+    table.extend(weight_gradient::estimates(setup, memory, images, chip));
     Ok(table)
 }
 
@@ -183,34 +185,62 @@ pub(super) fn model(
             .collect();
         clocks += makespan(&work, chip.latency.value, multiprocessors);
     }
-    let launches = if list.joins.is_empty() { 1.0 } else { 2.0 };
-    let computing = clocks / chip.clock.value;
-    let moving = memory_bytes / chip.memory.value;
-    let busiest = (0..RESOURCES.len())
-        .max_by(|&a, &b| total.0[a].total_cmp(&total.0[b]))
-        .expect("there are resources");
-    let busy = total.0[busiest] / (multiprocessors as f64 * clocks);
-    Launch {
+    let asked = Asked {
         tiles: list.tiles.len(),
         channels,
-        waves: list.tiles.len() as f64 / (multiprocessors * BLOCKS_PER_MULTIPROCESSOR) as f64,
-        operations,
-        // Of 16 x 8 x 16 multiply-adds each.
-        products: (total.0[0] * chip.per_clock(chip.mma) / 4096.0).round(),
-        instructions: total.0[1] * chip.issue.value,
-        asked_bytes,
+        launches: if list.joins.is_empty() { 1.0 } else { 2.0 },
+        total,
+        clocks,
         l2_bytes,
-        memory_bytes,
-        limit: if moving > computing {
-            "device memory"
-        } else if busy < 0.5 {
-            // No resource works half of the time: there are too few tiles, or they do not divide evenly.
-            "few tiles"
-        } else {
-            RESOURCES[busiest]
-        },
-        seconds: computing.max(moving) + launches * chip.launch.value,
-        busy,
+        asked_bytes,
+    };
+    asked.launch((operations, memory_bytes), chip)
+}
+
+/// What the tiles of a launch (or of two) ask for together, and when the last one is done.
+pub(super) struct Asked {
+    pub tiles: usize,
+    pub channels: usize,
+    pub launches: f64,
+    pub total: Demand,
+    pub clocks: f64,
+    pub l2_bytes: f64,
+    pub asked_bytes: f64,
+}
+
+impl Asked {
+    /// With so many operations and bytes of device memory.
+    pub fn launch(self, (operations, memory_bytes): (f64, f64), chip: &Chip) -> Launch {
+        let multiprocessors = chip.multiprocessors.value as usize;
+        let total = self.total.0;
+        let computing = self.clocks / chip.clock.value;
+        let moving = memory_bytes / chip.memory.value;
+        let busiest = (0..RESOURCES.len())
+            .max_by(|&a, &b| total[a].total_cmp(&total[b]))
+            .expect("there are resources");
+        let busy = total[busiest] / (multiprocessors as f64 * self.clocks).max(1.0);
+        Launch {
+            tiles: self.tiles,
+            channels: self.channels,
+            waves: self.tiles as f64 / (multiprocessors * BLOCKS_PER_MULTIPROCESSOR) as f64,
+            operations,
+            // Of 16 x 8 x 16 multiply-adds each.
+            products: (total[0] * chip.per_clock(chip.mma) / 4096.0).round(),
+            instructions: total[1] * chip.issue.value,
+            asked_bytes: self.asked_bytes,
+            l2_bytes: self.l2_bytes,
+            memory_bytes,
+            limit: if moving > computing {
+                "device memory"
+            } else if busy < 0.5 {
+                // No resource works half of the time: there are too few tiles, or they do not divide evenly.
+                "few tiles"
+            } else {
+                RESOURCES[busiest]
+            },
+            seconds: computing.max(moving) + self.launches * chip.launch.value,
+            busy,
+        }
     }
 }
 
@@ -262,7 +292,7 @@ fn instructions(channels: usize, pair: bool) -> Instructions {
 }
 
 /// Clocks until the last tile is done.
-fn makespan(work: &[f64], latency: f64, multiprocessors: usize) -> f64 {
+pub(super) fn makespan(work: &[f64], latency: f64, multiprocessors: usize) -> f64 {
     /// Tiles at work: how much of each is left, in clocks that it would take alone, and which share of them it works.
     #[derive(Clone, Default)]
     struct Multiprocessor {

@@ -9,6 +9,7 @@ mod hopper;
 mod relaxation;
 mod timing;
 mod traffic;
+mod weight_gradient;
 
 pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
 #[cfg(feature = "interpreter")]

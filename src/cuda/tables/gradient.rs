@@ -304,7 +304,7 @@ impl Products {
     }
 
     /// Cuts the product into tiles, whose sums go to the workspace from `out` on; returns the number of splits.
-    fn divide(
+    pub fn divide(
         &self,
         grad: WeightGrad,
         images: usize,

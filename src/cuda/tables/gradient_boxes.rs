@@ -227,6 +227,14 @@ impl GradientBoxesBuilder {
         splits
     }
 
+    /// The tiles, each with its slots, in the order in which so many blocks take them by turns.
+    pub fn slots_in_turn(self, blocks: usize) -> Vec<u32> {
+        let tiles = in_turn(self.tiles, blocks, &self.edges);
+        (tiles.iter())
+            .map(|tile| tile.pixels * self.edges[tile.edge as usize].products)
+            .collect()
+    }
+
     fn tap(&mut self, tap: &Tap, pre: Stored, images: usize, shape: BoxShape) -> EqHopperGradTap {
         let View {
             origin,
@@ -329,6 +337,12 @@ mod tests {
         let splits = splits(&parts, 128);
         let taken = splits.iter().map(Option::is_some);
         assert_eq!(taken.collect::<Vec<_>>(), [false, true, false, false, true]);
+    }
+
+    #[test]
+    fn few_tiles_are_split_into_single_boxes() {
+        let parts = [edge(Shape::new(128, 9, 7), Shape::new(200, 5, 4), 3, 2)];
+        assert_eq!(splits(&parts, 3), [Some(1)]);
     }
 
     /// Every box of pixels is in one tile of each square, and blocks have about the same to do.
