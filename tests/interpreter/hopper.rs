@@ -22,6 +22,8 @@ struct Case {
     network: Network,
     images: usize,
     recipe: Recipe,
+    /// errors are relative to a tensor's largest value, or to this
+    floor: f64,
     /// how the interpreter runs: other orders, other numbers of blocks that take tiles by turns
     settings: &'static [&'static str],
 }
@@ -68,6 +70,7 @@ fn cases() -> [Case; 5] {
             network: of("hopfieldresnet13", [4, 6, 8, 9], 3),
             images: 3,
             recipe,
+            floor: 0.1,
             settings: &["", "seed=1", "seed=2,multiprocessors=3", "sums=truncated"],
         },
         Case {
@@ -75,6 +78,7 @@ fn cases() -> [Case; 5] {
             network: of("hopfieldresnet13", [4, 6, 8, 9], 3),
             images: 3,
             recipe: direct,
+            floor: 0.1,
             settings: &["seed=3"],
         },
         Case {
@@ -82,6 +86,7 @@ fn cases() -> [Case; 5] {
             network: of("vgg5", [4, 6, 8, 9], 1),
             images: 2,
             recipe: ce,
+            floor: 0.1,
             settings: &["seed=4"],
         },
         Case {
@@ -93,6 +98,7 @@ fn cases() -> [Case; 5] {
                 nudged: 2,
                 ..recipe
             },
+            floor: 0.1,
             settings: &["", "seed=5,multiprocessors=7"],
         },
         Case {
@@ -104,6 +110,8 @@ fn cases() -> [Case; 5] {
                 nudged: 2,
                 ..recipe
             },
+            // The gradient of the lowest weights is small, and as precise as the others.
+            floor: 1e-3,
             settings: &["", "seed=6,multiprocessors=5", "sums=truncated"],
         },
     ]
@@ -145,7 +153,7 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             InterpretedDevice::kernels().unwrap(),
             Settings::default(),
         ));
-        let of_others = worst(&case.on(&others).unwrap(), &truth, |_| 0.1).0;
+        let of_others = worst(&case.on(&others).unwrap(), &truth, |_| case.floor).0;
         let tolerance = TOLERANCE.max(1.5 * of_others);
         let mut first: Option<Trace> = None;
         for settings in case.settings {
@@ -154,7 +162,7 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             let got = case.on(&device);
             let got =
                 got.unwrap_or_else(|finding| panic!("{}, {settings}: {finding:#}", case.name));
-            let (error, place) = worst(&got, &truth, |_| 0.1);
+            let (error, place) = worst(&got, &truth, |_| case.floor);
             println!(
                 "{}, {settings:?}: error {error:.1e} ({of_others:.1e} of the other kernels) in {place}",
                 case.name
@@ -192,9 +200,10 @@ fn gradient_noticed_by(ptx: &str) -> Option<String> {
     let [.., joined] = cases();
     let short = Case {
         images: 2,
+        // So many that the difference of the two states reaches the first layer.
         recipe: Recipe {
             free: 1,
-            nudged: 1,
+            nudged: 3,
             ..joined.recipe
         },
         ..joined
@@ -206,7 +215,7 @@ fn notices(cases: &[Case], ptx: &str) -> Option<String> {
     let module = Arc::new(Module::parse(ptx).unwrap_or_else(|e| panic!("{e}")));
     cases.iter().find_map(|case| {
         let device: Arc<dyn Device> = machine("", module.clone());
-        let error = (case.on(&device)).map(|got| worst(&got, &case.truth(), |_| 0.1).0);
+        let error = (case.on(&device)).map(|got| worst(&got, &case.truth(), |_| case.floor).0);
         let what = notice::wrong(error, TOLERANCE)?;
         Some(format!("{}: {what}", case.name))
     })
@@ -225,7 +234,12 @@ fn gradient_in(ptx: &str) -> Range<usize> {
 fn with_gradient_of(other: &str) -> Option<String> {
     let ptx = InterpretedDevice::hopper_ptx().unwrap();
     let (at, other) = (gradient_in(ptx), &other[gradient_in(other)]);
-    let differs = ptx[at.clone()] != *other;
+    // Source lines are numbered throughout the text.
+    let code = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.contains(".loc"));
+        lines.map(str::to_string).collect()
+    };
+    let differs = code(&ptx[at.clone()]) != code(other);
     differs.then(|| [&ptx[..at.start], other, &ptx[at.end..]].concat())
 }
 

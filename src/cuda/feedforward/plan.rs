@@ -22,9 +22,10 @@ use crate::cuda::machine::kernels::{self, Format};
 use crate::cuda::parameters::Parameters;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::{Geometry, classes, taps_down, taps_up, whole};
-use crate::cuda::tables::gradient::{self, GradientPlan, Products};
+use crate::cuda::tables::gradient::GradientPlan;
 use crate::cuda::tables::layout::padded;
 use crate::cuda::tables::layout::{padded_images, padded_units};
+use crate::cuda::tables::products::{Products, TensorGradient};
 use crate::cuda::tables::sweep::{Sweep, SweepBuilder, Target, raw_args};
 use crate::error::{Error, Result, ensure};
 use crate::feedforward::{FeedForward, NormMode, Part, SharedBatch};
@@ -383,21 +384,17 @@ impl Plan {
     }
 
     /// Where each tensor's gradient comes from.
-    fn parts(
-        &self,
-        setup: &Setup<FeedForward>,
-        difference: &[Buffer<u8>],
-    ) -> Vec<gradient::TensorGradient> {
+    fn parts(&self, setup: &Setup<FeedForward>, difference: &[Buffer<u8>]) -> Vec<TensorGradient> {
         let network = setup.network();
         // What no edge claims below: the bias of a convolution, which normalisation takes out again.
-        let mut parts: Vec<gradient::TensorGradient> = (setup.model.parameter_names().iter())
-            .map(|_| gradient::TensorGradient::Zero)
+        let mut parts: Vec<TensorGradient> = (setup.model.parameter_names().iter())
+            .map(|_| TensorGradient::Zero)
             .collect();
         for (e, edge) in network.edges().iter().enumerate() {
             let error = difference[e].ptr::<c_void>().cast_const();
             let weight = match setup.model.part(e) {
                 Part::Dense { weight, bias } => {
-                    parts[bias] = gradient::TensorGradient::Rows {
+                    parts[bias] = TensorGradient::Rows {
                         rows: error,
                         count: self.images * Geometry::of(network, e).full.pixels(),
                     };
@@ -409,12 +406,12 @@ impl Plan {
                     beta,
                     ..
                 } => {
-                    parts[gamma] = gradient::TensorGradient::Written;
-                    parts[beta] = gradient::TensorGradient::Written;
+                    parts[gamma] = TensorGradient::Written;
+                    parts[beta] = TensorGradient::Written;
                     weight
                 }
             };
-            parts[weight] = gradient::TensorGradient::Products(Products {
+            parts[weight] = TensorGradient::Products(Products {
                 geometry: Geometry::of(network, e),
                 pre: self.state(edge.pre),
                 pre_stride: 0,

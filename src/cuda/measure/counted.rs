@@ -6,7 +6,8 @@
 //! were read off; and where a tile hangs over the end of the image, its masked lanes cost instructions but no bytes.
 
 use super::chip::Chip;
-use super::estimate::{Launch, model};
+use super::estimate::model;
+use super::model::Launch;
 use super::relaxation::{each_update, trained, update};
 use crate::cuda::machine::device::Device;
 use crate::cuda::machine::interpreted::{InterpretedDevice, Settings};

@@ -6,6 +6,7 @@ mod counted;
 mod estimate;
 mod feedforward;
 mod hopper;
+mod model;
 mod relaxation;
 mod timing;
 mod traffic;
@@ -14,7 +15,8 @@ mod weight_gradient;
 pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
 #[cfg(feature = "interpreter")]
 pub use counted::{Counted, Family, counts};
-pub use estimate::{Estimate, Launch, estimates};
+pub use estimate::estimates;
 pub use feedforward::feed_forward_kernels;
+pub use model::{Estimate, Launch};
 pub use relaxation::kernels;
 pub use timing::{Effort, Measurement, Roofline, roofline};

@@ -5,15 +5,15 @@
 //! has fetched. A slot of Hopper's (64 pixels, 256 columns) brings 48 KB. What splits have summed is written, and read when it is gathered.
 
 use super::chip::Chip;
-use super::estimate::{Asked, Demand, Estimate, Launch, makespan};
+use super::model::{Asked, Demand, Estimate, Launch, makespan};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::kernels::WeightGrad;
 use crate::cuda::phase::gradient::ep_parts;
 use crate::cuda::phase::memory::Memory;
 use crate::cuda::setup::Setup;
-use crate::cuda::tables::gradient::{Products, TensorGradient};
 use crate::cuda::tables::gradient_boxes::{self, GradientBoxesBuilder};
 use crate::cuda::tables::layout::padded;
+use crate::cuda::tables::products::{Products, TensorGradient};
 
 /// Instructions of a warp of the `mma.sync` kernel in a step, and outside of its loop, read off the machine code for sm_90a.
 const STEP: f64 = 260.0;

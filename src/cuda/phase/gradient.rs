@@ -6,7 +6,7 @@ use crate::cuda::machine::abi::EqStateArgs;
 use crate::cuda::machine::kernels;
 use crate::cuda::setup::Setup;
 use crate::cuda::tables::geometry::Geometry;
-use crate::cuda::tables::gradient::{Products, TensorGradient};
+use crate::cuda::tables::products::{Products, TensorGradient};
 use crate::error::Result;
 use std::ffi::c_void;
 

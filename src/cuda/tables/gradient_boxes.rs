@@ -11,8 +11,8 @@
 
 use super::boxes::{BoxShape, Stored, View, number_of};
 use super::geometry::{Tap, taps_up, whole};
-use super::gradient::{Products, TensorGradient};
 use super::layout::padded;
+use super::products::{Products, TensorGradient};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
 use crate::cuda::machine::tensor_map::{self, TensorMap};

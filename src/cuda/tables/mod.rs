@@ -5,5 +5,6 @@ pub mod geometry;
 pub mod gradient;
 pub mod gradient_boxes;
 pub mod layout;
+pub mod products;
 pub mod sweep;
 pub mod tiles;

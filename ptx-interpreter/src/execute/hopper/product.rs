@@ -123,8 +123,8 @@ pub fn multiply(
         for k in 0..DEPTH {
             for piece in 0..2 {
                 let values = fetch(left.piece(false, k, first_row / 8 + piece))?;
-                for (i, value) in values.into_iter().enumerate() {
-                    left_values[piece * 8 + i][k] = value;
+                for (row, value) in left_values[piece * 8..].iter_mut().zip(values) {
+                    row[k] = value;
                 }
             }
         }
