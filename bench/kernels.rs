@@ -157,6 +157,10 @@ fn network(name: &str, channels: [usize; 4]) -> Result<Network> {
 
 fn print_constants(gpu: &str, chip: &Chip) {
     println!("\nESTIMATES, by a model (src/cuda/measure/estimate.rs), for {gpu}:");
+    println!(
+        "  (share: of the dense rate; busy: how much of the time the limiting resource works; hopper: with EQPROP_HOPPER=on, then what it\n\
+         would be if blocks shared copies in clusters of two, in one launch for the phase, and both)"
+    );
     for Constant {
         name,
         value,
@@ -170,7 +174,7 @@ fn print_constants(gpu: &str, chip: &Chip) {
 
 fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
     println!(
-        "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6} {:>10}",
+        "\n{title}, estimated\n{:12} {:28} {:>8} {:>6} {:>6} {:>7} {:>7} {:>7} {:>14} {:>8} {:>6} {:>5} {:>10} {:>9} {:>9} {:>9}",
         "kernel",
         "shape",
         "channels",
@@ -182,7 +186,11 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
         "limit",
         "us",
         "share",
-        "hopper, us"
+        "busy",
+        "hopper, us",
+        "clusters",
+        "1 launch",
+        "both"
     );
     for line in table {
         let launches = &line.launches;
@@ -193,7 +201,7 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
             _ => format!("{} launches", launches.len()),
         };
         println!(
-            "{:12} {:28} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {limit:>14} {:8.1} {:5.1}% {:10.1}",
+            "{:12} {:28} {:>8} {:6} {:6.2} {:7.1} {:7.0} {:7.0} {limit:>14} {:8.1} {:5.1}% {:4.0}% {:10.1} {:9.1} {:9.1} {:9.1}",
             line.kernel,
             line.shape,
             launches.iter().map(|l| l.channels).max().unwrap_or(0),
@@ -204,7 +212,11 @@ fn print_estimates(title: &str, table: &[Estimate], chip: &Chip) {
             sum(|l| l.memory_bytes) / 1e6,
             line.seconds() * 1e6,
             100.0 * line.share(chip),
-            line.hopper_seconds * 1e6
+            100.0 * launches.iter().map(|l| l.busy * l.seconds).sum::<f64>() / line.seconds(),
+            line.hopper.seconds * 1e6,
+            line.hopper.clusters * 1e6,
+            line.hopper.one_launch * 1e6,
+            line.hopper.both * 1e6
         );
         if launches.len() > 1 && launches.len() <= 3 {
             for launch in launches {

@@ -3,12 +3,15 @@
 
 use crate::support::kernels::*;
 use crate::{compiled, notice};
-use eqprop_cuda::Result;
 use eqprop_cuda::cpu;
 use eqprop_cuda::cuda::interpreted::{InterpretedDevice, Settings};
-use eqprop_cuda::cuda::{CudaBackend, Device, Format};
+use eqprop_cuda::cuda::{CudaBackend, CudaFeedForward, Device, Format};
+use eqprop_cuda::device::Precision;
+use eqprop_cuda::feedforward::{self, FeedForward};
 use eqprop_cuda::network::{Activation, ActivationKind, Convolution, LinearMap, Network, Shape};
+use eqprop_cuda::optim::OptimizerConfig;
 use eqprop_cuda::phase::{Backend, CostFunction, NudgedPhase};
+use eqprop_cuda::{Error, Result};
 use ptx_interpreter::Module;
 use std::ops::Range;
 use std::sync::Arc;
@@ -186,6 +189,43 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
                 Some(first) => assert!(first.values == got.values, "{}, {settings}", case.name),
             }
         }
+    }
+}
+
+/// Sweeps and weight gradients of backpropagation: of one state, and of one product.
+#[test]
+fn feed_forward_networks_are_trained_by_them() {
+    let layers = [
+        ("input", Shape::new(3, 6, 5), Activation::LINEAR),
+        ("first", Shape::new(128, 6, 5), Activation::RELU6),
+        ("second", Shape::new(136, 3, 3), Activation::RELU6),
+        ("output", Shape::flat(10), Activation::LINEAR),
+    ];
+    let conv = |size, stride, padding| LinearMap::Conv(Convolution::square(size, stride, padding));
+    let maps = [conv(1, 1, 0), conv(3, 2, 1), LinearMap::Dense];
+    let model = FeedForward::of(&chain("feed-forward", &layers, &maps, 1.0));
+    let batches = [random_images(model.network(), 3, 1)];
+    let state = model.initialise(1);
+    let sgd = OptimizerConfig::Sgd {
+        momentum: 0.9,
+        weight_decay: 1e-3,
+    };
+    let run = |backend: &mut dyn feedforward::Backend| {
+        backend.set_state(&state)?;
+        let trace = train_feed_forward(backend, &model, &batches, sgd)?;
+        Ok::<_, Error>(trace.without_what_fp16_rounds_away())
+    };
+    let cpu = eqprop_cuda::device::Device::Cpu;
+    let truth = run(&mut *cpu.feed_forward(&model, Precision::Fp64).unwrap()).unwrap();
+    let played = machine("seed=7", InterpretedDevice::hopper_kernels().unwrap());
+    let device: Arc<dyn Device> = played.clone();
+    let mut kernels = CudaFeedForward::new(&model, device, Format::F16).unwrap();
+    let got = run(&mut kernels).unwrap_or_else(|finding| panic!("{finding:#}"));
+    let (error, place) = worst(&got, &truth, |_| 1e-2);
+    println!("feed-forward: error {error:.1e} in {place}");
+    assert!(error < TOLERANCE, "{place}");
+    for kernel in ["relax_hopper_raw_1", "weight_grad_hopper"] {
+        assert!(played.reports().contains_key(kernel), "{kernel}");
     }
 }
 

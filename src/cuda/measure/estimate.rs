@@ -48,7 +48,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
         let by_hopper = |sweep: &Sweep, layers: &[usize]| {
             let bytes = layers.iter().map(|&l| update(setup, l, kind, images).bytes);
             let (list, extents, _) = sweep.tiles();
-            hopper::seconds(list, extents, kind, bytes.sum(), chip)
+            hopper::update(list, extents, kind, bytes.sum(), chip)
         };
         for l in network.free_layers() {
             let line = update(setup, l, kind, images);
@@ -56,7 +56,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 kernel: line.kernel,
                 shape: line.shape,
                 launches: vec![launch(&plan::layer_sweep(setup, memory, l, kind)?, &[l])],
-                hopper_seconds: by_hopper(
+                hopper: by_hopper(
                     &plan::layer_sweep(hopper_setup, hopper_memory, l, kind)?,
                     &[l],
                 ),
@@ -73,7 +73,7 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
                 launches: (sweeps.iter().zip(&groups))
                     .map(|(sweep, group)| launch(sweep, group))
                     .collect(),
-                hopper_seconds: (on_hopper.iter().zip(&groups))
+                hopper: (on_hopper.iter().zip(&groups))
                     .map(|(sweep, group)| by_hopper(sweep, group))
                     .sum(),
             });

@@ -14,32 +14,101 @@ const EPILOGUE: [f64; 2] = [4900.0, 4900.0];
 /// Warps of the two consumers.
 const WARPS: f64 = 8.0;
 
-/// Seconds of a launch that moves so many bytes of device memory, by the model.
-pub fn seconds(
+/// Seconds by the model, and what they would be with what these kernels do not do.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Hopper {
+    /// as the kernels are
+    pub seconds: f64,
+    /// if two neighbouring blocks, a cluster, fetched once what both of them need
+    pub clusters: f64,
+    /// if all multiprocessors ended together and no launch cost anything: the most that one launch for a whole phase can bring
+    pub one_launch: f64,
+    /// both
+    pub both: f64,
+}
+
+impl std::iter::Sum for Hopper {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            seconds: a.seconds + b.seconds,
+            clusters: a.clusters + b.clusters,
+            one_launch: a.one_launch + b.one_launch,
+            both: a.both + b.both,
+        })
+    }
+}
+
+impl Hopper {
+    /// The same in every case.
+    pub fn plus(self, seconds: f64) -> Self {
+        let more = Self {
+            seconds,
+            clusters: seconds,
+            one_launch: seconds,
+            both: seconds,
+        };
+        [self, more].into_iter().sum()
+    }
+
+    /// Of a launch whose blocks take tiles by turns: clocks of each, without and with clusters. It moves so many bytes of device memory.
+    pub(super) fn of(tiles: &[[f64; 2]], memory_bytes: f64, chip: &Chip) -> Self {
+        let multiprocessors = chip.multiprocessors.value as usize;
+        let moving = memory_bytes / chip.memory.value;
+        let seconds = |clocks: f64| (clocks / chip.clock.value).max(moving);
+        let [apart, together] = [0, 1].map(|case| {
+            let mut blocks = vec![0.0; multiprocessors.max(1)];
+            for (tile, block) in tiles.iter().zip((0..blocks.len()).cycle()) {
+                blocks[block] += tile[case];
+            }
+            let longest = blocks.iter().copied().fold(0.0, f64::max);
+            let even = blocks.iter().sum::<f64>() / blocks.len() as f64;
+            (seconds(longest) + chip.launch.value, seconds(even))
+        });
+        Self {
+            seconds: apart.0,
+            clusters: together.0,
+            one_launch: apart.1,
+            both: together.1,
+        }
+    }
+}
+
+/// Clocks of a slot, without and with clusters: its products, or so many bytes from L2.
+pub(super) fn slot(operations: f64, bytes: [f64; 2], chip: &Chip) -> [f64; 2] {
+    let products = operations / chip.per_clock(chip.dense);
+    bytes.map(|bytes| products.max(bytes / chip.per_clock(chip.l2)))
+}
+
+/// An update that moves so many bytes of device memory.
+pub fn update(
     list: &TileList,
     extents: &[Extent],
     kind: Kind,
     memory_bytes: f64,
     chip: &Chip,
-) -> f64 {
+) -> Hopper {
     let pair = kind == Kind::Pair;
     let (rows, columns) = (f64::from(EQ_HOPPER_ROWS), f64::from(EQ_HOPPER_COLUMNS));
     let depth = f64::from(EQ_HOPPER_DEPTH);
-    let products = 2.0 * rows * columns * depth / chip.per_clock(chip.dense);
     let per_clock = chip.per_clock(chip.l2);
-    let fetched = 2.0 * depth * (rows + columns) / per_clock;
+    let [pixels, slab] = [rows, columns].map(|side| 2.0 * depth * side);
     let state = 2.0 * rows * columns;
     // In and out, four bytes a unit of constants, s0 of a pair: as of the other kernels.
     let around = 2.0 * state + if pair { 1.5 * state } else { 2.0 * state };
     let instructions = WARPS * EPILOGUE[usize::from(pair)] / chip.issue.value;
     let epilogue = instructions.max(around / per_clock) + chip.latency.value;
-    let multiprocessors = chip.multiprocessors.value as usize;
-    let mut blocks = vec![0.0; multiprocessors.max(1)];
-    for (tile, block) in list.tiles.iter().zip((0..blocks.len()).cycle()) {
-        let slots = extents[tile.target as usize].steps as f64;
-        blocks[block] += slots * products.max(fetched) + epilogue;
-    }
-    let clocks = blocks.into_iter().fold(0.0, f64::max);
-    let moving = memory_bytes / chip.memory.value;
-    (clocks / chip.clock.value).max(moving) + chip.launch.value
+    let tiles: Vec<[f64; 2]> = (list.tiles.iter())
+        .map(|tile| {
+            let extent = &extents[tile.target as usize];
+            // Two tiles of the same pixels, or else of the same channels.
+            let together = match extent.channels > EQ_HOPPER_COLUMNS as usize {
+                true => pixels / 2.0 + slab,
+                false => pixels + slab / 2.0,
+            };
+            let operations = 2.0 * rows * columns * depth;
+            slot(operations, [pixels + slab, together], chip)
+                .map(|clocks| extent.steps as f64 * clocks + epilogue)
+        })
+        .collect();
+    Hopper::of(&tiles, memory_bytes, chip)
 }

@@ -17,6 +17,7 @@ pub use chip::{Chip, Constant, INSTRUCTIONS, Instructions};
 pub use counted::{Counted, Family, counts};
 pub use estimate::estimates;
 pub use feedforward::feed_forward_kernels;
+pub use hopper::Hopper;
 pub use model::{Estimate, Launch};
 pub use relaxation::kernels;
 pub use timing::{Effort, Measurement, Roofline, roofline};

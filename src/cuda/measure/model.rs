@@ -1,6 +1,7 @@
 //! How long launches take by a model: from what their tiles ask of a multiprocessor.
 
 use super::chip::Chip;
+use super::hopper::Hopper;
 use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
 
 /// One launch, or all of an iteration.
@@ -13,7 +14,7 @@ pub struct Estimate {
     /// one after the other
     pub launches: Vec<Launch>,
     /// of all of them with the kernels for Hopper, by a simpler model
-    pub hopper_seconds: f64,
+    pub hopper: Hopper,
 }
 
 /// A launch by the model.

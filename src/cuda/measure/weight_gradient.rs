@@ -5,6 +5,7 @@
 //! has fetched. A slot of Hopper's (64 pixels, 256 columns) brings 48 KB. What splits have summed is written, and read when it is gathered.
 
 use super::chip::Chip;
+use super::hopper::{Hopper, slot};
 use super::model::{Asked, Demand, Estimate, Launch, makespan};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::kernels::WeightGrad;
@@ -55,7 +56,7 @@ pub(super) fn estimates(
             kernel: "gradient",
             shape,
             launches: vec![launch],
-            hopper_seconds: by_hopper(taken, images, chip) + others,
+            hopper: by_hopper(taken, images, chip).plus(others),
         }
     };
     let mut table: Vec<Estimate> = (edges.iter())
@@ -150,12 +151,12 @@ fn by_mma<'a>(edges: impl Iterator<Item = &'a Products>, images: usize, chip: &C
     }
 }
 
-/// Seconds of a launch of Hopper's kernel, for edges with the boxes of a split, and of the gathering.
+/// A launch of Hopper's kernel, for edges with the boxes of a split, and the gathering.
 fn by_hopper<'a>(
     edges: impl Iterator<Item = (&'a Products, usize)>,
     images: usize,
     chip: &Chip,
-) -> f64 {
+) -> Hopper {
     let mut builder = GradientBoxesBuilder::default();
     let (mut bytes, mut gathered) = (0.0, 0.0);
     for (products, boxes) in edges {
@@ -164,25 +165,29 @@ fn by_hopper<'a>(
         gathered += sums(products, splits);
     }
     let multiprocessors = chip.multiprocessors.value as usize;
-    let tiles = builder.slots_in_turn(multiprocessors);
-    if tiles.is_empty() {
-        return 0.0;
-    }
-    let (post, columns) = (
+    let (rows, columns) = (
         f64::from(EQ_HOPPER_GRAD_POST),
         f64::from(EQ_HOPPER_GRAD_COLUMNS),
     );
     let depth = f64::from(EQ_HOPPER_BOX);
-    let products = 2.0 * post * columns * depth / chip.per_clock(chip.dense);
-    let fetched = 2.0 * depth * (post + columns) / chip.per_clock(chip.l2);
-    let stored = 4.0 * post * columns / chip.per_clock(chip.l2);
+    let [post, taps] = [rows, columns].map(|side| 2.0 * depth * side);
+    let stored = 4.0 * rows * columns / chip.per_clock(chip.l2);
     let instructions = 8.0 * HOPPER_TILE / chip.issue.value;
     let ends = stored.max(instructions) + chip.latency.value;
-    let mut blocks = vec![0.0; multiprocessors];
-    for (slots, block) in tiles.into_iter().zip((0..multiprocessors).cycle()) {
-        blocks[block] += f64::from(slots) * products.max(fetched) + ends;
+    let tiles: Vec<[f64; 2]> = (builder.slots_in_turn(multiprocessors).into_iter())
+        .map(|(slots, post_channels)| {
+            // Two tiles of the same columns, or else of the same post channels.
+            let together = match post_channels > EQ_HOPPER_GRAD_POST {
+                true => post + taps / 2.0,
+                false => post / 2.0 + taps,
+            };
+            slot(2.0 * rows * columns * depth, [post + taps, together], chip)
+                .map(|clocks| f64::from(slots) * clocks + ends)
+        })
+        .collect();
+    if tiles.is_empty() {
+        return Hopper::default();
     }
-    let clocks = blocks.into_iter().fold(0.0, f64::max);
-    let moving = bytes / chip.memory.value;
-    (clocks / chip.clock.value).max(moving) + gathered / chip.memory.value + 2.0 * chip.launch.value
+    let gathering = gathered / chip.memory.value + chip.launch.value;
+    Hopper::of(&tiles, bytes, chip).plus(gathering)
 }

@@ -227,12 +227,14 @@ impl GradientBoxesBuilder {
         splits
     }
 
-    /// The tiles, each with its slots, in the order in which so many blocks take them by turns.
-    pub fn slots_in_turn(self, blocks: usize) -> Vec<u32> {
+    /// The tiles in the order in which so many blocks take them by turns: slots of each, and post channels of its edge.
+    pub fn slots_in_turn(self, blocks: usize) -> Vec<(u32, u32)> {
         let tiles = in_turn(self.tiles, blocks, &self.edges);
-        (tiles.iter())
-            .map(|tile| tile.pixels * self.edges[tile.edge as usize].products)
-            .collect()
+        let slots = |tile: &EqGradTile| {
+            let edge = &self.edges[tile.edge as usize];
+            (tile.pixels * edge.products, edge.post_channels)
+        };
+        tiles.iter().map(slots).collect()
     }
 
     fn tap(&mut self, tap: &Tap, pre: Stored, images: usize, shape: BoxShape) -> EqHopperGradTap {
