@@ -81,7 +81,9 @@ impl Options {
         match self.precision() {
             Precision::Fp16 => Ok(cuda::Format::F16),
             Precision::Fp32 => Ok(cuda::Format::F32),
-            Precision::Fp64 => bail!("--precision fp64: the kernels compute in fp16 or fp32"),
+            precision @ (Precision::Bf16 | Precision::Fp64) => {
+                bail!("--precision {precision}: the kernels compute in fp16 or fp32")
+            }
         }
     }
 }

@@ -12,8 +12,11 @@ use std::fmt;
 use std::str::FromStr;
 
 choices! {
-/// The value of `--precision`: the format of states and products. Sums are never narrower than fp32.
+/// The value of `--precision`: the format of what is multiplied, in fp16, fp32 and fp64 of the states, too. Sums are never
+/// narrower than fp32.
 pub enum Precision {
+    /// CPU only: states in fp32, rounded where they are multiplied; twice the speed on processors with AVX512_BF16
+    Bf16 = "bf16",
     /// tensor cores; the default on a GPU
     Fp16 = "fp16",
     /// the default on a CPU
@@ -25,17 +28,19 @@ pub enum Precision {
 
 impl Precision {
     /// How nudged phases are relaxed unless a user says otherwise. Direct phases, as published, lose most of the gradient
-    /// in fp16.
+    /// in fp16 and bf16.
     pub fn default_nudged_phase(self) -> NudgedPhase {
         match self {
-            Self::Fp16 => NudgedPhase::SumDifference,
+            Self::Bf16 | Self::Fp16 => NudgedPhase::SumDifference,
             Self::Fp32 | Self::Fp64 => NudgedPhase::Direct,
         }
     }
 }
 
 /// What the CPU computes in.
-const CPU_FORMATS: &str = "fp32 or fp64";
+const CPU_FORMATS: &str = "bf16, fp32 or fp64";
+/// And feed-forward networks.
+const CPU_FEED_FORWARD_FORMATS: &str = "fp32 or fp64 for feed-forward networks";
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,6 +138,7 @@ impl Device {
         let device = self.resolved();
         match device {
             Self::Auto | Self::Cpu => match precision {
+                Precision::Bf16 => Ok(cpu::bf16_backend(network)),
                 Precision::Fp32 => Ok(cpu::backend::<f32>(network)),
                 Precision::Fp64 => Ok(cpu::backend::<f64>(network)),
                 Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
@@ -164,7 +170,9 @@ impl Device {
             Self::Auto | Self::Cpu => match precision {
                 Precision::Fp32 => Ok(cpu::feed_forward::<f32>(model)),
                 Precision::Fp64 => Ok(cpu::feed_forward::<f64>(model)),
-                Precision::Fp16 => Err(device.lacks(precision, CPU_FORMATS)),
+                Precision::Bf16 | Precision::Fp16 => {
+                    Err(device.lacks(precision, CPU_FEED_FORWARD_FORMATS))
+                }
             },
             Self::Cuda(ordinal) => cuda::feed_forward(model, ordinal, device.format(precision)?)
                 .with_context(|| format!("--device {self}")),
@@ -183,7 +191,7 @@ impl Device {
         match precision {
             Precision::Fp16 => Ok(cuda::Format::F16),
             Precision::Fp32 => Ok(cuda::Format::F32),
-            Precision::Fp64 => Err(self.lacks(precision, "fp16 or fp32")),
+            Precision::Bf16 | Precision::Fp64 => Err(self.lacks(precision, "fp16 or fp32")),
         }
     }
 

@@ -281,6 +281,7 @@ fn known(path: &Path) -> Result<Known> {
 /// A word where two nudged states will differ by hardly more than their rounding errors, and are subtracted.
 fn warn_of_cancellation(config: &Config) {
     let rounding = match config.precision {
+        Precision::Bf16 => 2f64.powi(-8),
         Precision::Fp16 => 2f64.powi(-11),
         Precision::Fp32 => 2f64.powi(-24),
         Precision::Fp64 => 2f64.powi(-53),

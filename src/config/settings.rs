@@ -161,7 +161,7 @@ settings! {
         /// Over-relaxation, between 0 and 2 [default: 1]
         omega: f64 = "X";
         /// Relax the two nudged states themselves, their mean and difference, or the linear response [default: direct, in fp16
-        /// sum-difference]
+        /// and bf16 sum-difference]
         nudged_phase: NudgedPhase = "NUDGED_PHASE";
         /// End a phase when the relative change of the states in an iteration falls below this [default: never]
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -335,8 +335,8 @@ impl Tensor {
     /// Little-endian, in the precision that the run computes in, so that nothing is lost.
     fn encode(name: String, values: &ArrayD<f64>, precision: Precision) -> Self {
         let (dtype, bytes) = match precision {
-            // The master weights of fp16 are fp32.
-            Precision::Fp16 | Precision::Fp32 => (
+            // The master weights of bf16 and fp16 are fp32.
+            Precision::Bf16 | Precision::Fp16 | Precision::Fp32 => (
                 Dtype::F32,
                 values
                     .iter()

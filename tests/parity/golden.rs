@@ -67,6 +67,22 @@ fn golden_files_pass_in_fp32() {
     all_pass(Precision::Fp32);
 }
 
+/// Those of equilibrium propagation: feed-forward networks have no bf16.
+#[test]
+fn golden_files_pass_in_bf16() {
+    let mut replayed = 0;
+    for path in files() {
+        let bytes = std::fs::read(&path).unwrap();
+        if Golden::parse(&bytes).unwrap().text("kind").unwrap() == "backprop" {
+            continue;
+        }
+        let report = replay(&bytes, Precision::Bf16).unwrap();
+        assert!(report.passed(), "{}:\n{report}", path.display());
+        replayed += 1;
+    }
+    assert!(replayed > 8, "{replayed} files");
+}
+
 /// float64 is told from float32 by the tolerances: they are not so wide that anything passes.
 #[test]
 fn fp32_does_not_pass_as_fp64() {

@@ -8,7 +8,7 @@ use eqprop_cuda::network::presets::{self, PresetOptions};
 use eqprop_cuda::network::{ActivationKind, Mode, Network, ParameterSet};
 use eqprop_cuda::parity::Golden;
 use eqprop_cuda::phase::{
-    CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
+    Backend, CostFunction, NudgedPhase, Nudging, OutputCondition, Relaxation, Start, Variant,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -47,6 +47,16 @@ impl Trained {
     fn gradient<T: Real>(
         &self,
         form: NudgedPhase,
+        order: (Mode, f64),
+        iterations: (usize, usize),
+    ) -> ParameterSet<f64> {
+        self.gradient_on(cpu::backend::<T>(&self.network), form, order, iterations)
+    }
+
+    fn gradient_on(
+        &self,
+        mut backend: Box<dyn Backend>,
+        form: NudgedPhase,
         (mode, omega): (Mode, f64),
         (free, nudged): (usize, usize),
     ) -> ParameterSet<f64> {
@@ -67,7 +77,6 @@ impl Trained {
             self.golden.labels("y").unwrap(),
         );
         let cost: CostFunction = self.golden.setting("loss").unwrap();
-        let mut backend = cpu::backend::<T>(&self.network);
         backend.set_parameters(&self.parameters).unwrap();
         backend.load_batch(&x, &y, Start::Zero).unwrap();
         backend.free_phase(&relaxation(free)).unwrap();
@@ -135,4 +144,22 @@ fn fp32_in_sum_and_difference_form_agrees_with_fp64() {
         paired > direct,
         "sum and difference {paired}, direct {direct}"
     );
+}
+
+/// Products in bf16, of what has changed: the gradient is that of float64, whether the phases are long or short.
+#[test]
+fn bf16_of_changes_agrees_with_fp64() {
+    let trained = Trained::read();
+    for (form, order, iterations, at_most) in [
+        (NudgedPhase::SumDifference, PUBLISHED, (120, 50), 1e-5),
+        (NudgedPhase::SumDifference, FAST, (40, 20), 1e-4),
+        (NudgedPhase::Linear, FAST, (15, 10), 1e-3),
+    ] {
+        let truth = trained.gradient::<f64>(form, order, iterations);
+        let low = cpu::bf16_backend(&trained.network);
+        let low = trained.gradient_on(low, form, order, iterations);
+        let lost = 1.0 - cosine(&low, &truth);
+        println!("bf16, {form:?}, {iterations:?} iterations: 1 - cosine {lost:.1e}");
+        assert!(lost < at_most, "{form:?}, {iterations:?}: {lost:e}");
+    }
 }

@@ -8,11 +8,12 @@ use super::memory::Recycler;
 use super::tensors::Tensors;
 use crate::cpu::ops::conv::ConvGeometry;
 use crate::cpu::ops::correlate::{Correlation, Scratch, tasks};
-use crate::cpu::ops::images::{per_image, per_image_mut, rows};
+use crate::cpu::ops::filter::Bordered;
+use crate::cpu::ops::images::rows;
 use crate::cpu::ops::outcome::judge;
 use crate::cpu::ops::pool::Windows;
 use crate::cpu::ops::product::Product;
-use crate::cpu::ops::real::{Into, Real, configure_matmul, vectorised};
+use crate::cpu::ops::real::{Real, configure_matmul, vectorised};
 use crate::cpu::ops::reduce::reduce;
 use crate::error::{Error, Result};
 use crate::feedforward::{Backend, FeedForward, NORM_EPSILON, NormMode, Part, SharedBatch};
@@ -65,7 +66,7 @@ struct Normalised<T> {
 }
 
 /// A feed-forward network on the CPU, in f32 or f64.
-pub struct CpuFeedForward<T> {
+pub struct CpuFeedForward<T: 'static> {
     tensors: Tensors<T>,
     pass: Option<Pass<T>>,
     gradient: Option<ParameterSet<T>>,
@@ -101,14 +102,14 @@ impl<T: Real> CpuFeedForward<T> {
         let images = x.nrows() / geometry.pre.pixels();
         let shape = (images * geometry.post.pixels(), geometry.post.channels);
         let mut out = self.memory.zeros(shape);
-        let weight = self.tensors.weight(e);
+        let weight = self.tensors.up(e);
         let at_a_time = images_at_a_time(geometry);
         let inputs = x.axis_chunks_iter(Axis(0), at_a_time * geometry.pre.pixels());
         out.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.post.pixels())
             .into_par_iter()
             .zip(inputs.into_par_iter())
-            .for_each_init(Vec::new, |columns, (out, x)| {
-                geometry.forward_add(x, weight, out, columns);
+            .for_each_init(Bordered::default, |scratch, (out, x)| {
+                weight.add(x, out, scratch);
             });
         out
     }
@@ -169,8 +170,7 @@ impl<T: Real> CpuFeedForward<T> {
     /// Adds `W_e flatten(x) + b_e` to `z`, which has a row per image.
     fn dense_add(&self, e: usize, bias: usize, x: ArrayView2<T>, mut z: ArrayViewMut2<T>) {
         z += &ndarray::ArrayView1::from(self.tensors.vector(bias));
-        let x = per_image(x, z.nrows());
-        self.tensors.weight(e).multiply(z, x, Into::Add);
+        (self.tensors.up(e)).add(x, z, &mut Bordered::default());
     }
 
     /// Adds the maxima of `full` to `z`, and says where they were.
@@ -271,14 +271,14 @@ impl<T: Real> CpuFeedForward<T> {
         dc: ArrayView2<T>,
         mut dx: ArrayViewMut2<T>,
     ) {
-        let weight = self.tensors.transposed_weight(e);
+        let weight = self.tensors.down(e);
         let at_a_time = images_at_a_time(geometry);
         let outputs = dc.axis_chunks_iter(Axis(0), at_a_time * geometry.post.pixels());
         dx.axis_chunks_iter_mut(Axis(0), at_a_time * geometry.pre.pixels())
             .into_par_iter()
             .zip(outputs.into_par_iter())
-            .for_each_init(Vec::new, |columns, (dx, dc)| {
-                geometry.transpose_add(dc, weight, dx, columns);
+            .for_each_init(Bordered::default, |scratch, (dx, dc)| {
+                weight.add(dc, dx, scratch);
             });
     }
 
@@ -312,9 +312,8 @@ impl<T: Real> CpuFeedForward<T> {
                     Part::Dense { bias, .. } => {
                         set(bias, &batch_norm::sums(dz.view()));
                         if edge.pre != 0 {
-                            let below = per_image_mut(below, dz.nrows());
-                            let weight = self.tensors.transposed_weight(e);
-                            weight.multiply(below, dz.view(), Into::Add);
+                            let weight = self.tensors.down(e);
+                            weight.add(dz.view(), below, &mut Bordered::default());
                         }
                         errors[e] = dz.clone();
                     }

@@ -1,9 +1,9 @@
 //! The tensors of a feed-forward network in the form that its passes read, and the optimizer that moves them.
 
 use crate::cpu::ops::conv::{pack, unpack};
-use crate::cpu::ops::panels::Panels;
 use crate::cpu::ops::product::{Product, matrix, pack_dense, unpack_dense};
 use crate::cpu::ops::real::Real;
+use crate::cpu::ops::weight::{Products, Weight};
 use crate::error::{Error, Result, ensure};
 use crate::feedforward::{FeedForward, NORM_MOMENTUM, Part};
 use crate::network::{ModelState, NetworkError, ParameterSet};
@@ -11,16 +11,16 @@ use crate::optim::{Optimizer, OptimizerConfig, OptimizerState};
 use ndarray::{ArrayD, IxDyn};
 
 /// Parameters (weights packed as `ops/product.rs` has it), running statistics, optimizer.
-pub struct Tensors<T> {
+pub struct Tensors<T: 'static> {
     pub model: FeedForward,
     /// by edge
     pub products: Vec<Product>,
     pub parameters: ParameterSet<T>,
     statistics: Vec<ArrayD<f64>>,
-    /// by edge: the weights in panels, for the way up
-    weights: Vec<Panels<T>>,
-    /// and their transposes, for the way down
-    transposed: Vec<Panels<T>>,
+    /// by edge: the weights, for the way up
+    up: Vec<Weight<T>>,
+    /// and for the way down
+    down: Vec<Weight<T>>,
     /// the edge whose weight a tensor is
     edges: Vec<Option<usize>>,
     optimizer: Option<Optimizer<T>>,
@@ -38,9 +38,9 @@ impl<T: Real> Tensors<T> {
         let network = model.network();
         let count = network.edges().len();
         let products = (network.edges().iter()).map(|edge| Product::of(network, edge));
-        let products = products.collect();
+        let products: Vec<_> = products.collect();
         let mut edges = vec![None; model.parameter_names().len()];
-        let panels = |e: usize| {
+        let shape = |e: usize| {
             let columns = network.layers()[network.edges()[e].post].shape.channels;
             (network.fan_in(e), columns)
         };
@@ -52,17 +52,15 @@ impl<T: Real> Tensors<T> {
             statistics,
         } = model.zeros();
         let mut tensors = Self {
-            products,
             parameters: ParameterSet::new(Vec::new(), Vec::new()),
             statistics,
-            weights: (0..count)
-                .map(panels)
-                .map(|(r, c)| Panels::zeros(r, c))
+            up: (0..count)
+                .map(|e| Weight::up(products[e], shape(e), Products::Full))
                 .collect(),
-            transposed: (0..count)
-                .map(panels)
-                .map(|(r, c)| Panels::zeros(c, r))
+            down: (0..count)
+                .map(|e| Weight::down(products[e], shape(e), Products::Full))
                 .collect(),
+            products,
             edges,
             optimizer: None,
             model,
@@ -71,12 +69,14 @@ impl<T: Real> Tensors<T> {
         tensors
     }
 
-    pub fn weight(&self, e: usize) -> &Panels<T> {
-        &self.weights[e]
+    /// The weight of edge `e` for the way up.
+    pub fn up(&self, e: usize) -> &Weight<T> {
+        &self.up[e]
     }
 
-    pub fn transposed_weight(&self, e: usize) -> &Panels<T> {
-        &self.transposed[e]
+    /// The weight of edge `e` for the way down.
+    pub fn down(&self, e: usize) -> &Weight<T> {
+        &self.down[e]
     }
 
     /// The edge whose weight tensor `t` is.
@@ -126,8 +126,8 @@ impl<T: Real> Tensors<T> {
         self.statistics = statistics;
         for e in 0..self.products.len() {
             let weight = &self.parameters.tensors()[weight_of(self.model.part(e))];
-            self.weights[e].fill(matrix(weight));
-            self.transposed[e].fill_transposed(matrix(weight));
+            self.up[e].fill(matrix(weight));
+            self.down[e].fill(matrix(weight));
         }
         Ok(())
     }
@@ -166,13 +166,13 @@ impl<T: Real> Tensors<T> {
             .optimizer
             .as_mut()
             .ok_or(Error::OutOfOrder("no optimizer is set"))?;
-        let (weights, transposed) = (&mut self.weights, &mut self.transposed);
+        let (up, down) = (&mut self.up, &mut self.down);
         let edges = &self.edges;
         let updated = |parameters: &ParameterSet<T>, t: usize| {
             if let Some(e) = edges[t] {
                 let weight = matrix(&parameters.tensors()[t]);
-                weights[e].fill(weight);
-                transposed[e].fill_transposed(weight);
+                up[e].fill(weight);
+                down[e].fill(weight);
             }
         };
         optimizer.step(&mut self.parameters, gradient, 1.0, learning_rates, updated);

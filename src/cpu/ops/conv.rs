@@ -1,31 +1,23 @@
-//! Convolution, its transpose, and the correlation that is its weight gradient, as matrix products.
+//! The geometry of a convolution, and the receptive fields of its output.
 //!
 //! Images are NHWC: a state of `N` images is a matrix with one row per pixel (`n`, `y`, `x`) and one column per
 //! channel. A weight is a matrix `W` with one row per tap and input channel (`ky`, `kx`, `c_pre`) and one column per
 //! output channel. With `im2col(x)` the matrix whose row is the receptive field of an output pixel,
 //!
 //! ```text
-//! Op(x)    = im2col(x) W              forward_add
-//! Op^T(y)  = col2im(y W^T)            transpose_add      (col2im is the transpose of im2col: it adds back)
-//! corr     = im2col(x)^T y            correlate.rs       (the gradient of <y, Op(x)> with respect to W)
+//! Op(x)    = im2col(x) W              filter.rs, without the matrix
+//! Op^T(y)  = col2im(y W^T)            filter.rs as well      (col2im is the transpose of im2col: it adds back)
+//! corr     = im2col(x)^T y            correlate.rs           (the gradient of <y, Op(x)> with respect to W)
 //! ```
-//!
-//! Rows are taken in blocks, so that a block of `im2col` stays in the cache between being written and being
-//! multiplied.
 //!
 //! A mean over windows of the convolved image is the convolution of the mean of its receptive fields. So with average
 //! pooling a row of `im2col` is the mean of the four fields of a window, and nothing else changes.
 
-use super::panels::Panels;
-use super::real::{Into, Real, vectorised};
+use super::real::Real;
+use super::taps::Taps;
 use crate::network::{Convolution, Shape};
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
+use ndarray::{Array2, ArrayView2};
 use std::ops::Range;
-
-/// Target size of a block of `im2col`: half of a common second-level cache, in bytes.
-const BLOCK_BYTES: usize = 512 * 1024;
-/// Fewer rows than this would waste the weights that each block reads.
-const MIN_BLOCK_ROWS: usize = 64;
 
 /// A convolution from an image of one size to another, before max pooling but after average pooling.
 #[derive(Debug, Clone, Copy)]
@@ -71,71 +63,14 @@ impl ConvGeometry {
         }
     }
 
-    /// Rows of `W`: taps x input channels.
-    pub fn fan_in(&self) -> usize {
-        self.conv.kernel[0] * self.conv.kernel[1] * self.pre.channels
+    /// `Op`.
+    pub fn forward(&self) -> Taps {
+        Taps::forward(self.pre, self.post, self.conv, self.is_averaged)
     }
 
-    /// Entries of a kernel row's taps.
-    fn row_width(&self) -> usize {
-        self.conv.kernel[1] * self.pre.channels
-    }
-
-    fn blocks<T>(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let fits = BLOCK_BYTES / (self.fan_in() * size_of::<T>());
-        let block = fits.max(MIN_BLOCK_ROWS);
-        (0..rows)
-            .step_by(block)
-            .map(move |first| first..rows.min(first + block))
-    }
-
-    /// `out += Op(x)`.
-    pub fn forward_add<T: Real>(
-        &self,
-        x: ArrayView2<T>,
-        w: &Panels<T>,
-        mut out: ArrayViewMut2<T>,
-        columns: &mut Vec<T>,
-    ) {
-        for block in self.blocks::<T>(out.nrows()) {
-            let cols = self.im2col(x, block.clone(), columns);
-            w.multiply(out.slice_mut(s![block, ..]), cols, Into::Add);
-        }
-    }
-
-    /// `out += Op^T(y)`; `w_transposed` is `W^T` (output channels x taps and input channels).
-    pub fn transpose_add<T: Real>(
-        &self,
-        y: ArrayView2<T>,
-        w_transposed: &Panels<T>,
-        mut out: ArrayViewMut2<T>,
-        columns: &mut Vec<T>,
-    ) {
-        for block in self.blocks::<T>(y.nrows()) {
-            let mut cols = matrix(columns, block.len(), self.fan_in());
-            let rows = y.slice(s![block.clone(), ..]);
-            w_transposed.multiply(cols.view_mut(), rows, Into::Replace);
-            self.col2im_add(cols.view(), block, out.view_mut());
-        }
-    }
-
-    /// Receptive fields of the output pixels `rows`, one per row.
-    fn im2col<'a, T: Real>(
-        &self,
-        x: ArrayView2<T>,
-        rows: Range<usize>,
-        columns: &'a mut Vec<T>,
-    ) -> ArrayView2<'a, T> {
-        let x = x.to_slice().expect("states are contiguous");
-        let width = self.row_width();
-        let mut cols = matrix(columns, rows.len(), self.fan_in());
-        for (row, mut field) in rows.zip(cols.rows_mut()) {
-            let field = field.as_slice_mut().expect("a row is contiguous");
-            for (ky, taps) in field.chunks_exact_mut(width).enumerate() {
-                self.copy_kernel_row(x, row, ky, taps);
-            }
-        }
-        cols.reborrow_as_view()
+    /// `Op^T`.
+    pub fn transposed(&self) -> Taps {
+        Taps::transposed(self.pre, self.post, self.conv, self.is_averaged)
     }
 
     /// Copies kernel row `ky` of output pixel `row`'s receptive field, with zeros where it leaves the image.
@@ -166,45 +101,6 @@ impl ConvGeometry {
             taps[columns].copy_from_slice(source);
         });
         taps[written..].fill(T::zero());
-    }
-
-    /// Adds the fields of the output pixels `rows` back to the pixels they came from.
-    fn col2im_add<T: Real>(
-        &self,
-        cols: ArrayView2<T>,
-        rows: Range<usize>,
-        mut out: ArrayViewMut2<T>,
-    ) {
-        let out = out.as_slice_mut().expect("states are contiguous");
-        let width = self.row_width();
-        vectorised(
-            #[inline(always)]
-            || {
-                for (row, field) in rows.zip(cols.rows()) {
-                    let field = field.to_slice().expect("a row is contiguous");
-                    let pixel = self.pixel(row);
-                    for (ky, taps) in field.chunks_exact(width).enumerate() {
-                        if self.is_averaged {
-                            for offset in WINDOW {
-                                self.runs(self.in_window(pixel, offset), ky, |run| {
-                                    let target = &mut out[run.start..][..run.columns.len()];
-                                    for (t, &v) in target.iter_mut().zip(&taps[run.columns]) {
-                                        *t += T::of(0.25) * v;
-                                    }
-                                });
-                            }
-                            continue;
-                        }
-                        self.runs(pixel, ky, |Run { columns, start }| {
-                            let target = &mut out[start..start + columns.len()];
-                            for (t, &v) in target.iter_mut().zip(&taps[columns]) {
-                                *t += v;
-                            }
-                        });
-                    }
-                }
-            },
-        );
     }
 
     /// Image, row and column of an output pixel.
@@ -258,28 +154,6 @@ impl ConvGeometry {
                 });
             }
         }
-    }
-}
-
-/// The front of a scratch buffer as a matrix; its content is whatever was there.
-fn matrix<T: Real>(buffer: &mut Vec<T>, rows: usize, columns: usize) -> ArrayViewMut2<'_, T> {
-    if buffer.len() < rows * columns {
-        buffer.resize(rows * columns, T::zero());
-    }
-    ArrayViewMut2::from_shape((rows, columns), &mut buffer[..rows * columns])
-        .expect("the slice has that length")
-}
-
-/// Turns a mutable view into a shared one of the same lifetime.
-trait IntoView<'a, T> {
-    fn reborrow_as_view(self) -> ArrayView2<'a, T>;
-}
-
-impl<'a, T: Real> IntoView<'a, T> for ArrayViewMut2<'a, T> {
-    fn reborrow_as_view(self) -> ArrayView2<'a, T> {
-        let dim = self.dim();
-        let slice: &'a [T] = self.into_slice().expect("scratch is contiguous");
-        ArrayView2::from_shape(dim, slice).expect("same shape")
     }
 }
 

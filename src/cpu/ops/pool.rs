@@ -46,7 +46,7 @@ impl Windows {
             #[inline(always)]
             || {
                 for (row, argmax) in argmax.chunks_exact_mut(channels).enumerate() {
-                    let window = self.sources(row).map(|r| &full[r * channels..][..channels]);
+                    let window = self.window(full, row);
                     for (c, best) in argmax.iter_mut().enumerate() {
                         *best = first_maximum(window.map(|w| w[c]));
                     }
@@ -65,32 +65,42 @@ impl Windows {
         let full = full.to_slice().expect("states are contiguous");
         let pooled = pooled.as_slice_mut().expect("states are contiguous");
         let channels = self.full.channels;
-        let rows = argmax
-            .chunks_exact(channels)
-            .zip(pooled.chunks_exact_mut(channels));
-        for (row, (argmax, pooled)) in rows.enumerate() {
-            let window = self.sources(row).map(|r| &full[r * channels..][..channels]);
-            for (c, (p, &a)) in pooled.iter_mut().zip(argmax).enumerate() {
-                *p += window[usize::from(a)][c];
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = argmax.chunks_exact(channels);
+                for (row, (argmax, pooled)) in
+                    rows.zip(pooled.chunks_exact_mut(channels)).enumerate()
+                {
+                    let window = self.window(full, row);
+                    for (c, (p, &a)) in pooled.iter_mut().zip(argmax).enumerate() {
+                        *p += chosen(window.map(|w| w[c]), a);
+                    }
+                }
+            },
+        );
     }
 
     /// Writes `post` to the positions `argmax` of `full`, and zero elsewhere.
     pub fn unpool<T: Real>(&self, post: ArrayView2<T>, argmax: &[u8], mut full: ArrayViewMut2<T>) {
-        full.fill(T::zero());
         let full = full.as_slice_mut().expect("states are contiguous");
+        self.clear_rest(full);
         let post = post.to_slice().expect("states are contiguous");
         let channels = self.full.channels;
-        let rows = argmax
-            .chunks_exact(channels)
-            .zip(post.chunks_exact(channels));
-        for (row, (argmax, post)) in rows.enumerate() {
-            let starts = self.sources(row).map(|r| r * channels);
-            for (c, (&v, &a)) in post.iter().zip(argmax).enumerate() {
-                full[starts[usize::from(a)] + c] = v;
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = argmax.chunks_exact(channels);
+                for (row, (argmax, post)) in rows.zip(post.chunks_exact(channels)).enumerate() {
+                    for (position, source) in (0..).zip(self.sources(row)) {
+                        let target = full[source * channels..][..channels].iter_mut();
+                        for ((t, &v), &a) in target.zip(post).zip(argmax) {
+                            *t = if a == position { v } else { T::zero() };
+                        }
+                    }
+                }
+            },
+        );
     }
 
     /// Argmax of `mean - half` into `minus` and of `mean + half` into `plus`.
@@ -101,18 +111,23 @@ impl Windows {
         minus: &mut [u8],
         plus: &mut [u8],
     ) {
+        let mean = mean.to_slice().expect("states are contiguous");
+        let half = half.to_slice().expect("states are contiguous");
         let channels = self.full.channels;
-        let rows = minus
-            .chunks_exact_mut(channels)
-            .zip(plus.chunks_exact_mut(channels));
-        for (row, (minus, plus)) in rows.enumerate() {
-            let sources = self.sources(row);
-            for c in 0..channels {
-                let (m, d) = (sources.map(|r| mean[(r, c)]), sources.map(|r| half[(r, c)]));
-                minus[c] = first_maximum([0, 1, 2, 3].map(|i| m[i] - d[i]));
-                plus[c] = first_maximum([0, 1, 2, 3].map(|i| m[i] + d[i]));
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let rows = minus.chunks_exact_mut(channels);
+                for (row, (minus, plus)) in rows.zip(plus.chunks_exact_mut(channels)).enumerate() {
+                    let (m, d) = (self.window(mean, row), self.window(half, row));
+                    for (c, (minus, plus)) in minus.iter_mut().zip(plus).enumerate() {
+                        let (m, d) = (m.map(|w| w[c]), d.map(|w| w[c]));
+                        *minus = first_maximum([0, 1, 2, 3].map(|i| m[i] - d[i]));
+                        *plus = first_maximum([0, 1, 2, 3].map(|i| m[i] + d[i]));
+                    }
+                }
+            },
+        );
     }
 
     /// Adds mean and half-difference of the pooled pair to `pooled_mean` and `pooled_half`.
@@ -126,21 +141,43 @@ impl Windows {
         mut pooled_mean: ArrayViewMut2<T>,
         mut pooled_half: ArrayViewMut2<T>,
     ) {
+        let mean = mean.to_slice().expect("states are contiguous");
+        let half = half.to_slice().expect("states are contiguous");
+        let pooled_mean = pooled_mean.as_slice_mut().expect("states are contiguous");
+        let pooled_half = pooled_half.as_slice_mut().expect("states are contiguous");
         let channels = self.full.channels;
-        let two = T::of(2.0);
-        for i in 0..minus.len() {
-            let (row, c) = (i / channels, i % channels);
-            let at = |position: u8| (self.source(row, usize::from(position)), c);
-            let (low, high) = (at(minus[i]), at(plus[i]));
-            let (m, d) = if low == high {
-                (mean[high], half[high])
-            } else {
-                let (s_plus, s_minus) = (mean[high] + half[high], mean[low] - half[low]);
-                ((s_plus + s_minus) / two, (s_plus - s_minus) / two)
-            };
-            pooled_mean[(row, c)] += m;
-            pooled_half[(row, c)] += d;
-        }
+        let one_half = T::of(0.5);
+        vectorised(
+            #[inline(always)]
+            || {
+                let pooled = pooled_mean.chunks_exact_mut(channels);
+                let pooled = pooled.zip(pooled_half.chunks_exact_mut(channels));
+                let positions = minus
+                    .chunks_exact(channels)
+                    .zip(plus.chunks_exact(channels));
+                for (row, ((minus, plus), (to_mean, to_half))) in positions.zip(pooled).enumerate()
+                {
+                    let (m, d) = (self.window(mean, row), self.window(half, row));
+                    for c in 0..channels {
+                        let (m, d) = (m.map(|w| w[c]), d.map(|w| w[c]));
+                        let (low, high) = (minus[c], plus[c]);
+                        let (mh, dh) = (chosen(m, high), chosen(d, high));
+                        let (s_plus, s_minus) = (mh + dh, chosen(m, low) - chosen(d, low));
+                        let same = low == high;
+                        to_mean[c] += if same {
+                            mh
+                        } else {
+                            one_half * (s_plus + s_minus)
+                        };
+                        to_half[c] += if same {
+                            dh
+                        } else {
+                            one_half * (s_plus - s_minus)
+                        };
+                    }
+                }
+            },
+        );
     }
 
     /// Mean and half-difference of the two unpooled post states `mean +- half`.
@@ -154,26 +191,76 @@ impl Windows {
         mut full_mean: ArrayViewMut2<T>,
         mut full_half: ArrayViewMut2<T>,
     ) {
-        full_mean.fill(T::zero());
-        full_half.fill(T::zero());
+        let mean = mean.to_slice().expect("states are contiguous");
+        let half = half.to_slice().expect("states are contiguous");
+        let full_mean = full_mean.as_slice_mut().expect("states are contiguous");
+        let full_half = full_half.as_slice_mut().expect("states are contiguous");
+        self.clear_rest(full_mean);
+        self.clear_rest(full_half);
         let channels = self.full.channels;
-        let two = T::of(2.0);
-        for i in 0..minus.len() {
-            let (row, c) = (i / channels, i % channels);
-            let at = |position: u8| (self.source(row, usize::from(position)), c);
-            let (low, high) = (at(minus[i]), at(plus[i]));
-            let (m, d) = (mean[(row, c)], half[(row, c)]);
-            if low == high {
-                full_mean[high] = m;
-                full_half[high] = d;
-            } else {
-                full_mean[high] = (m + d) / two;
-                full_half[high] = (m + d) / two;
-                full_mean[low] = (m - d) / two;
-                full_half[low] = -(m - d) / two;
-            }
+        let (zero, one_half) = (T::zero(), T::of(0.5));
+        vectorised(
+            #[inline(always)]
+            || {
+                for row in 0..minus.len() / channels {
+                    let at = row * channels..(row + 1) * channels;
+                    let (minus, plus) = (&minus[at.clone()], &plus[at.clone()]);
+                    let (mean, half) = (&mean[at.clone()], &half[at]);
+                    for (position, source) in (0..).zip(self.sources(row)) {
+                        let to_mean = &mut full_mean[source * channels..][..channels];
+                        let to_half = &mut full_half[source * channels..][..channels];
+                        for c in 0..channels {
+                            let (m, d) = (mean[c], half[c]);
+                            let same = minus[c] == plus[c];
+                            let (is_high, is_low) = (plus[c] == position, minus[c] == position);
+                            let (high, low) = (one_half * (m + d), one_half * (m - d));
+                            let apart_mean = if is_high {
+                                high
+                            } else if is_low {
+                                low
+                            } else {
+                                zero
+                            };
+                            let apart_half = if is_high {
+                                high
+                            } else if is_low {
+                                -low
+                            } else {
+                                zero
+                            };
+                            let together = |v: T| if is_high { v } else { zero };
+                            to_mean[c] = if same { together(m) } else { apart_mean };
+                            to_half[c] = if same { together(d) } else { apart_half };
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// The four pixels of a window, channel by channel.
+    #[inline(always)]
+    fn window<'a, T>(&self, full: &'a [T], row: usize) -> [&'a [T]; 4] {
+        let channels = self.full.channels;
+        self.sources(row)
+            .map(|source| &full[source * channels..][..channels])
+    }
+
+    /// Zeros where windows do not reach: an odd last row or column.
+    fn clear_rest<T: Real>(&self, full: &mut [T]) {
+        if self.full.height % 2 + self.full.width % 2 > 0 {
+            full.fill(T::zero());
         }
     }
+}
+
+/// The value at a position of a window.
+#[inline(always)]
+fn chosen<T: Real>(window: [T; 4], position: u8) -> T {
+    let [first, second, third, fourth] = window;
+    let upper = if position == 1 { second } else { first };
+    let lower = if position == 3 { fourth } else { third };
+    if position < 2 { upper } else { lower }
 }
 
 /// Index of the largest value; the first one of equals.

@@ -1,5 +1,8 @@
 //! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
 
+use super::bf16;
+use super::changes::OfPairs;
+use super::tile::Multiplier;
 use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
@@ -8,6 +11,11 @@ use std::iter::Sum;
 pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
     /// As users call it.
     const NAME: &'static str;
+    /// How convolutions add up its products.
+    const MULTIPLIER: Multiplier<Self, Self>;
+
+    /// How they add up products of pairs of `bf16` in it, if this processor does.
+    fn pairs() -> Option<OfPairs<Self>>;
 
     /// The nearest value.
     fn of(value: f64) -> Self;
@@ -18,6 +26,19 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
 
 impl Real for f32 {
     const NAME: &'static str = "fp32";
+    const MULTIPLIER: Multiplier<f32, f32> = Multiplier::F32;
+
+    fn pairs() -> Option<OfPairs<f32>> {
+        #[cfg(target_arch = "x86_64")]
+        if bf16::has_pairs() {
+            return Some(OfPairs {
+                round: bf16::to_pairs,
+                changes: bf16::changes,
+                multiplier: Multiplier::PAIRS,
+            });
+        }
+        None
+    }
 
     fn of(value: f64) -> Self {
         value as f32
@@ -30,6 +51,11 @@ impl Real for f32 {
 
 impl Real for f64 {
     const NAME: &'static str = "fp64";
+    const MULTIPLIER: Multiplier<f64, f64> = Multiplier::F64;
+
+    fn pairs() -> Option<OfPairs<f64>> {
+        None
+    }
 
     fn of(value: f64) -> Self {
         value
@@ -83,7 +109,7 @@ pub fn matmul<T: Real>(mut c: ArrayViewMut2<T>, a: ArrayView2<T>, b: ArrayView2<
 
 /// Runs `body` compiled for the widest vectors that this processor has. `body` must be `#[inline(always)]`. Rust never
 /// fuses a product and a sum by itself, so the results do not depend on the processor.
-pub fn vectorised<R>(body: impl FnOnce() -> R) -> R {
+pub fn vectorised<F: pulp::WithSimd>(body: F) -> F::Output {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
     ARCH.get_or_init(pulp::Arch::new).dispatch(body)
 }

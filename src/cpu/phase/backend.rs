@@ -8,6 +8,7 @@ use super::{measure, phases};
 use crate::cpu::ops::images::{images, rows};
 use crate::cpu::ops::real::{Into, Real, configure_matmul};
 use crate::cpu::ops::reduce::reduce;
+use crate::cpu::ops::weight::Products;
 use crate::error::{Error, Result, ensure};
 use crate::network::{Layer, Network, ParameterSet, Shape};
 use crate::optim::{Optimizer, OptimizerConfig, OptimizerState, clip_scale};
@@ -20,7 +21,7 @@ use ndarray::{Array2, Array4, ArrayD};
 use rayon::prelude::*;
 
 /// The CPU backend, in f32 or f64.
-pub struct CpuBackend<T> {
+pub struct CpuBackend<T: 'static> {
     packed: PackedNetwork<T>,
     chunks: Vec<Chunk<T>>,
     /// layers of the state that the next training batch starts from, over the whole batch
@@ -34,10 +35,10 @@ pub struct CpuBackend<T> {
 
 impl<T: Real> CpuBackend<T> {
     /// The backend of a network, with all parameters at zero.
-    pub fn new(network: &Network) -> Self {
+    pub fn new(network: &Network, products: Products) -> Self {
         configure_matmul();
         Self {
-            packed: PackedNetwork::new(network.clone()),
+            packed: PackedNetwork::new(network.clone(), products),
             chunks: Vec::new(),
             kept: None,
             nudging_difference: 0.0,
@@ -89,7 +90,12 @@ impl<T: Real> CpuBackend<T> {
 
 impl<T: Real> Backend for CpuBackend<T> {
     fn describe(&self) -> String {
-        format!("cpu, {}, {} threads", T::NAME, rayon::current_num_threads())
+        let format = match self.packed.multiplied {
+            Products::Full => T::NAME,
+            Products::Bf16 if T::pairs().is_some() => "bf16 (AVX512_BF16)",
+            Products::Bf16 => "bf16 (rounded fp32: the processor has no AVX512_BF16)",
+        };
+        format!("cpu, {format}, {} threads", rayon::current_num_threads())
     }
 
     fn parameters(&self) -> Result<ParameterSet<f64>> {

@@ -1,10 +1,12 @@
 //! The pre-activation `p_l = b_l + sum Op(s_pre) + sum Op^T(s_post)` of each layer, whatever the states are held as.
 
+use super::follow::Followed;
 use super::states::{Representation, States, halves};
 use super::weights::PackedNetwork;
-use crate::cpu::ops::images::{per_image, per_image_mut};
+use crate::cpu::ops::filter::Bordered;
 use crate::cpu::ops::product::Product;
-use crate::cpu::ops::real::{Into, Real};
+use crate::cpu::ops::real::Real;
+use crate::cpu::ops::weight::Products;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
 
 /// What is clamped while a batch relaxes.
@@ -29,9 +31,11 @@ struct MaxPooling<T> {
 /// The pre-activations of `n` examples, and what is kept between one and the next.
 #[derive(Clone)]
 pub struct PreActivations<T> {
-    layers: Vec<Array2<T>>,
+    pub(super) layers: Vec<Array2<T>>,
     pooling: Vec<Option<MaxPooling<T>>>,
-    columns: Vec<T>,
+    pub(super) scratch: Bordered<T>,
+    /// where products are in `bf16`
+    pub(super) followed: Option<Followed<T>>,
 }
 
 impl<T: Real> PreActivations<T> {
@@ -39,8 +43,19 @@ impl<T: Real> PreActivations<T> {
         Self {
             layers: (0..layers).map(|_| Array2::zeros((0, 0))).collect(),
             pooling: (0..edges).map(|_| None).collect(),
-            columns: Vec::new(),
+            scratch: Bordered::default(),
+            followed: None,
         }
+    }
+
+    /// Layers and edges of the network.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.layers.len(), self.pooling.len())
+    }
+
+    /// Begins anew with whatever is kept from one pre-activation to the next, after states were given another meaning.
+    pub fn forget(&mut self) {
+        self.followed = None;
     }
 
     /// What was computed last for layer `l`.
@@ -69,23 +84,12 @@ impl<T: Real> PreActivations<T> {
         {
             states.set_apart(l);
         }
+        if packed.multiplied == Products::Bf16 {
+            self.compute_by_changes(packed, clamped, states, l);
+            return;
+        }
         let mut p = std::mem::take(&mut self.layers[l]);
-        if p.dim() != states.layer(l).dim() {
-            p = Array2::zeros(states.layer(l).dim());
-        }
-        // The constant part: b_l and the input's edges. Half-differences have none: it cancels. Neither has a linearisation.
-        let constant = &clamped.constant[l];
-        let (mut first, mut second) = p.view_mut().split_at(Axis(0), constant.nrows());
-        match states.representation() {
-            Representation::Tangent => first.fill(T::zero()),
-            _ => first.assign(constant),
-        }
-        if states.is_apart(l) {
-            match states.representation() {
-                Representation::Direct => second.assign(constant),
-                _ => second.fill(T::zero()),
-            }
-        }
+        constant_of(clamped, states, l, &mut p);
         self.edges_into_add(packed, states, l, p.view_mut());
         for (e, edge) in network.edges_out_of(l) {
             self.top_down_add(packed, states, e, edge.post, p.view_mut());
@@ -123,7 +127,7 @@ impl<T: Real> PreActivations<T> {
 
     /// The part of `p` that a layer contributes to, and how often. A layer that is not apart has no half-difference, and
     /// is in both states of a direct phase.
-    fn targets<'a>(
+    pub(super) fn targets<'a>(
         representation: Representation,
         apart: bool,
         states: usize,
@@ -141,7 +145,7 @@ impl<T: Real> PreActivations<T> {
     }
 
     /// `p += Op_e(s_pre)`
-    fn bottom_up_add(
+    pub(super) fn bottom_up_add(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -158,11 +162,7 @@ impl<T: Real> PreActivations<T> {
         let images = 1 + usize::from(states.is_apart(post));
         for mut p in Self::targets(states.representation(), states.is_apart(pre), images, p) {
             match product {
-                Product::Conv(g) => g.forward_add(x, packed.weight(e), p, &mut self.columns),
-                Product::Dense => {
-                    let x = per_image(x, p.nrows());
-                    packed.weight(e).multiply(p, x, Into::Add);
-                }
+                Product::Conv(_) | Product::Dense => packed.up(e).add(x, p, &mut self.scratch),
                 Product::Pooled(_, windows) => {
                     let pooling = self.pooling[e].as_ref().expect("it was just refreshed");
                     let full = pooling.full.view();
@@ -183,7 +183,7 @@ impl<T: Real> PreActivations<T> {
     }
 
     /// `p += Op_e^T(s_post)`
-    fn top_down_add(
+    pub(super) fn top_down_add(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -191,28 +191,29 @@ impl<T: Real> PreActivations<T> {
         post: usize,
         p: ArrayViewMut2<T>,
     ) {
-        let w = packed.transposed_weight(e);
-        let product = packed.products[e];
+        let weight = packed.down(e);
         let pre = packed.network.edges()[e].pre;
-        if let Product::Pooled(g, _) = product {
+        if let Product::Pooled(..) = packed.products[e] {
             self.refresh_pooling(packed, states, e, pre);
             let unpooled = self.unpool(packed, states, e);
-            g.transpose_add(unpooled.view(), w, p, &mut self.columns);
+            weight.add(unpooled.view(), p, &mut self.scratch);
             return;
         }
         let y = states.layer(post).view();
         let images = 1 + usize::from(states.is_apart(pre));
         for p in Self::targets(states.representation(), states.is_apart(post), images, p) {
-            match product.geometry() {
-                Some(g) => g.transpose_add(y, w, p, &mut self.columns),
-                None => w.multiply(per_image_mut(p, y.nrows()), y, Into::Add),
-            }
+            weight.add(y, p, &mut self.scratch);
         }
     }
 
     /// The post state of a max-pool edge at the resolution of its convolution, with as many images as were pooled.
     /// [`Self::refresh_pooling`] first.
-    fn unpool(&self, packed: &PackedNetwork<T>, states: &States<T>, e: usize) -> Array2<T> {
+    pub(super) fn unpool(
+        &self,
+        packed: &PackedNetwork<T>,
+        states: &States<T>,
+        e: usize,
+    ) -> Array2<T> {
         let Product::Pooled(_, windows) = packed.products[e] else {
             unreachable!("only max-pool edges are unpooled")
         };
@@ -255,7 +256,7 @@ impl<T: Real> PreActivations<T> {
             // Both states see the same image.
             let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
             x.slice_mut(s![..input.nrows(), ..]).assign(&input);
-            self.pooling[e] = Some(pool_of(packed, e, x.view(), true, 0, &mut self.columns));
+            self.pooling[e] = Some(pool_of(packed, e, x.view(), true, 0, &mut self.scratch));
         } else {
             states.set_apart(edge.pre);
             self.refresh_pooling(packed, states, e, edge.pre);
@@ -272,7 +273,7 @@ impl<T: Real> PreActivations<T> {
         input: ArrayView2<T>,
     ) -> Vec<u8> {
         match packed.network.edges()[e].pre {
-            0 => pool_of(packed, e, input, false, 0, &mut self.columns).argmax,
+            0 => pool_of(packed, e, input, false, 0, &mut self.scratch).argmax,
             pre => {
                 self.refresh_pooling(packed, states, e, pre);
                 let pooling = self.pooling[e].as_ref();
@@ -294,7 +295,7 @@ impl<T: Real> PreActivations<T> {
 
     /// Convolves and finds the maxima again, if the pre layer has changed since. A linearisation keeps the maxima that it was
     /// given.
-    fn refresh_pooling(
+    pub(super) fn refresh_pooling(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -302,20 +303,50 @@ impl<T: Real> PreActivations<T> {
         pre: usize,
     ) {
         let version = states.version(pre);
-        let pooling = &mut self.pooling[e];
-        let x = states.layer(pre).view();
-        if states.representation() == Representation::Tangent {
-            let pooling = pooling.as_mut().expect("it was told its maxima");
-            if pooling.version != version {
-                pooling.full = convolved(packed, e, x, &mut self.columns);
-                pooling.version = version;
-            }
-        } else if pooling.as_ref().is_none_or(|p| p.version != version) {
-            let pair =
-                states.representation() == Representation::SumDifference && states.is_apart(pre);
-            *pooling = Some(pool_of(packed, e, x, pair, version, &mut self.columns));
+        if (self.pooling[e].as_ref()).is_some_and(|pooling| pooling.version == version) {
+            return;
         }
+        let before = self.pooling[e].take();
+        let (before, given) = before.map_or_else(Default::default, |p| (p.full, p.argmax));
+        let full = match packed.up(e).for_changes() {
+            Some(maps) => self.convolved_by_changes(maps, states, (e, pre), before),
+            None => convolved(packed, e, states.layer(pre).view(), &mut self.scratch),
+        };
+        let is_pair =
+            states.representation() == Representation::SumDifference && states.is_apart(pre);
+        let argmax = match states.representation() {
+            Representation::Tangent => given,
+            _ => maxima(packed, e, full.view(), is_pair),
+        };
+        self.pooling[e] = Some(MaxPooling {
+            version,
+            full,
+            argmax,
+        });
     }
+}
+
+/// Where the windows of a max-pool edge are largest.
+fn maxima<T: Real>(
+    packed: &PackedNetwork<T>,
+    e: usize,
+    full: ArrayView2<T>,
+    is_pair: bool,
+) -> Vec<u8> {
+    let Product::Pooled(g, windows) = packed.products[e] else {
+        unreachable!("only max-pool edges pool")
+    };
+    let images = full.nrows() / g.post.pixels();
+    let mut argmax = vec![0; images * windows.pooled.units()];
+    if is_pair {
+        let (mean, half) = halves(full);
+        let middle = argmax.len() / 2;
+        let (minus, plus) = argmax.split_at_mut(middle);
+        windows.argmax_pair(mean, half, minus, plus);
+    } else {
+        windows.argmax(full, &mut argmax);
+    }
+    argmax
 }
 
 fn pool_of<T: Real>(
@@ -324,26 +355,13 @@ fn pool_of<T: Real>(
     x: ArrayView2<T>,
     pair: bool,
     version: u64,
-    columns: &mut Vec<T>,
+    scratch: &mut Bordered<T>,
 ) -> MaxPooling<T> {
-    let Product::Pooled(g, windows) = packed.products[e] else {
-        unreachable!("only max-pool edges pool")
-    };
-    let images = x.nrows() / g.pre.pixels();
-    let full = convolved(packed, e, x, columns);
-    let mut argmax = vec![0; images * windows.pooled.units()];
-    if pair {
-        let (mean, half) = halves(full.view());
-        let middle = argmax.len() / 2;
-        let (minus, plus) = argmax.split_at_mut(middle);
-        windows.argmax_pair(mean, half, minus, plus);
-    } else {
-        windows.argmax(full.view(), &mut argmax);
-    }
+    let full = convolved(packed, e, x, scratch);
     MaxPooling {
         version,
+        argmax: maxima(packed, e, full.view(), pair),
         full,
-        argmax,
     }
 }
 
@@ -352,14 +370,14 @@ fn convolved<T: Real>(
     packed: &PackedNetwork<T>,
     e: usize,
     x: ArrayView2<T>,
-    columns: &mut Vec<T>,
+    scratch: &mut Bordered<T>,
 ) -> Array2<T> {
     let Product::Pooled(g, _) = packed.products[e] else {
         unreachable!("only max-pool edges pool")
     };
     let images = x.nrows() / g.pre.pixels();
     let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
-    g.forward_add(x, packed.weight(e), full.view_mut(), columns);
+    packed.up(e).add(x, full.view_mut(), scratch);
     full
 }
 
@@ -379,6 +397,31 @@ pub fn unpooled<T: Real>(
     full
 }
 
+/// The part of `p` that does not change: `b_l` and the input's edges. Half-differences have none: it cancels. Neither has a
+/// linearisation.
+pub(super) fn constant_of<T: Real>(
+    clamped: &Clamped<T>,
+    states: &States<T>,
+    l: usize,
+    p: &mut Array2<T>,
+) {
+    if p.dim() != states.layer(l).dim() {
+        *p = Array2::zeros(states.layer(l).dim());
+    }
+    let constant = &clamped.constant[l];
+    let (mut first, mut second) = p.view_mut().split_at(Axis(0), constant.nrows());
+    match states.representation() {
+        Representation::Tangent => first.fill(T::zero()),
+        _ => first.assign(constant),
+    }
+    if states.is_apart(l) {
+        match states.representation() {
+            Representation::Direct => second.assign(constant),
+            _ => second.fill(T::zero()),
+        }
+    }
+}
+
 /// `b_l + sum Op_e(input)` for every layer: what [`Clamped::constant`] holds.
 pub fn constant_part<T: Real>(
     packed: &PackedNetwork<T>,
@@ -386,7 +429,7 @@ pub fn constant_part<T: Real>(
     images: usize,
 ) -> Vec<Array2<T>> {
     let network = &packed.network;
-    let mut columns = Vec::new();
+    let mut scratch = Bordered::default();
     let layers = network.layers().iter().enumerate().map(|(l, layer)| {
         let mut constant = Array2::zeros((0, 0));
         if l > 0 {
@@ -405,15 +448,11 @@ pub fn constant_part<T: Real>(
         for (e, edge) in network.edges_into(l) {
             if edge.pre == 0 {
                 match packed.products[e] {
-                    Product::Conv(g) => {
-                        g.forward_add(input, packed.weight(e), constant.view_mut(), &mut columns);
-                    }
-                    Product::Dense => {
-                        let x = per_image(input, images);
-                        packed.weight(e).multiply(constant.view_mut(), x, Into::Add);
+                    Product::Conv(_) | Product::Dense => {
+                        packed.up(e).add(input, constant.view_mut(), &mut scratch);
                     }
                     Product::Pooled(_, windows) => {
-                        let pooling = pool_of(packed, e, input, false, 0, &mut columns);
+                        let pooling = pool_of(packed, e, input, false, 0, &mut scratch);
                         windows.take_add(pooling.full.view(), &pooling.argmax, constant.view_mut());
                     }
                 }

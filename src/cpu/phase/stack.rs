@@ -130,5 +130,6 @@ impl<T: Real> Stack<T> {
     /// Turns the two states of a direct nudged phase into mean and half-difference.
     pub fn make_sum_difference(&mut self) {
         self.states.make_sum_difference();
+        self.pre_activations.forget();
     }
 }

@@ -1,9 +1,9 @@
 //! The network with its weights in the form that the relaxation reads.
 
 use crate::cpu::ops::conv::{pack, unpack};
-use crate::cpu::ops::panels::Panels;
 use crate::cpu::ops::product::{Product, matrix, pack_dense, unpack_dense};
 use crate::cpu::ops::real::Real;
+use crate::cpu::ops::weight::{Products, Weight};
 use crate::network::{LinearMap, Network, NetworkError, ParameterSet};
 use crate::optim::Optimizer;
 
@@ -11,49 +11,51 @@ use crate::optim::Optimizer;
 ///
 /// Packed weights are matrices with one row per (`ky`, `kx`, `c_pre`) (for a dense edge: (`y`, `x`, `c_pre`)) and one
 /// column per post channel. Gradients and optimizer state stay in this form too: an optimizer does not mind.
-pub struct PackedNetwork<T> {
+pub struct PackedNetwork<T: 'static> {
     pub network: Network,
     pub products: Vec<Product>,
+    /// what the products of conv edges between free layers are made of
+    pub multiplied: Products,
     pub parameters: ParameterSet<T>,
-    /// the weights in panels, for the way up
-    weights: Vec<Panels<T>>,
-    /// and their transposes, for the way down; nothing goes down to the input, which is clamped
-    transposed: Vec<Option<Panels<T>>>,
+    /// the weights, for the way up
+    up: Vec<Weight<T>>,
+    /// and for the way down; nothing goes down to the input, which is clamped
+    down: Vec<Option<Weight<T>>>,
 }
 
 impl<T: Real> PackedNetwork<T> {
-    /// All parameters zero.
-    pub fn new(network: Network) -> Self {
-        let products = (network.edges().iter())
+    /// All parameters zero. The edges from the input, whose images are not rounded, have full products in any case.
+    pub fn new(network: Network, multiplied: Products) -> Self {
+        let of_edges: Vec<_> = (network.edges().iter())
             .map(|edge| Product::of(&network, edge))
             .collect();
         let parameters = pack_all(&network, &ParameterSet::zeros(&network));
-        let panels = |e: usize, transposed: bool| {
-            let (rows, columns) = matrix(parameters.weight(e)).dim();
-            if transposed {
-                Panels::zeros(columns, rows)
-            } else {
-                Panels::zeros(rows, columns)
-            }
-        };
-        let edges = 0..network.edges().len();
+        let shape = |e: usize| matrix(parameters.weight(e)).dim();
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        for (e, edge) in network.edges().iter().enumerate() {
+            let is_input = edge.pre == 0;
+            let multiplied = if is_input { Products::Full } else { multiplied };
+            up.push(Weight::up(of_edges[e], shape(e), multiplied));
+            down.push((!is_input).then(|| Weight::down(of_edges[e], shape(e), multiplied)));
+        }
         Self {
-            weights: edges.clone().map(|e| panels(e, false)).collect(),
-            transposed: edges
-                .map(|e| (network.edges()[e].pre != 0).then(|| panels(e, true)))
-                .collect(),
-            products,
+            products: of_edges,
+            multiplied,
+            up,
+            down,
             parameters,
             network,
         }
     }
 
-    pub fn weight(&self, e: usize) -> &Panels<T> {
-        &self.weights[e]
+    /// The weight of edge `e` for the way up, before max pooling.
+    pub fn up(&self, e: usize) -> &Weight<T> {
+        &self.up[e]
     }
 
-    pub fn transposed_weight(&self, e: usize) -> &Panels<T> {
-        let weight = self.transposed[e].as_ref();
+    /// The weight of edge `e` for the way down.
+    pub fn down(&self, e: usize) -> &Weight<T> {
+        let weight = self.down[e].as_ref();
         weight.expect("nothing goes down to the input")
     }
 
@@ -66,7 +68,7 @@ impl<T: Real> PackedNetwork<T> {
         learning_rates: &[f64],
     ) {
         let biases = self.network.free_layers().len();
-        let (weights, transposed) = (&mut self.weights, &mut self.transposed);
+        let (up, down) = (&mut self.up, &mut self.down);
         optimizer.step(
             &mut self.parameters,
             gradient,
@@ -75,9 +77,9 @@ impl<T: Real> PackedNetwork<T> {
             |parameters, tensor| {
                 if let Some(e) = tensor.checked_sub(biases) {
                     let weight = matrix(parameters.weight(e));
-                    weights[e].fill(weight);
-                    if let Some(transposed) = &mut transposed[e] {
-                        transposed.fill_transposed(weight);
+                    up[e].fill(weight);
+                    if let Some(down) = &mut down[e] {
+                        down.fill(weight);
                     }
                 }
             },
@@ -90,9 +92,9 @@ impl<T: Real> PackedNetwork<T> {
         self.parameters = pack_all(&self.network, &parameters.cast());
         for e in 0..self.network.edges().len() {
             let weight = matrix(self.parameters.weight(e));
-            self.weights[e].fill(weight);
-            if let Some(transposed) = &mut self.transposed[e] {
-                transposed.fill_transposed(weight);
+            self.up[e].fill(weight);
+            if let Some(down) = &mut self.down[e] {
+                down.fill(weight);
             }
         }
         Ok(())

@@ -1,0 +1,208 @@
+//! Convolutions in `bf16` of what has changed.
+//!
+//! A relaxation applies the same linear map to a state again and again, and each time the state has changed less. Rounded to the 8
+//! bits of `bf16`, the state itself leaves an error of `2^-9 |s|` in every iteration, as large at the end as at the beginning. So what is
+//! rounded is the change. With `t` the state as the neighbours know it, and `u = Op(t)`,
+//!
+//! ```text
+//! d = bf16(s - t)        t <- t + d        u <- u + Op(d)
+//! ```
+//!
+//! `t` follows `s` within `2^-9` of its last change, so that it becomes `s` as the state comes to rest; what was rounded off is in the
+//! next difference. It remains that `Op` has rounded weights: from time to time `u` is computed anew from `t`, with the full ones
+//! (`phase/follow.rs`), and the error is then `2^-9` of what has changed since. (Iterative refinement does the same to linear systems.)
+
+use super::bf16::{Pair, rounded};
+use super::filter::{Bordered, Direction};
+use super::packed::{Packed, border};
+use super::real::Real;
+use super::tile::Multiplier;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+
+/// A linear map between two images with weights in `bf16`.
+pub struct ChangeFilter<T: 'static> {
+    direction: Direction,
+    weights: Weights<T>,
+}
+
+enum Weights<T: 'static> {
+    /// rounded to `bf16`, and multiplied as `T`
+    Rounded(Packed<T, T>),
+    Pairs(Packed<Pair, T>, OfPairs<T>),
+}
+
+/// How pairs of `bf16` are made of numbers, and summed up in them.
+#[derive(Clone, Copy)]
+pub struct OfPairs<T: 'static> {
+    /// see [`super::bf16::to_pairs`]
+    pub round: fn(&[T], &mut [Pair]),
+    /// see [`super::bf16::changes`]
+    pub changes: fn(&[T], &mut [T], &mut [Pair]),
+    pub multiplier: Multiplier<Pair, T>,
+}
+
+impl<T: Real> ChangeFilter<T> {
+    /// All weights zero.
+    pub fn zeros(direction: Direction) -> Self {
+        let weights = match T::pairs() {
+            Some(of_pairs) => {
+                let packed = Packed::zeros(&direction.taps, 2, of_pairs.multiplier);
+                Weights::Pairs(packed, of_pairs)
+            }
+            None => Weights::Rounded(Packed::zeros(&direction.taps, 1, T::MULTIPLIER)),
+        };
+        Self { direction, weights }
+    }
+
+    /// Takes the weights of the convolution: rows (`ky`, `kx`, `c_pre`), columns `c_post`; of its transpose the same.
+    pub fn fill(&mut self, kernel: ArrayView2<T>) {
+        let Direction { taps, .. } = &self.direction;
+        let at = self.direction.weight(kernel);
+        match &mut self.weights {
+            Weights::Rounded(packed) => packed.fill(taps, |k, c, o| nearest(at(k, c, o))),
+            Weights::Pairs(packed, of_pairs) => {
+                let channels = taps.from.channels;
+                packed.fill(taps, |positions, pair, o| {
+                    let one = |c: usize| match c < channels {
+                        true => at(positions, c, o),
+                        false => T::zero(),
+                    };
+                    let mut both = [Pair::default()];
+                    (of_pairs.round)(&[one(2 * pair), one(2 * pair + 1)], &mut both);
+                    both[0]
+                });
+            }
+        }
+    }
+
+    /// `onto += Op(d)`, a row per pixel.
+    pub fn add(&self, changes: &Changes<T>, mut onto: ArrayViewMut2<T>, scratch: &mut Bordered<T>) {
+        let onto = onto.as_slice_mut().expect("states are contiguous");
+        let Direction { taps, .. } = &self.direction;
+        let channels = taps.from.channels;
+        match &self.weights {
+            Weights::Rounded(packed) => {
+                border(taps, channels, &changes.rounded, &mut scratch.full);
+                packed.add(taps, &scratch.full, onto);
+            }
+            Weights::Pairs(packed, _) => {
+                border(
+                    taps,
+                    channels.div_ceil(2),
+                    &changes.pairs,
+                    &mut scratch.pairs,
+                );
+                packed.add(taps, &scratch.pairs, onto);
+            }
+        }
+    }
+}
+
+/// What has changed in a state, rounded: pairs where the processor multiplies them.
+#[derive(Clone, Default)]
+pub struct Changes<T> {
+    rounded: Vec<T>,
+    pairs: Vec<Pair>,
+}
+
+impl<T: Real> Changes<T> {
+    /// Takes `d = from - known`, rounded, and adds it to `known`; both are states with a row per pixel.
+    pub fn take(&mut self, from: ArrayView2<T>, known: &mut Array2<T>) {
+        let channels = from.ncols();
+        let from = from.to_slice().expect("states are contiguous");
+        let known = known.as_slice_mut().expect("states are contiguous");
+        assert_eq!(from.len(), known.len());
+        let Some(of_pairs) = T::pairs() else {
+            self.rounded.resize(from.len(), T::zero());
+            for ((t, &x), known) in self.rounded.iter_mut().zip(from).zip(known) {
+                *t = nearest(x - *known);
+                *known += *t;
+            }
+            return;
+        };
+        let entries = channels.div_ceil(2);
+        self.pairs
+            .resize(from.len() / channels * entries, Pair::default());
+        if channels.is_multiple_of(2) {
+            (of_pairs.changes)(from, known, &mut self.pairs);
+            return;
+        }
+        // Each pixel begins with a pair of its own.
+        let pixels = from
+            .chunks_exact(channels)
+            .zip(known.chunks_exact_mut(channels));
+        for ((from, known), target) in pixels.zip(self.pairs.chunks_exact_mut(entries)) {
+            (of_pairs.changes)(from, known, target);
+        }
+    }
+}
+
+fn nearest<T: Real>(x: T) -> T {
+    T::of(f64::from(rounded(x.wide() as f32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::ops::conv::ConvGeometry;
+    use crate::cpu::ops::filter::Filter;
+    use crate::network::{Convolution, Shape};
+
+    /// Numbers between -1 and 1 that look random.
+    fn numbers<T: Real>(rows: usize, columns: usize, seed: usize) -> Array2<T> {
+        let at =
+            |(r, c): (usize, usize)| (((r * 31 + c * 17 + seed * 7) as f64).sin() * 1e4).fract();
+        Array2::from_shape_fn((rows, columns), |place| T::of(at(place)))
+    }
+
+    fn changes_add_up<T: Real>(channels: [usize; 2], stride: usize, is_transposed: bool) {
+        let conv = Convolution::square(3, stride, 1);
+        let geometry = ConvGeometry::new(Shape::new(channels[0], 7, 6), channels[1], conv);
+        let direction = || match is_transposed {
+            true => Direction::transposed(geometry),
+            false => Direction::forward(geometry),
+        };
+        let kernel = numbers::<T>(9 * channels[0], channels[1], 1).mapv(nearest);
+        let mut low = ChangeFilter::zeros(direction());
+        let mut full = Filter::zeros(direction());
+        low.fill(kernel.view());
+        full.fill(kernel.view());
+        let from = match is_transposed {
+            true => geometry.post,
+            false => geometry.pre,
+        };
+        let (images, mut scratch) = (2, Bordered::default());
+        let shape = (images * from.pixels(), from.channels);
+        let (mut known, mut sum) = (Array2::zeros(shape), Array2::zeros(full.output(shape.0)));
+        let rest = numbers::<T>(shape.0, shape.1, 2);
+        let mut changes = Changes::default();
+        for k in 0..8 {
+            let shrinking = T::of(0.3f64.powi(k));
+            let moved = numbers::<T>(shape.0, shape.1, 3).mapv(|v| v * shrinking);
+            let state = &rest + &moved;
+            changes.take(state.view(), &mut known);
+            low.add(&changes, sum.view_mut(), &mut scratch);
+        }
+        let far = (&known - &rest).mapv(T::wide);
+        assert!(
+            far.iter().all(|v| v.abs() < 3e-4),
+            "the state is not followed"
+        );
+        let mut at_once = Array2::zeros(sum.dim());
+        full.add(known.view(), at_once.view_mut(), &mut scratch);
+        let error = (&sum - &at_once).mapv(T::wide);
+        let error = error.iter().fold(0.0f64, |worst, v| worst.max(v.abs()));
+        assert!(error < 1e-4, "{channels:?}, stride {stride}: {error:e}");
+    }
+
+    #[test]
+    fn products_of_changes_add_up_to_the_product() {
+        for channels in [[8, 16], [3, 5], [16, 70], [1, 1]] {
+            for (stride, is_transposed) in [(1, false), (2, false), (1, true), (2, true)] {
+                // In pairs where the processor has them; f64 never does.
+                changes_add_up::<f32>(channels, stride, is_transposed);
+                changes_add_up::<f64>(channels, stride, is_transposed);
+            }
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The inner loop of convolutions: sums of a few pixels by a few vectors of channels, kept in registers.
+//!
+//! ```text
+//! onto[pixel, c] += sum_k from[pixel's first entry + k] weights[k, c]           k over the entries of all runs
+//! ```
+//!
+//! For each `k` a tile loads `V` vectors of weights, and multiplies them by one entry of each of `R` pixels: `R V` fused multiply-adds
+//! for `R + V` loads. `R` and `V` are chosen so that all sums have a register. Each sum is taken in the order of `k`, whatever the
+//! width of the vectors.
+
+use super::real::vectorised;
+use pulp::{Simd, WithSimd};
+use std::marker::PhantomData;
+
+/// Neighbouring entries that a pixel reads, counted from its first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// Where a pixel of an image begins to read, and where it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Position {
+    pub read: usize,
+    pub write: usize,
+}
+
+/// Some runs of all pixels of a class, for the channels of one panel.
+pub struct Stage<'a, E, T> {
+    /// the images that are read, with their borders, `from_image` entries each
+    pub from: &'a [E],
+    pub from_image: usize,
+    /// the images that are written, `onto_image` entries each
+    pub onto: &'a mut [T],
+    pub onto_image: usize,
+    /// of one image
+    pub positions: &'a [Position],
+    pub runs: &'a [Run],
+    /// a row of whole vectors for each entry of the runs
+    pub weights: &'a [E],
+    /// the first channel of the panel, and how many it has
+    pub first: usize,
+    pub columns: usize,
+}
+
+/// How a panel of weights is laid out: lanes of a vector, and the most vectors side by side.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    pub lanes: usize,
+    pub vectors: usize,
+}
+
+/// Vectors of sums, and how products are added to them.
+///
+/// # Safety
+/// Whoever has a value of such a type knows that the processor has the instructions.
+unsafe trait Sums: Copy {
+    /// what is multiplied: an entry, or several whose products are added up
+    type Operand: Copy;
+    type Sum: Copy;
+    type Vector: Copy;
+    type Operands: Copy;
+    const LANES: usize;
+    const REGISTERS: usize;
+    fn zero(self) -> Self::Vector;
+    fn splat(self, x: Self::Operand) -> Self::Operands;
+    /// # Safety
+    /// `LANES` operands lie at `at`.
+    unsafe fn load(self, at: *const Self::Operand) -> Self::Operands;
+    fn mul_add(self, a: Self::Operands, b: Self::Operands, c: Self::Vector) -> Self::Vector;
+    /// Adds the first `n` sums to what lies at `at`.
+    ///
+    /// # Safety
+    /// `n <= LANES` numbers lie there.
+    unsafe fn add_to(self, sums: Self::Vector, at: *mut Self::Sum, n: usize);
+}
+
+const fn layout(lanes: usize, registers: usize) -> Layout {
+    Layout {
+        lanes,
+        vectors: if registers >= 32 { 4 } else { 2 },
+    }
+}
+
+impl<E: Copy, T: Copy> Stage<'_, E, T> {
+    #[inline(always)]
+    fn run<K: Sums<Operand = E, Sum = T>>(self, k: K) {
+        let pixels = self.from.len() / self.from_image * self.positions.len();
+        // The larger tile has more products for each load; the smaller one may leave fewer of its pixels empty.
+        let waste = |r: usize| pixels.next_multiple_of(r);
+        macro_rules! tiles {
+            ($large:literal, $small:literal, $vectors:literal) => {
+                if waste($large) <= waste($small) {
+                    self.tiles::<K, $large, $vectors>(k)
+                } else {
+                    self.tiles::<K, $small, $vectors>(k)
+                }
+            };
+        }
+        match (K::REGISTERS >= 32, self.columns.div_ceil(K::LANES)) {
+            (true, 1) => tiles!(12, 8, 1),
+            (true, 2) => tiles!(12, 8, 2),
+            (true, 3) => tiles!(8, 6, 3),
+            (true, _) => tiles!(6, 4, 4),
+            (false, 1) => tiles!(8, 4, 1),
+            (false, _) => tiles!(6, 4, 2),
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<K: Sums<Operand = E, Sum = T>, const R: usize, const V: usize>(self, k: K) {
+        let rows: usize = self.runs.iter().map(|run| run.len).sum();
+        assert!(self.columns <= V * K::LANES && self.weights.len() >= rows * V * K::LANES);
+        let Some(reach) = self.runs.iter().map(|run| run.offset + run.len).max() else {
+            return;
+        };
+        let images = self.from.len() / self.from_image;
+        assert!(self.onto.len() >= images * self.onto_image);
+        let mut reads = [std::ptr::null(); R];
+        let mut writes = [std::ptr::null_mut(); R];
+        let mut filled = 0;
+        let last = images * self.positions.len();
+        let mut seen = 0;
+        for image in 0..images {
+            let from = &self.from[image * self.from_image..][..self.from_image];
+            let onto = &mut self.onto[image * self.onto_image..][..self.onto_image];
+            for position in self.positions {
+                reads[filled] = from[position.read..][..reach].as_ptr();
+                writes[filled] = onto[position.write + self.first..][..self.columns].as_mut_ptr();
+                filled += 1;
+                seen += 1;
+                if filled == R || seen == last {
+                    // The pixels that are missing are computed like the first one, and not written.
+                    for r in filled..R {
+                        reads[r] = reads[0];
+                    }
+                    // SAFETY: every run lies within `reach` entries of each pixel's first, and all rows of whole vectors in
+                    // `weights`, as was checked; `columns` numbers lie at each place to be written, and the slices live.
+                    unsafe {
+                        let sums = tile::<K, R, V>(k, &reads, self.runs, self.weights.as_ptr());
+                        for (sums, &write) in sums.iter().zip(&writes[..filled]) {
+                            for (v, &sums) in sums.iter().enumerate() {
+                                let n = self.columns.saturating_sub(v * K::LANES).min(K::LANES);
+                                k.add_to(sums, write.wrapping_add(v * K::LANES), n);
+                            }
+                        }
+                    }
+                    filled = 0;
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// All runs lie within what each of `reads` points into, and `weights` has a row of `V` vectors for each of their entries.
+#[inline(always)]
+unsafe fn tile<K: Sums, const R: usize, const V: usize>(
+    k: K,
+    reads: &[*const K::Operand; R],
+    runs: &[Run],
+    mut weights: *const K::Operand,
+) -> [[K::Vector; V]; R] {
+    let mut sums = [[k.zero(); V]; R];
+    for run in runs {
+        for i in run.offset..run.offset + run.len {
+            // SAFETY: as above.
+            unsafe {
+                let mut row = [k.load(weights); V];
+                for (v, w) in row.iter_mut().enumerate() {
+                    *w = k.load(weights.add(v * K::LANES));
+                }
+                for (sums, read) in sums.iter_mut().zip(reads) {
+                    let x = k.splat(*read.add(i));
+                    for (sum, &w) in sums.iter_mut().zip(&row) {
+                        *sum = k.mul_add(x, w, *sum);
+                    }
+                }
+                weights = weights.add(V * K::LANES);
+            }
+        }
+    }
+    sums
+}
+
+/// Entries of this type, in the vectors that `pulp` found.
+#[derive(Clone, Copy)]
+struct Lanes<S, T>(S, PhantomData<T>);
+
+macro_rules! lanes {
+    ($t:ty, $vector:ident, $lanes:ident, $splat:ident, $mul_add:ident, $add:ident) => {
+        // SAFETY: only `pulp` makes an `S`, where the processor has what it stands for.
+        unsafe impl<S: Simd> Sums for Lanes<S, $t> {
+            type Operand = $t;
+            type Sum = $t;
+            type Vector = S::$vector;
+            type Operands = S::$vector;
+            const LANES: usize = S::$lanes;
+            const REGISTERS: usize = S::REGISTER_COUNT;
+
+            #[inline(always)]
+            fn zero(self) -> S::$vector {
+                self.0.$splat(0.0)
+            }
+
+            #[inline(always)]
+            fn splat(self, x: $t) -> S::$vector {
+                self.0.$splat(x)
+            }
+
+            #[inline(always)]
+            unsafe fn load(self, at: *const $t) -> S::$vector {
+                // SAFETY: as many lie there, says the caller.
+                unsafe { at.cast::<S::$vector>().read_unaligned() }
+            }
+
+            #[inline(always)]
+            fn mul_add(self, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                self.0.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            unsafe fn add_to(self, sums: S::$vector, at: *mut $t, n: usize) {
+                // SAFETY: `n` numbers lie there, says the caller; a vector is its lanes in order.
+                unsafe {
+                    if n == Self::LANES {
+                        let at = at.cast::<S::$vector>();
+                        at.write_unaligned(self.0.$add(at.read_unaligned(), sums));
+                    } else {
+                        let sums: *const $t = (&raw const sums).cast();
+                        for i in 0..n {
+                            *at.add(i) += *sums.add(i);
+                        }
+                    }
+                }
+            }
+        }
+
+        impl WithSimd for Stage<'_, $t, $t> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.run(Lanes(simd, PhantomData::<$t>))
+            }
+        }
+    };
+}
+
+lanes!(f32, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, add_f32s);
+lanes!(f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, add_f64s);
+
+struct LayoutOf<T>(PhantomData<T>);
+
+impl WithSimd for LayoutOf<f32> {
+    type Output = Layout;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Layout {
+        layout(S::F32_LANES, S::REGISTER_COUNT)
+    }
+}
+
+impl WithSimd for LayoutOf<f64> {
+    type Output = Layout;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Layout {
+        layout(S::F64_LANES, S::REGISTER_COUNT)
+    }
+}
+
+/// How a type's products are added up: the layout of weights, and what adds a stage's products to the images that it writes.
+#[derive(Clone, Copy)]
+pub struct Multiplier<E: 'static, T: 'static> {
+    pub layout: fn() -> Layout,
+    pub run: fn(Stage<E, T>),
+}
+
+impl Multiplier<f32, f32> {
+    pub const F32: Self = Self {
+        layout: || vectorised(LayoutOf(PhantomData::<f32>)),
+        run: |stage| vectorised(stage),
+    };
+}
+
+impl Multiplier<f64, f64> {
+    pub const F64: Self = Self {
+        layout: || vectorised(LayoutOf(PhantomData::<f64>)),
+        run: |stage| vectorised(stage),
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod pairs {
+    use super::{Multiplier, Stage, Sums, layout};
+    use crate::cpu::ops::bf16::{Pair, has_pairs};
+    use std::arch::x86_64::{
+        __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    /// `AVX512_BF16`: two products a lane. Made only where [`has_pairs`].
+    #[derive(Clone, Copy)]
+    struct Avx512Bf16;
+
+    // SAFETY: it is made in `run` alone, after the processor was asked.
+    unsafe impl Sums for Avx512Bf16 {
+        type Operand = Pair;
+        type Sum = f32;
+        type Vector = __m512;
+        type Operands = __m512bh;
+        const LANES: usize = 16;
+        const REGISTERS: usize = 32;
+
+        #[inline(always)]
+        fn zero(self) -> __m512 {
+            // SAFETY: the processor has AVX-512.
+            unsafe { _mm512_setzero_ps() }
+        }
+
+        #[inline(always)]
+        fn splat(self, [low, high]: Pair) -> __m512bh {
+            let both = u32::from(low) | u32::from(high) << 16;
+            // SAFETY: the processor has AVX-512; both types are 64 bytes without a meaning of their own.
+            unsafe { std::mem::transmute(_mm512_set1_epi32(both.cast_signed())) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(self, at: *const Pair) -> __m512bh {
+            // SAFETY: 16 pairs lie there, says the caller.
+            unsafe { at.cast::<__m512bh>().read_unaligned() }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512bh, b: __m512bh, c: __m512) -> __m512 {
+            // SAFETY: the processor has AVX512_BF16.
+            unsafe { _mm512_dpbf16_ps(c, a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_to(self, sums: __m512, at: *mut f32, n: usize) {
+            // SAFETY: the processor has AVX-512, and `n` numbers lie there, says the caller.
+            unsafe {
+                if n == Self::LANES {
+                    _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sums));
+                } else {
+                    let sums: *const f32 = (&raw const sums).cast();
+                    for i in 0..n {
+                        *at.add(i) += *sums.add(i);
+                    }
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn run(stage: Stage<Pair, f32>) {
+        stage.run(Avx512Bf16);
+    }
+
+    impl Multiplier<Pair, f32> {
+        /// For processors that [`has_pairs`].
+        pub const PAIRS: Self = Self {
+            layout: || layout(Avx512Bf16::LANES, Avx512Bf16::REGISTERS),
+            run: |stage| {
+                assert!(has_pairs(), "the processor has no AVX512_BF16");
+                // SAFETY: it has.
+                unsafe { run(stage) }
+            },
+        };
+    }
+}
