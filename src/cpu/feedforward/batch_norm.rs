@@ -10,7 +10,8 @@
 //! Sums run over blocks of rows in `T`, and over the blocks in f64 and in their order, so that results are the same on any
 //! number of threads.
 
-use crate::cpu::ops::real::{Real, vectorised};
+use crate::cpu::ops::real::Real;
+use crate::cpu::ops::simd::vectorised;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 use rayon::prelude::*;
 

@@ -4,7 +4,7 @@
 //! processor has `AVX512_BF16`, one instruction multiplies and adds twice as many of them as of `f32`; elsewhere numbers are
 //! rounded all the same, and multiplied as `f32`, in which products of two `bf16` are exact.
 
-use super::real::vectorised;
+use super::simd::vectorised;
 
 /// Two neighbouring numbers, the first in the lower half.
 pub type Pair = [u16; 2];

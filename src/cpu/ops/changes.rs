@@ -16,7 +16,7 @@ use super::bf16::{Pair, rounded};
 use super::filter::{Bordered, Direction};
 use super::packed::{Packed, border};
 use super::real::Real;
-use super::tile::Multiplier;
+use super::tile::OfPairs;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 /// A linear map between two images with weights in `bf16`.
@@ -29,16 +29,6 @@ enum Weights<T: 'static> {
     /// rounded to `bf16`, and multiplied as `T`
     Rounded(Packed<T, T>),
     Pairs(Packed<Pair, T>, OfPairs<T>),
-}
-
-/// How pairs of `bf16` are made of numbers, and summed up in them.
-#[derive(Clone, Copy)]
-pub struct OfPairs<T: 'static> {
-    /// see [`super::bf16::to_pairs`]
-    pub round: fn(&[T], &mut [Pair]),
-    /// see [`super::bf16::changes`]
-    pub changes: fn(&[T], &mut [T], &mut [Pair]),
-    pub multiplier: Multiplier<Pair, T>,
 }
 
 impl<T: Real> ChangeFilter<T> {

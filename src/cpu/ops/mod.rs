@@ -13,6 +13,7 @@ pub mod pool;
 pub mod product;
 pub mod real;
 pub mod reduce;
+pub mod simd;
 pub mod taps;
 pub mod tile;
 pub mod weight;

@@ -7,7 +7,8 @@
 //! own argmax. Where both agree, which is nearly everywhere, the window is linear in `m` and `d` and nothing is
 //! subtracted; where they differ, the pooled values are formed from `s+` and `s-`.
 
-use super::real::{Real, vectorised};
+use super::real::Real;
+use super::simd::vectorised;
 use crate::network::Shape;
 use ndarray::{ArrayView2, ArrayViewMut2};
 

@@ -1,8 +1,7 @@
 //! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
 
 use super::bf16;
-use super::changes::OfPairs;
-use super::tile::Multiplier;
+use super::tile::{Multiplier, OfPairs};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
@@ -105,13 +104,6 @@ pub fn matmul<T: Real>(mut c: ArrayViewMut2<T>, a: ArrayView2<T>, b: ArrayView2<
             gemm::Parallelism::None,
         );
     }
-}
-
-/// Runs `body` compiled for the widest vectors that this processor has. `body` must be `#[inline(always)]`. Rust never
-/// fuses a product and a sum by itself, so the results do not depend on the processor.
-pub fn vectorised<F: pulp::WithSimd>(body: F) -> F::Output {
-    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(body)
 }
 
 /// Tells `gemm` not to copy right-hand sides: ours are in panels, which it may read in place.

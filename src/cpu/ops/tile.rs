@@ -8,7 +8,8 @@
 //! for `R + V` loads. `R` and `V` are chosen so that all sums have a register. Each sum is taken in the order of `k`, whatever the
 //! width of the vectors.
 
-use super::real::vectorised;
+use super::bf16::Pair;
+use super::simd::vectorised;
 use pulp::{Simd, WithSimd};
 use std::marker::PhantomData;
 
@@ -290,6 +291,16 @@ impl Multiplier<f64, f64> {
         layout: || vectorised(LayoutOf(PhantomData::<f64>)),
         run: |stage| vectorised(stage),
     };
+}
+
+/// How pairs of `bf16` are made of numbers, and summed up in them.
+#[derive(Clone, Copy)]
+pub struct OfPairs<T: 'static> {
+    /// see [`to_pairs`](super::bf16::to_pairs)
+    pub round: fn(&[T], &mut [Pair]),
+    /// see [`changes`](super::bf16::changes)
+    pub changes: fn(&[T], &mut [T], &mut [Pair]),
+    pub multiplier: Multiplier<Pair, T>,
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,7 +1,8 @@
 //! A batch as chunks: cut apart to relax, and joined again.
 
 use super::chunk::{After, Chunk};
-use super::pre_activation::{Clamped, constant_part};
+use super::clamped::Clamped;
+use super::pre_activation::constant_part;
 use super::stack::Stack;
 use super::states::Representation;
 use super::weights::PackedNetwork;

@@ -1,6 +1,6 @@
 //! A few examples of a batch, which relax together on one core.
 
-use super::pre_activation::Clamped;
+use super::clamped::Clamped;
 use super::response::Response;
 use super::stack::Stack;
 use crate::cpu::ops::real::Real;

@@ -16,7 +16,8 @@
 //! (`trajectory.rs`).
 
 use super::chunk::{After, Chunk};
-use super::pre_activation::{Clamped, unpooled};
+use super::clamped::Clamped;
+use super::pre_activation::unpooled;
 use super::stack::Stack;
 use super::states::States;
 use super::weights::PackedNetwork;

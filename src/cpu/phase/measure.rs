@@ -1,7 +1,7 @@
 //! What the free state of a few examples says: energy, cost and errors.
 
 use super::chunk::Chunk;
-use super::pre_activation::Clamped;
+use super::clamped::Clamped;
 use super::stack::Stack;
 use super::weights::PackedNetwork;
 use crate::cpu::ops::outcome::judge;

@@ -1,13 +1,14 @@
 //! Hopfield networks: phases, and the gradient between their states.
 //!
 //! A batch is cut (`batch.rs`) into chunks (`chunk.rs`) that relax in parallel (`phases.rs`, `relax.rs`). A step (`stack.rs`) takes the
-//! states (`states.rs`), computes pre-activations (`pre_activation.rs`, in bf16 of changes: `follow.rs`), nudges the output (`nudge.rs`), and clips (`update.rs`).
+//! states (`states.rs`), computes pre-activations (`pre_activation.rs`, in bf16 with `follow.rs`), nudges the output (`nudge.rs`), and clips (`update.rs`).
 //! `response.rs` relaxes the linear response instead, and `trajectory.rs` differentiates iterations backwards. `gradient.rs` correlates
 //! what they leave, `measure.rs` reads a free state; `backend.rs` ties it together and `trace.rs` watches it.
 
 pub mod backend;
 mod batch;
 mod chunk;
+mod clamped;
 mod follow;
 mod gradient;
 mod measure;

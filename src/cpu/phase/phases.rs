@@ -1,9 +1,9 @@
 //! The phases of a batch, over all of its chunks.
 
 use super::chunk::{After, Chunk};
+use super::clamped::Clamped;
 use super::gradient::gather;
 use super::nudge::Nudge;
-use super::pre_activation::Clamped;
 use super::relax::phase;
 use super::response::{Response, cost_slope};
 use super::stack::Stack;

@@ -1,22 +1,14 @@
 //! The pre-activation `p_l = b_l + sum Op(s_pre) + sum Op^T(s_post)` of each layer, whatever the states are held as.
 
-use super::follow::Followed;
-use super::states::{Representation, States, halves};
+use super::clamped::{Clamped, constant_of};
+use super::follow::{Followed, Read, Way};
+use super::states::{Representation, States, halves, targets};
 use super::weights::PackedNetwork;
 use crate::cpu::ops::filter::Bordered;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::Real;
 use crate::cpu::ops::weight::Products;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
-
-/// What is clamped while a batch relaxes.
-pub struct Clamped<T> {
-    /// the input layer, `n` images
-    pub input: Array2<T>,
-    pub labels: Vec<usize>,
-    /// for each layer the part of its pre-activation that does not change: `b_l + sum Op(input)`, `n` images
-    pub constant: Vec<Array2<T>>,
-}
 
 /// `conv(s_pre)` of a max-pool edge and where its windows are largest, kept until `s_pre` changes: the way down from the
 /// post layer needs the same positions as the way up.
@@ -31,11 +23,11 @@ struct MaxPooling<T> {
 /// The pre-activations of `n` examples, and what is kept between one and the next.
 #[derive(Clone)]
 pub struct PreActivations<T> {
-    pub(super) layers: Vec<Array2<T>>,
+    layers: Vec<Array2<T>>,
     pooling: Vec<Option<MaxPooling<T>>>,
-    pub(super) scratch: Bordered<T>,
+    scratch: Bordered<T>,
     /// where products are in `bf16`
-    pub(super) followed: Option<Followed<T>>,
+    followed: Option<Followed<T>>,
 }
 
 impl<T: Real> PreActivations<T> {
@@ -48,9 +40,10 @@ impl<T: Real> PreActivations<T> {
         }
     }
 
-    /// Layers and edges of the network.
-    pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.layers.len(), self.pooling.len())
+    fn take_followed(&mut self) -> Followed<T> {
+        let (layers, edges) = (self.layers.len(), self.pooling.len());
+        let followed = self.followed.take();
+        followed.unwrap_or_else(|| Followed::new(layers, edges))
     }
 
     /// Begins anew with whatever is kept from one pre-activation to the next, after states were given another meaning.
@@ -97,6 +90,76 @@ impl<T: Real> PreActivations<T> {
         self.layers[l] = p;
     }
 
+    /// [`PreActivations::compute`], once the states that nudging has reached are apart.
+    fn compute_by_changes(
+        &mut self,
+        packed: &PackedNetwork<T>,
+        clamped: &Clamped<T>,
+        states: &States<T>,
+        l: usize,
+    ) {
+        let network = &packed.network;
+        let is_pooled = |e: usize| matches!(packed.products[e], Product::Pooled(..));
+        for (e, _) in network.edges_out_of(l).filter(|&(e, _)| is_pooled(e)) {
+            self.refresh_pooling(packed, states, e, l);
+        }
+        let mut followed = self.take_followed();
+        // What the kept part is made of, and what else the pre-activation has.
+        let (mut reads, mut others) = (Vec::new(), Vec::new());
+        let below = network.edges_into(l).filter(|(_, edge)| edge.pre != 0);
+        let below = below.map(|(e, edge)| (e, Way::Up, edge.pre));
+        let above = (network.edges_out_of(l)).map(|(e, edge)| (e, Way::Down, edge.post));
+        for (edge, way, of) in below.chain(above) {
+            let is_pooled = is_pooled(edge);
+            match (packed.products[edge], way) {
+                (Product::Conv(_), _) => followed.follow(states, of),
+                (Product::Pooled(..), Way::Down) => {
+                    let unpooled = self.unpool(packed, states, edge);
+                    followed.follow_unpooled(edge, unpooled.view());
+                }
+                (Product::Pooled(..), Way::Up) | (Product::Dense, _) => {
+                    others.push((edge, way, of));
+                    continue;
+                }
+            }
+            reads.push(Read {
+                edge,
+                way,
+                of,
+                is_pooled,
+            });
+        }
+        // The output's pre-activation is nudged where it lies.
+        let is_whole = others.is_empty() && l != network.output_index();
+        let mut p = std::mem::take(match is_whole {
+            true => &mut self.layers[l],
+            false => &mut followed.parts[l],
+        });
+        followed.part(
+            (packed, clamped, states),
+            l,
+            &reads,
+            &mut p,
+            &mut self.scratch,
+        );
+        if is_whole {
+            self.layers[l] = p;
+            self.followed = Some(followed);
+            return;
+        }
+        let mut whole = std::mem::take(&mut self.layers[l]);
+        whole.clone_from(&p);
+        followed.parts[l] = p;
+        self.followed = Some(followed);
+        for (e, way, of) in others {
+            match way {
+                Way::Up => self.bottom_up_add(packed, states, e, of, whole.view_mut()),
+                Way::Down => self.top_down_add(packed, states, e, of, whole.view_mut()),
+            }
+        }
+        self.layers[l] = whole;
+    }
+
     /// `b_l + sum_{e: post = l} Op_e(s_pre)`: the part of a free state's pre-activation that comes from below.
     pub fn bottom_up(
         &mut self,
@@ -125,27 +188,8 @@ impl<T: Real> PreActivations<T> {
         }
     }
 
-    /// The part of `p` that a layer contributes to, and how often. A layer that is not apart has no half-difference, and
-    /// is in both states of a direct phase.
-    pub(super) fn targets<'a>(
-        representation: Representation,
-        apart: bool,
-        states: usize,
-        p: ArrayViewMut2<'a, T>,
-    ) -> Vec<ArrayViewMut2<'a, T>> {
-        if apart || states == 1 {
-            return vec![p];
-        }
-        let middle = p.nrows() / 2;
-        let (first, second) = p.split_at(Axis(0), middle);
-        match representation {
-            Representation::Direct => vec![first, second],
-            _ => vec![first],
-        }
-    }
-
     /// `p += Op_e(s_pre)`
-    pub(super) fn bottom_up_add(
+    fn bottom_up_add(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -160,7 +204,7 @@ impl<T: Real> PreActivations<T> {
         let x = states.layer(pre).view();
         let post = packed.network.edges()[e].post;
         let images = 1 + usize::from(states.is_apart(post));
-        for mut p in Self::targets(states.representation(), states.is_apart(pre), images, p) {
+        for mut p in targets(states.representation(), states.is_apart(pre), images, p) {
             match product {
                 Product::Conv(_) | Product::Dense => packed.up(e).add(x, p, &mut self.scratch),
                 Product::Pooled(_, windows) => {
@@ -183,7 +227,7 @@ impl<T: Real> PreActivations<T> {
     }
 
     /// `p += Op_e^T(s_post)`
-    pub(super) fn top_down_add(
+    fn top_down_add(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -201,19 +245,14 @@ impl<T: Real> PreActivations<T> {
         }
         let y = states.layer(post).view();
         let images = 1 + usize::from(states.is_apart(pre));
-        for p in Self::targets(states.representation(), states.is_apart(post), images, p) {
+        for p in targets(states.representation(), states.is_apart(post), images, p) {
             weight.add(y, p, &mut self.scratch);
         }
     }
 
     /// The post state of a max-pool edge at the resolution of its convolution, with as many images as were pooled.
     /// [`Self::refresh_pooling`] first.
-    pub(super) fn unpool(
-        &self,
-        packed: &PackedNetwork<T>,
-        states: &States<T>,
-        e: usize,
-    ) -> Array2<T> {
+    fn unpool(&self, packed: &PackedNetwork<T>, states: &States<T>, e: usize) -> Array2<T> {
         let Product::Pooled(_, windows) = packed.products[e] else {
             unreachable!("only max-pool edges are unpooled")
         };
@@ -295,7 +334,7 @@ impl<T: Real> PreActivations<T> {
 
     /// Convolves and finds the maxima again, if the pre layer has changed since. A linearisation keeps the maxima that it was
     /// given.
-    pub(super) fn refresh_pooling(
+    fn refresh_pooling(
         &mut self,
         packed: &PackedNetwork<T>,
         states: &States<T>,
@@ -309,7 +348,12 @@ impl<T: Real> PreActivations<T> {
         let before = self.pooling[e].take();
         let (before, given) = before.map_or_else(Default::default, |p| (p.full, p.argmax));
         let full = match packed.up(e).for_changes() {
-            Some(maps) => self.convolved_by_changes(maps, states, (e, pre), before),
+            Some(maps) => {
+                let mut followed = self.take_followed();
+                let full = followed.convolved(maps, states, (e, pre), before, &mut self.scratch);
+                self.followed = Some(followed);
+                full
+            }
             None => convolved(packed, e, states.layer(pre).view(), &mut self.scratch),
         };
         let is_pair =
@@ -395,31 +439,6 @@ pub fn unpooled<T: Real>(
     let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
     windows.unpool(post, maxima, full.view_mut());
     full
-}
-
-/// The part of `p` that does not change: `b_l` and the input's edges. Half-differences have none: it cancels. Neither has a
-/// linearisation.
-pub(super) fn constant_of<T: Real>(
-    clamped: &Clamped<T>,
-    states: &States<T>,
-    l: usize,
-    p: &mut Array2<T>,
-) {
-    if p.dim() != states.layer(l).dim() {
-        *p = Array2::zeros(states.layer(l).dim());
-    }
-    let constant = &clamped.constant[l];
-    let (mut first, mut second) = p.view_mut().split_at(Axis(0), constant.nrows());
-    match states.representation() {
-        Representation::Tangent => first.fill(T::zero()),
-        _ => first.assign(constant),
-    }
-    if states.is_apart(l) {
-        match states.representation() {
-            Representation::Direct => second.assign(constant),
-            _ => second.fill(T::zero()),
-        }
-    }
 }
 
 /// `b_l + sum Op_e(input)` for every layer: what [`Clamped::constant`] holds.

@@ -11,7 +11,8 @@
 //! linearised iteration is symmetric. With `omega = 1` and all layers together, `K` iterations are the first `K` terms of
 //! its series.
 
-use super::pre_activation::{Clamped, PreActivations};
+use super::clamped::Clamped;
+use super::pre_activation::PreActivations;
 use super::stack::Stack;
 use super::states::{Representation, States};
 use super::update::Change;

@@ -1,8 +1,9 @@
 //! The relaxation step next to its formula: `s_l <- clip(s_l + omega (p_l - s_l))`, group by group, with the cost's
 //! gradient taken from the output's pre-activation in a nudged phase.
 
+use super::clamped::Clamped;
 use super::nudge::{Nudge, nudge_output};
-use super::pre_activation::{Clamped, PreActivations};
+use super::pre_activation::PreActivations;
 use super::states::{Representation, States};
 use super::update::Change;
 use super::weights::PackedNetwork;

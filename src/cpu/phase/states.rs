@@ -3,7 +3,7 @@
 
 use super::update::{Change, update_masked, update_pair, update_states};
 use crate::cpu::ops::real::Real;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
 /// How the states of `n` examples are held.
 ///
@@ -192,6 +192,25 @@ impl<T: Real> States<T> {
             self.versions.iter_mut().for_each(|v| *v += 1);
             self.representation = Representation::SumDifference;
         }
+    }
+}
+
+/// The part of a layer's pre-activation `p` that another layer contributes to, and how often. A layer that is not apart has no
+/// half-difference, and is in both states of a direct phase.
+pub fn targets<T>(
+    representation: Representation,
+    is_apart: bool,
+    states: usize,
+    p: ArrayViewMut2<'_, T>,
+) -> Vec<ArrayViewMut2<'_, T>> {
+    if is_apart || states == 1 {
+        return vec![p];
+    }
+    let middle = p.nrows() / 2;
+    let (first, second) = p.split_at(Axis(0), middle);
+    match representation {
+        Representation::Direct => vec![first, second],
+        _ => vec![first],
     }
 }
 

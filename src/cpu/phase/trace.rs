@@ -11,8 +11,8 @@
 
 use super::backend::CpuBackend;
 use super::chunk::{After, Chunk};
+use super::clamped::Clamped;
 use super::measure::layer_energies;
-use super::pre_activation::Clamped;
 use super::stack::Stack;
 use super::states::{Representation, States};
 use super::update::{Change, clip};

@@ -13,8 +13,9 @@
 //! maxima of max pooling at the `s_pre` that it read, one of the pre layer those at the `s_pre` before it. The gradient is the sum over
 //! all updates of `corr(s_pre, k_post) + corr(k_pre, s_post)` with the states that they read.
 
+use super::clamped::Clamped;
 use super::gradient::Terms;
-use super::pre_activation::{Clamped, unpooled};
+use super::pre_activation::unpooled;
 use super::response::{Tangent, cost_slope};
 use super::stack::Stack;
 use super::update::Change;

@@ -1,6 +1,7 @@
 //! What an update writes: `s_l <- clip(s_l + omega (p_l - s_l))`, for single states and for a mean and half-difference.
 
-use crate::cpu::ops::real::{Real, vectorised};
+use crate::cpu::ops::real::Real;
+use crate::cpu::ops::simd::vectorised;
 
 /// Squared norm of what an update changed, and of the state after it.
 #[derive(Debug, Clone, Copy, Default)]
