@@ -45,7 +45,7 @@ soak *arguments:
     cargo build --release
     ci/soak.py target/release/eqprop-cuda {{arguments}}
 
-# files that a reader cannot bear: cargo-fuzz, a minute for each reader; arguments are seconds and readers
+# files that a reader cannot bear, searched with libFuzzer: a minute for each reader; arguments are seconds and readers
 fuzz *arguments:
     ci/fuzz.sh {{arguments}}
 

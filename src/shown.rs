@@ -13,8 +13,30 @@ pub fn shown(text: impl AsRef<str>) -> String {
 
 /// A whole message, which may be longer, as one line.
 pub fn one_line(text: &str) -> String {
+    cut(&joined(text), 4000)
+}
+
+/// What a decoder or a parser says of a file, as one line: it repeats keys and values, and lists what was expected.
+pub fn complaint(text: &str) -> String {
+    cut(&joined(text), 1000)
+}
+
+fn joined(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    cut(&lines.collect::<Vec<_>>().join(" "), 4000)
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// What is wrong with the TOML `text`, and in which line: TOML's own error is a picture over several lines.
+pub fn toml_error(error: &toml::de::Error, text: &str) -> String {
+    let message = complaint(error.message());
+    match error.span().filter(|_| !text.is_empty()) {
+        Some(span) => {
+            let before = &text.as_bytes()[..span.start.min(text.len())];
+            let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+            format!("line {line}: {message}")
+        }
+        None => message,
+    }
 }
 
 /// A path as a command line takes it: in quotes where a shell would not take it as one word.
@@ -65,6 +87,21 @@ mod tests {
         ] {
             assert_eq!(shell_word(Path::new(path)), word);
         }
+    }
+
+    #[test]
+    fn errors_of_toml_are_one_line() {
+        #[derive(Debug, serde::Deserialize)]
+        enum Kind {
+            Known,
+        }
+        let text = "a = \"Known\"\nb = \"\u{85}\"";
+        let read = toml::from_str::<std::collections::BTreeMap<String, Kind>>(text);
+        let message = toml_error(&read.unwrap_err(), text);
+        assert_eq!(
+            message,
+            "line 2: unknown variant `\\u{85}`, expected `Known`"
+        );
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Entry {
         let state = match (RunFolder::is_in_use(&run.folder), last) {
             (true, _) => "running",
             (false, last) if last >= epochs => "finished",
-            (false, 0) => "not begun",
+            (false, 0) if !RunFolder::has_checkpoint(&run.folder) => "not begun",
             (false, _) => "stopped",
         };
         Self { run, state, epochs }

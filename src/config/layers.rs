@@ -3,6 +3,7 @@
 use super::settings::{Settings, is_network_file};
 use crate::error::{Error, Result};
 use crate::network::presets;
+use crate::shown::{shown, toml_error};
 use crate::usage::UsageError;
 use std::path::Path;
 use toml::Table;
@@ -114,16 +115,21 @@ impl FileSettings {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = &with_hyphens(text);
         // Not serde's `flatten`, which would give up the check for unknown keys.
-        let mut table: Table = text.parse().map_err(|e| in_line(&e, text))?;
+        let mut table: Table = text.parse().map_err(|e| toml_error(&e, text))?;
         let preset = match table.remove("preset") {
             None => None,
             Some(toml::Value::String(name)) => Some(name),
-            Some(other) => return Err(format!("preset = {other}: expected a name in quotes")),
+            Some(other) => {
+                return Err(format!(
+                    "preset = {}: expected a name in quotes",
+                    shown(other.to_string())
+                ));
+            }
         };
         // Parsed again from the text where possible, so that an error knows its line.
         let settings = match &preset {
-            None => toml::from_str(text).map_err(|e| in_line(&e, text))?,
-            Some(_) => table.try_into().map_err(|e| in_line(&e, ""))?,
+            None => toml::from_str(text).map_err(|e| toml_error(&e, text))?,
+            Some(_) => table.try_into().map_err(|e| toml_error(&e, ""))?,
         };
         Ok(Self { preset, settings })
     }
@@ -143,17 +149,4 @@ fn with_hyphens(text: &str) -> String {
         _ => line.to_string(),
     };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// TOML's errors are pictures over several lines; ours are one line.
-fn in_line(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message().replace('\n', " ");
-    match error.span().filter(|_| !text.is_empty()) {
-        Some(span) => {
-            let before = &text.as_bytes()[..span.start.min(text.len())];
-            let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-            format!("line {line}: {message}")
-        }
-        None => message,
-    }
 }

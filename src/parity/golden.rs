@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use crate::network::NetworkError;
+use crate::shown::complaint;
 use ndarray::{Array4, ArrayD, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
@@ -81,7 +82,8 @@ impl Golden {
 
     /// The same from memory.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let format = |e: safetensors::SafeTensorError| GoldenError::Format(e.to_string());
+        let format =
+            |e: safetensors::SafeTensorError| GoldenError::Format(complaint(&e.to_string()));
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(format)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let file = SafeTensors::deserialize(bytes).map_err(format)?;

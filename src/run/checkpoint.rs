@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result, bail, ensure};
 use crate::learn::TensorNames;
 use crate::network::{ModelState, Network, NetworkDescription, ParameterSet};
 use crate::optim::OptimizerState;
-use crate::shown::one_line;
+use crate::shown::complaint;
 use md5::{Digest, Md5};
 use ndarray::ArrayD;
 use rand::SeedableRng;
@@ -225,7 +225,7 @@ impl Checkpoint {
     fn decode(bytes: &[u8]) -> Result<Self> {
         const REMEDY: &str = "use another checkpoint of the run, or train again";
         let corrupt = |what: String| {
-            let what = one_line(&what);
+            let what = complaint(&what);
             Error::File(format!(
                 "the checkpoint is truncated or corrupt ({what}); {REMEDY}"
             ))

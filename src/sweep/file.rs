@@ -5,7 +5,7 @@ use super::point::{Point, read};
 use super::points::{Options, PRESET, Points};
 use crate::config::{Settings, UsageError, count, is_network_file, presets};
 use crate::error::{Error, Result};
-use crate::shown::shown;
+use crate::shown::{complaint, shown, toml_error};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::{Table, Value};
@@ -34,7 +34,8 @@ impl Plan {
             .map_err(|e| Error::File(format!("cannot read the sweep {}: {e}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let points = File::parse(&text, folder).map(File::points);
-        let points = points.map_err(|e| UsageError(format!("{}: {e}", path.display())))?;
+        let points =
+            points.map_err(|e| UsageError(format!("{}: {}", path.display(), complaint(&e))))?;
         Ok(Self { points, text })
     }
 }
@@ -52,14 +53,7 @@ struct File {
 
 impl File {
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let table: Table = text.parse().map_err(|e: toml::de::Error| {
-            let before = e.span().map_or(0, |span| span.start).min(text.len());
-            let line = 1 + text.as_bytes()[..before]
-                .iter()
-                .filter(|&&byte| byte == b'\n')
-                .count();
-            format!("line {line}: {}", e.message().replace('\n', " "))
-        })?;
+        let table: Table = text.parse().map_err(|e| toml_error(&e, text))?;
         let mut file = Self::default();
         let mut draws = None;
         for (key, value) in hyphenated(table) {

@@ -3,6 +3,7 @@
 use crate::config::{Config, FileSettings, SETTINGS, Settings, UsageError};
 use crate::error::{Context, Result};
 use crate::run::{Checkpoint, RunFolder};
+use crate::shown::shown;
 use std::path::Path;
 
 /// Options of `train`, and what the folder of their run is called.
@@ -82,6 +83,7 @@ impl Point {
 /// When there is no such option, or the value is wrong.
 pub fn read(settings: &mut Settings, key: &str, value: &str) -> Result<(), String> {
     let setting = SETTINGS.iter().find(|setting| setting.key() == key);
-    let setting = setting.ok_or_else(|| format!("{key}: there is no such option of train"))?;
-    (setting.read)(settings, value).map_err(|e| format!("{key} = {value}: {e}"))
+    let setting =
+        setting.ok_or_else(|| format!("{}: there is no such option of train", shown(key)))?;
+    (setting.read)(settings, value).map_err(|e| format!("{key} = {}: {e}", shown(value)))
 }

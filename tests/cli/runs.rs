@@ -38,6 +38,19 @@ fn runs_are_listed_and_seeds_compared_with_mean_and_interval() {
     assert_eq!(entries[3]["seed"], "2");
     assert_eq!(succeed(path, "list runs --csv").lines().count(), 5);
 
+    // Of two runs without an epoch, one was stopped within the first: it can be resumed.
+    for (run, state) in [("runs/s1", "stopped"), ("runs/s2", "not begun")] {
+        fs::create_dir(path.join("early")).unwrap();
+        for file in ["config.toml", "last.safetensors"] {
+            fs::copy(path.join(run).join(file), path.join("early").join(file)).unwrap();
+        }
+        if state == "not begun" {
+            fs::remove_file(path.join("early/last.safetensors")).unwrap();
+        }
+        assert_eq!(json(path, "list early --json")[0]["state"], state);
+        fs::remove_dir_all(path.join("early")).unwrap();
+    }
+
     let best: Vec<f64> = (0..3)
         .map(|seed| {
             let errors = records(&path.join(format!("runs/s{seed}")));

@@ -6,7 +6,7 @@ use eqprop_cuda::data::{DatasetName, Manifest, Plan};
 use eqprop_cuda::network::{ActivationKind, NetworkDescription};
 use eqprop_cuda::parity::Golden;
 use eqprop_cuda::run::{Checkpoint, RunFolder};
-use eqprop_cuda::torch;
+use eqprop_cuda::{sweep, torch};
 use image::{ImageFormat, RgbImage};
 use md5::{Digest, Md5};
 use rand_chacha::ChaCha8Rng;
@@ -110,6 +110,11 @@ pub const READERS: &[Reader] = &[
         corpus: || vec![SETTINGS.as_bytes().to_vec()],
     },
     Reader {
+        name: "sweep",
+        read: sweep,
+        corpus: || vec![SWEEP.as_bytes().to_vec()],
+    },
+    Reader {
         name: "network",
         read: |_, bytes| network(bytes),
         corpus: || vec![repository("examples/networks/branches.toml")],
@@ -126,12 +131,13 @@ pub const READERS: &[Reader] = &[
     },
 ];
 
-/// Reads `bytes` in a folder of its own. Whatever they are, there is no panic.
+/// Puts the whole files of a reader into `folder`.
 #[allow(dead_code, reason = "for fuzz/")]
-pub fn read(name: &str, bytes: &[u8]) {
-    let reader = READERS.iter().find(|reader| reader.name == name);
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let _ = (reader.expect("a reader").read)(folder.path(), bytes);
+pub fn write_corpus(reader: &Reader, folder: &Path) {
+    fs::create_dir_all(folder).expect("a folder can be made");
+    for (i, bytes) in (reader.corpus)().iter().enumerate() {
+        file(folder, &format!("whole-{i}"), bytes);
+    }
 }
 
 const SETTINGS: &str = r#"
@@ -145,6 +151,23 @@ activation = "reluclip"
 learning-rates-weights = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
 omega = 1.5
 tolerance = 1e-3
+"#;
+
+const SWEEP: &str = r#"
+preset = "quickstart"
+epochs = 4
+draws = 3
+draw-seed = 7
+[grid]
+lossfn = ["MSE", "CE"]
+seed = [0, 1]
+[random]
+learning-rate = { from = 1e-4, to = 1e-2, scale = "log" }
+batch-size = { from = 10, to = 50 }
+[case.published]
+mode = "asynchronous"
+omega = 1.0
+[case.fast]
 "#;
 
 const ENVIRONMENT: &str = r#"{"version":"0.1.0","command":["eqprop-cuda","train"],"host":"here",
@@ -423,6 +446,16 @@ fn zipped(pickle: &[u8]) -> Vec<u8> {
 fn settings(bytes: &[u8]) -> Result<(), String> {
     let file = FileSettings::parse(&String::from_utf8_lossy(bytes))?;
     said(Config::resolve(None, Some(file), &Settings::default()))
+}
+
+/// The file, and what its first runs would be.
+fn sweep(folder: &Path, bytes: &[u8]) -> Result<(), String> {
+    let plan = sweep::Plan::read(&file(folder, "sweep.toml", bytes));
+    let plan = plan.map_err(|error| format!("{error:#}"))?;
+    plan.points
+        .iter()
+        .take(100)
+        .try_for_each(|point| said(point.config()))
 }
 
 fn network(bytes: &[u8]) -> Result<(), String> {

@@ -13,6 +13,7 @@ use super::activation::ActivationKind;
 use super::error::NetworkError;
 use super::initial::Initial;
 use super::layer::Shape;
+use crate::shown::toml_error;
 use serde::{Deserialize, Serialize};
 
 /// A whole network; `docs/networks.md` and `examples/networks/` show it in use.
@@ -130,17 +131,6 @@ impl NetworkDescription {
     /// # Errors
     /// The line and what is wrong there.
     pub fn from_toml(text: &str) -> Result<Self, NetworkError> {
-        toml::from_str(text).map_err(|e| NetworkError(one_line(&e, text)))
-    }
-}
-
-/// TOML's own error is a picture over several lines; a message of ours is one line.
-fn one_line(error: &toml::de::Error, text: &str) -> String {
-    let line =
-        (error.span()).map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    let message = error.message().replace('\n', " ");
-    match line {
-        Some(line) => format!("line {line}: {message}"),
-        None => message,
+        toml::from_str(text).map_err(|e| NetworkError(toml_error(&e, text)))
     }
 }
