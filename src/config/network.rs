@@ -4,6 +4,7 @@ use super::settings::{Config, is_network_file};
 use crate::data::Profile;
 use crate::error::{Context, Result};
 use crate::network::{Ends, Network, NetworkDescription, Shape, presets};
+use crate::shown::shown;
 use crate::usage::{UsageError, usage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +19,7 @@ impl Config {
             if self.channels.is_some() {
                 usage!(
                     "--channels: the widths of {} are in that file; --channels goes with {}",
-                    self.network,
+                    shown(&self.network),
                     self.algorithm.description().networks.join(" or ")
                 );
             }
@@ -28,7 +29,7 @@ impl Config {
         if !known.contains(&self.network.as_str()) {
             usage!(
                 "--network {}: expected {} or the path of a .toml file for --algorithm {}",
-                self.network,
+                shown(&self.network),
                 known.join(", "),
                 self.algorithm
             );
@@ -69,9 +70,9 @@ impl Config {
     }
 
     fn read_network(&self, profile: &Profile, rng: &mut ChaCha8Rng) -> Result<Network> {
-        let path = &self.network;
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the network {path}"))?;
+        let text = std::fs::read_to_string(&self.network);
+        let path = shown(&self.network);
+        let text = text.with_context(|| format!("cannot read the network {path}"))?;
         let network = NetworkDescription::from_toml(&text)
             .and_then(|description| {
                 let ends = ends(profile, profile.padded_size());

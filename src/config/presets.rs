@@ -9,6 +9,7 @@
 use super::layers::FileSettings;
 use super::settings::Settings;
 use crate::error::Result;
+use crate::shown::shown;
 use crate::usage::{UsageError, usage};
 
 /// A preset: its name, what it is in a line, and configuration files on top of each other.
@@ -231,7 +232,7 @@ batch-size = 25
 /// When there is no preset of that name.
 pub fn find(name: &str) -> Result<Settings> {
     let Some((_, _, layers)) = PRESETS.iter().find(|(known, _, _)| *known == name) else {
-        usage!("--preset {name}: expected {}", names().join(", "));
+        usage!("--preset {}: expected {}", shown(name), names().join(", "));
     };
     let mut settings = Settings::default();
     for text in *layers {

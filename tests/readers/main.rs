@@ -88,6 +88,7 @@ fn names_with_control_characters_are_escaped() {
             "\"from\":\"h1b\"",
             "\"from\":\"\u{7f}h1b\"",
         ),
+        ("settings", "fast-cifar10", "fast\tcifar10"),
         ("golden", "\"F64\"", "\"F6\u{7f}\""),
         ("pickle", "X\u{1}\0\0\x000", "X\u{1}\0\0\0\u{17}"),
     ] {
