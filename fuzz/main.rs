@@ -3,6 +3,8 @@
 
 #![no_main]
 
+#[path = "../tests/readers/files.rs"]
+mod files;
 #[path = "../tests/readers/promise.rs"]
 mod promise;
 #[path = "../tests/readers/readers.rs"]

@@ -2,6 +2,7 @@
 //!
 //! The damage is drawn from a fixed seed. `EQPROP_MUTANTS` says how many damaged files each reader gets; `fuzz/` searches for more.
 
+mod files;
 mod promise;
 mod readers;
 
