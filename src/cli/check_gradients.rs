@@ -8,10 +8,10 @@ use crate::data::Batch;
 use crate::data::Shard;
 use crate::device::{Device, Precision};
 use crate::diagnose::{
-    Estimate, GradientStudy, Iterations, RuleEstimate, True, cells, compare_gradients,
-    compare_rules, estimates_csv, tensor_table, true_gradient,
+    Estimate, GradientStudy, Iterations, OwnEstimate, RuleEstimate, True, cells, compare_gradients,
+    compare_rules, estimates_csv, own_estimate, tensor_table, true_gradient,
 };
-use crate::phase::{Backend, Variant};
+use crate::phase::{Backend, NudgedPhase, Nudging, Variant};
 use crate::plot;
 use crate::run::{Checkpoint, replace_file};
 use crate::run::{load_data, loader, threads};
@@ -108,6 +108,7 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         return rules(&mut *backend, &run, &batch, &truth);
     }
 
+    own(&mut *backend, config, &batch, &truth)?;
     let iterations = args.iterations.clone().unwrap_or_else(|| usual(config));
     let study = GradientStudy {
         batch: &batch,
@@ -146,6 +147,50 @@ pub fn run(args: CheckGradientsArgs) -> Result<ExitCode> {
         save(&args.figure, folder, &name, &run, (&estimates, &mine))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line about the estimate that the run itself makes, if the tables of pairs of so many iterations do not have it.
+fn own(backend: &mut dyn Backend, config: &Config, batch: &Batch, truth: &True) -> Result<()> {
+    let description = config.algorithm.description();
+    // A rule that knows no other form does not say which it has.
+    let responds =
+        description.foreign.contains(&"nudged-phase") || config.nudged_phase == NudgedPhase::Linear;
+    let (free, nudged) = (config.free_relaxation(), config.nudged_relaxation());
+    let by_tolerance = free.tolerance.or(nudged.tolerance).is_some();
+    if !description.responds || !(responds || by_tolerance) {
+        return Ok(());
+    }
+    let pair = config.rule_settings().nudging();
+    let (nudging, name) = match responds {
+        true => {
+            let form = NudgedPhase::Linear;
+            (Nudging { form, ..pair }, "linear response".to_string())
+        }
+        false => (pair, format!("{}, beta {}", pair.variant, pair.beta)),
+    };
+    let phases = (&free, &nudged);
+    let OwnEstimate {
+        free,
+        nudged,
+        agreement,
+    } = own_estimate(
+        backend,
+        batch,
+        config.lossfn,
+        phases,
+        &nudging,
+        &truth.gradient,
+    )?;
+    say(format_args!(
+        "the run's own estimate: {name}, {}+{} iterations (last changes {:.1e}, {:.1e}): 1 - cosine {:.2e}, norm ratio {:.5}",
+        free.iterations,
+        nudged.iterations,
+        free.change,
+        nudged.change,
+        agreement.one_minus_cosine,
+        agreement.norm_ratio
+    ));
+    Ok(())
 }
 
 /// A table of the rules' estimates.

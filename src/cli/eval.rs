@@ -4,7 +4,7 @@ use super::progress::{Printer, ProgressArgs};
 use super::runs;
 use super::say;
 use super::table::csv_line;
-use crate::config::{Settings, UsageError};
+use crate::config::{Settings, Tolerance, UsageError};
 use crate::data::{DatasetName, Shard};
 use crate::device::{Device, Precision};
 use crate::network::Mode;
@@ -65,9 +65,9 @@ pub struct EvalArgs {
     /// Over-relaxation, between 0 and 2
     #[arg(long, allow_hyphen_values = true, value_name = "X")]
     omega: Option<f64>,
-    /// End the phase when the relative change of the states in an iteration falls below this
-    #[arg(long, allow_hyphen_values = true, value_name = "X")]
-    tolerance: Option<f64>,
+    /// End the phase when the relative change of the states in an iteration falls below this, or off
+    #[arg(long, allow_hyphen_values = true, value_name = "X|off")]
+    tolerance: Option<Tolerance>,
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long)]
     device: Option<Device>,

@@ -219,6 +219,7 @@ fn train(mut args: TrainArgs, joining: &mut Joining) -> Result<ExitCode> {
 
     if joining.is_first() {
         warn_of_cancellation(&run.config);
+        note_what_a_response_ignores(&run.config, &args.settings);
     }
     let shown = match args.quiet {
         true => Shown::Nothing,
@@ -293,6 +294,29 @@ fn warn_of_cancellation(config: &Config) {
             "warning: with --beta {} and --nudged-phase direct, rounding errors of {} take most of the gradient; use \
              --nudged-phase sum-difference, which subtracts nothing, or a larger beta",
             config.beta, config.precision
+        ));
+    }
+}
+
+/// A word about options that change nothing, because the gradient comes from a linear response. `--algorithm rbp`, which never has another
+/// one, refuses them.
+fn note_what_a_response_ignores(config: &Config, given: &Settings) {
+    let foreign = config.algorithm.description().foreign;
+    if config.nudged_phase != NudgedPhase::Linear || foreign.contains(&"nudged-phase") {
+        return;
+    }
+    let implied = given.algorithm.as_ref().filter(|a| !a.implied().is_empty());
+    let ignored = [
+        given.beta.map(|beta| format!("--beta {beta}")),
+        given.variant.map(|variant| format!("--variant {variant}")),
+        implied.map(|name| format!("the variant of --algorithm {}", String::from(name.clone()))),
+    ];
+    let ignored: Vec<String> = ignored.into_iter().flatten().collect();
+    if !ignored.is_empty() {
+        output::complain(format_args!(
+            "note: with --nudged-phase linear, {} changes nothing: the linear response is the limit of all variants for a vanishing beta; \
+             --nudged-phase sum-difference nudges",
+            ignored.join(" or ")
         ));
     }
 }

@@ -41,7 +41,7 @@ impl Config {
             mode: self.mode,
             iterations: self.num_iterations_inference,
             omega: self.omega,
-            tolerance: self.tolerance,
+            tolerance: self.tolerance.and_then(|tolerance| tolerance.0),
         }
     }
 
@@ -50,7 +50,7 @@ impl Config {
         Relaxation {
             mode: self.mode_nudged.unwrap_or(self.mode),
             iterations: self.num_iterations_training,
-            tolerance: self.tolerance_nudged.or(self.tolerance),
+            tolerance: (self.tolerance_nudged.or(self.tolerance)).and_then(|tolerance| tolerance.0),
             ..self.free_relaxation()
         }
     }

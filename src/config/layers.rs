@@ -1,6 +1,7 @@
 //! Layers of settings on top of each other, and configuration files, which are such layers.
 
 use super::settings::{Settings, is_network_file};
+use super::tolerance::Tolerance;
 use crate::error::{Error, Result};
 use crate::network::presets;
 use crate::shown::{shown, toml_error};
@@ -35,6 +36,10 @@ impl Settings {
         }
         if changes(&self.mode, &lower.mode) {
             lower.mode_nudged = None;
+        }
+        if lower.nudged_phase.is_some() && changes(&self.nudged_phase, &lower.nudged_phase) {
+            // It was chosen for another change: two states hardly change in the iterations in which their difference still does.
+            lower.tolerance_nudged = lower.tolerance_nudged.and(Some(Tolerance::OFF));
         }
         if changes(&self.tolerance, &lower.tolerance) {
             lower.tolerance_nudged = None;

@@ -60,9 +60,10 @@ impl Config {
             ("tolerance", self.tolerance),
             ("tolerance-nudged", self.tolerance_nudged),
         ] {
-            let value = value.unwrap_or(0.5);
+            let value = value.and_then(|tolerance| tolerance.0).unwrap_or(0.5);
             let fits = positive(value) && value < 1.0;
-            check(fits, name, value, "a number between 0 and 1, such as 1e-3")?;
+            let expected = "a number between 0 and 1, such as 1e-3, or off";
+            check(fits, name, value, expected)?;
         }
         let end = self.eta_min.unwrap_or(0.0);
         check(not_negative(end), "eta-min", end, "0 or a positive number")?;

@@ -4,11 +4,13 @@ use super::layers::FileSettings;
 use super::presets;
 use super::settings::{Config, DEFAULTS, MAY_CHANGE, SETTINGS, Settings};
 use super::tensors::with_gains;
+use super::tolerance::Tolerance;
 use crate::data::{DatasetName, Normalize};
 use crate::device::Device;
 use crate::error::{Context, Error, Result};
 use crate::learn::Algorithm;
 use crate::network::Network;
+use crate::phase::NudgedPhase;
 use crate::usage::{UsageError, usage};
 use toml::Table;
 
@@ -109,6 +111,13 @@ impl Config {
                 let mine = |i: usize| biases.get(i).or(biases.last());
                 (given.iter().enumerate()).all(|(i, rate)| Some(rate) == mine(i))
             }),
+            "tolerance" => {
+                said.tolerance == Some(Tolerance::OFF) && self.free_relaxation().tolerance.is_none()
+            }
+            "tolerance-nudged" => {
+                said.tolerance_nudged == Some(Tolerance::OFF)
+                    && self.nudged_relaxation().tolerance.is_none()
+            }
             "normalize" => {
                 self.dataset == DatasetName::Folder && said.normalize == Some(Normalize::Auto)
             }
@@ -169,7 +178,15 @@ fn layers(
     // What a preset says for another algorithm than the one that was asked for is no mistake of the user's.
     let asked = given.algorithm.as_ref().or(file.algorithm.as_ref());
     if let Some(algorithm) = asked.map(|name| name.algorithm()).or(algorithm) {
-        let foreign = algorithm.description().foreign;
+        let description = algorithm.description();
+        if preset.nudged_phase == Some(NudgedPhase::Linear) && !description.responds {
+            let pair = Settings {
+                nudged_phase: Some(NudgedPhase::SumDifference),
+                ..Settings::default()
+            };
+            preset = pair.over(preset);
+        }
+        let foreign = description.foreign;
         for setting in SETTINGS.iter().filter(|s| foreign.contains(&&*s.key())) {
             (setting.copy)(&mut preset, &Settings::default());
         }

@@ -6,6 +6,7 @@
 
 use super::declare::settings;
 use super::gains::NamedGains;
+use super::tolerance::Tolerance;
 use super::value::{Field, Syntax, Value};
 use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
@@ -142,13 +143,13 @@ settings! {
         seed: u64 = "N";
     }
     "Relaxation" {
-        /// Strength of the nudging [default: 0.1]
+        /// Strength of the nudging; a linear response knows none [default: 0.1]
         beta: f64 = "X";
         /// Iterations of a free phase [default: 120]
         num_iterations_inference: usize = "N";
         /// Iterations of the nudged phases [default: 50]
         num_iterations_training: usize = "N";
-        /// The two phases that the gradient is taken between [default: centered]
+        /// The two phases that the gradient is taken between; in a linear response all are one [default: centered]
         variant: VariantChoice = "VARIANT";
         /// What the gradient is made of [default: standard]
         #[serde(default, skip_serializing_if = "is_default")]
@@ -163,12 +164,12 @@ settings! {
         /// Relax the two nudged states themselves, their mean and difference, or the linear response [default: direct, in fp16
         /// and bf16 sum-difference]
         nudged_phase: NudgedPhase = "NUDGED_PHASE";
-        /// End a phase when the relative change of the states in an iteration falls below this [default: never]
+        /// End a phase when the relative change of the states in an iteration falls below this, or off [default: off]
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        tolerance: Option<f64> = "X";
+        tolerance: Option<Tolerance> = "X|off";
         /// The same for the nudged phases alone [default: that of --tolerance]
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        tolerance_nudged: Option<f64> = "X";
+        tolerance_nudged: Option<Tolerance> = "X|off";
     }
     "Machine" {
         /// Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:N, emulated or interpreted [default: auto]

@@ -1,5 +1,6 @@
 //! What a setting's value may be: how it is read from the command line, and shown in a message.
 
+use super::tolerance::Tolerance;
 use crate::choice::Choice;
 use crate::data::{Augment, DatasetName, Normalize};
 use crate::device::{Device, Precision};
@@ -371,6 +372,7 @@ values! {
     OptimizerKind: choices::<Self>();
     ScheduleKind: choices::<Self>();
     ClipNorm: Syntax::Number;
+    Tolerance: Syntax::Number;
     Augment: choices::<Self>();
     Normalize: Syntax::List;
 }

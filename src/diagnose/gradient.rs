@@ -254,6 +254,40 @@ pub fn compare_gradients(
     Ok(estimates)
 }
 
+/// The estimate that a run makes: its phases as they are configured, from zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnEstimate {
+    /// how the free phase ended
+    pub free: PhaseReport,
+    /// how what follows it did
+    pub nudged: PhaseReport,
+    /// with the converged gradient
+    pub agreement: Agreement,
+}
+
+/// Makes it on `backend`, which holds the parameters.
+///
+/// # Errors
+/// When the device fails, or has no such phases.
+pub fn own_estimate(
+    backend: &mut dyn Backend,
+    batch: &Batch,
+    cost: CostFunction,
+    (free, nudged): (&Relaxation, &Relaxation),
+    nudging: &Nudging,
+    truth: &ParameterSet<f64>,
+) -> Result<OwnEstimate> {
+    backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
+    let free = backend.free_phase(free)?;
+    let nudged = backend.nudged_phases(nudging, cost, nudged)?;
+    backend.estimate_gradient()?;
+    Ok(OwnEstimate {
+        free,
+        nudged,
+        agreement: agreement(backend.gradient()?.tensors(), truth.tensors()),
+    })
+}
+
 /// What a rule's estimate is worth, and what it takes.
 #[derive(Debug, Clone)]
 pub struct RuleEstimate {
@@ -273,7 +307,7 @@ pub struct RuleEstimate {
 pub const TIMINGS: usize = 5;
 
 /// Equilibrium propagation as it is configured against recurrent backpropagation with as many iterations, which takes half the sweeps, and
-/// with as many sweeps; all from the same free state.
+/// with as many sweeps; all from the same free state. All iterations are made, whatever the tolerances.
 ///
 /// # Errors
 /// When the backend has no linear response.
@@ -285,6 +319,11 @@ pub fn compare_rules(
     nudging: &Nudging,
     truth: &ParameterSet<f64>,
 ) -> Result<Vec<RuleEstimate>> {
+    let whole = |phase: &Relaxation| Relaxation {
+        tolerance: None,
+        ..*phase
+    };
+    let (free, nudged) = (&whole(free), &whole(nudged));
     backend.load_batch(&batch.images, &batch.labels, Start::Zero)?;
     backend.free_phase(free)?;
     let linear = Nudging {

@@ -8,8 +8,8 @@ mod relaxation;
 mod table;
 
 pub use gradient::{
-    Agreement, Estimate, GradientStudy, Iterations, RuleEstimate, True, agreement,
-    compare_gradients, compare_rules, true_gradient,
+    Agreement, Estimate, GradientStudy, Iterations, OwnEstimate, RuleEstimate, True, agreement,
+    compare_gradients, compare_rules, own_estimate, true_gradient,
 };
 pub use relaxation::{LONGER, RelaxationStudy, TOLERANCES, first_below, study_relaxation};
 pub use table::{cells, estimates_csv, tensor_table};

@@ -82,6 +82,7 @@ impl Learning for Backpropagation {
                 decoupled_decay: false,
             },
             relaxes: false,
+            responds: false,
             saved_as: SavedAs::Dictionary,
         }
     }

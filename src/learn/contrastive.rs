@@ -30,6 +30,7 @@ impl Learning for ContrastiveLearning {
             networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
+            responds: false,
             saved_as: SavedAs::List,
         }
     }

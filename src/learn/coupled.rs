@@ -37,6 +37,7 @@ impl Learning for CoupledLearning {
             networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
+            responds: false,
             saved_as: SavedAs::List,
         }
     }

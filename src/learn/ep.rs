@@ -51,6 +51,7 @@ impl Learning for EquilibriumPropagation {
             networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
+            responds: true,
             saved_as: SavedAs::List,
         }
     }

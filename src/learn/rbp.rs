@@ -24,6 +24,7 @@ impl Learning for RecurrentBackpropagation {
             networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
+            responds: true,
             saved_as: SavedAs::List,
         }
     }

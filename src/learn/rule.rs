@@ -66,6 +66,8 @@ pub struct Description {
     pub rates: LearningRates,
     /// whether states relax: there are phases to watch, and the gradient is an estimate
     pub relaxes: bool,
+    /// whether what follows the free phase may be a linear response
+    pub responds: bool,
     /// how the published program saves what it trained
     pub saved_as: SavedAs,
 }

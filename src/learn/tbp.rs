@@ -26,6 +26,7 @@ impl Learning for TruncatedBackpropagation {
             networks: &presets::NAMES,
             rates: RATES,
             relaxes: true,
+            responds: false,
             saved_as: SavedAs::List,
         }
     }

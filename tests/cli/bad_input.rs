@@ -60,8 +60,16 @@ fn options_out_of_range() {
             "0 or a positive number",
         ),
         ("omega", "0 2 -1 2.5 nan", "between 0 and 2"),
-        ("tolerance", "0 1 -0.001 nan", "between 0 and 1"),
-        ("tolerance-nudged", "0 1 -0.001 nan", "between 0 and 1"),
+        (
+            "tolerance",
+            "0 1 -0.001 nan of",
+            "between 0 and 1, such as 1e-3, or off",
+        ),
+        (
+            "tolerance-nudged",
+            "0 1 -0.001 nan of",
+            "between 0 and 1, such as 1e-3, or off",
+        ),
         ("learning-rate", "-1 nan inf", "0 or a positive number"),
         (
             "channels",
@@ -186,6 +194,8 @@ fn configuration_files() {
         ("epochs = -1\n", ["line 1", "-1"]),
         ("epochs = \n", ["line 1", "a.toml"]),
         ("dataset = \"ImageNet\"\n", ["line 1", "ImageNet"]),
+        ("tolerance = \"of\"\n", ["line 1", "or off"]),
+        ("tolerance = [1e-3]\n", ["line 1", "or \"off\""]),
         ("device = \"gpu\"\n", ["gpu", "expected auto"]),
         ("preset = \"none\"\n", ["none", "quickstart"]),
         ("preset = 3\n", ["preset", "3"]),

@@ -182,6 +182,44 @@ fn a_bad_option_is_one_line() {
     }
 }
 
+/// A response from a free state at rest has no error of a beta; the pair at the same iterations has.
+#[test]
+fn the_estimate_of_a_run_is_told_where_no_table_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |options: &str| {
+        let line = format!(
+            "check-gradients --batch-size 4 --channels 4,4,4,4 --iterations 200+200 --betas 0.3 {options}"
+        );
+        succeed(folder.path(), &line)
+    };
+    let tight = "--num-iterations-inference 400 --num-iterations-training 400 --tolerance 1e-10";
+    for (options, name) in [
+        (tight.to_string(), "linear response"),
+        (format!("{tight} --algorithm rbp"), "linear response"),
+        (
+            format!("{tight} --nudged-phase sum-difference --beta 0.3"),
+            "centered, beta 0.3",
+        ),
+    ] {
+        let said = said(&options);
+        let own = said
+            .lines()
+            .find(|line| line.starts_with("the run's own estimate"));
+        let own = own.unwrap_or_else(|| panic!("{options}: {said}"));
+        assert!(own.contains(name), "{own}");
+        let (_, iterations) = own.split_once(", ").unwrap();
+        let free = iterations
+            .rsplit(", ")
+            .find_map(|part| part.split('+').next()?.parse::<usize>().ok());
+        assert!(free.is_some_and(|free| (2..400).contains(&free)), "{own}");
+        let (_, error) = own.split_once("1 - cosine ").unwrap();
+        let error: f64 = error.split(',').next().unwrap().parse().unwrap();
+        assert_eq!(error < 1e-12, name == "linear response", "{own}");
+    }
+    let without = said("--tolerance off --nudged-phase direct");
+    assert!(!without.contains("own estimate"), "{without}");
+}
+
 #[test]
 fn the_linear_response_is_compared_with_the_nudged_pair() {
     let folder = tempfile::tempdir().unwrap();

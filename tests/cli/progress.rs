@@ -225,6 +225,40 @@ fn a_mistyped_option_is_answered_with_the_one_that_was_meant() {
     }
 }
 
+/// What a linear response has no use for is not taken for granted silently; what a preset says of it is.
+#[test]
+fn options_that_a_linear_response_ignores_get_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    for (options, noted) in [
+        ("--preset fast-fashionmnist", None),
+        (
+            "--preset fast-fashionmnist --beta 0.2",
+            Some("--beta 0.2 changes"),
+        ),
+        (
+            "--nudged-phase linear --beta 0.2 --variant positive",
+            Some("--beta 0.2 or --variant positive changes"),
+        ),
+        (
+            "--preset fast-fashionmnist --algorithm NEP",
+            Some("the variant of --algorithm NEP changes"),
+        ),
+        (
+            "--preset fast-fashionmnist --nudged-phase direct --beta 0.2",
+            None,
+        ),
+    ] {
+        let (_, stderr) = said(
+            folder.path(),
+            &format!("train {options} {TINIEST} --epochs 1"),
+        );
+        match noted {
+            None => assert!(!stderr.contains("nothing"), "{options}: {stderr}"),
+            Some(words) => assert!(stderr.contains(words), "{options}: {stderr}"),
+        }
+    }
+}
+
 #[test]
 fn a_beta_below_the_rounding_errors_gets_a_warning() {
     let folder = tempfile::tempdir().unwrap();

@@ -162,6 +162,79 @@ fn the_command_line_goes_before_the_file_before_the_preset_before_the_defaults()
     assert_eq!(config["optimizer"].as_str(), Some("sgd"), "default");
 }
 
+/// Tolerances are chosen for what they end: those of a fast preset for a linear response.
+#[test]
+fn the_tolerance_of_a_fast_preset_goes_where_its_linear_response_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let get = |table: &toml::Table, key: &str| match table.get(key) {
+        Some(toml::Value::String(word)) => word.clone(),
+        Some(value) => value.to_string(),
+        None => "-".into(),
+    };
+    for (options, [form, tolerance, nudged]) in [
+        ("", ["linear", "0.001", "0.03"]),
+        ("--algorithm rbp", ["-", "0.001", "0.03"]),
+        ("--tolerance 1e-4", ["linear", "0.0001", "-"]),
+        ("--tolerance off", ["linear", "off", "-"]),
+        ("--tolerance-nudged off", ["linear", "0.001", "off"]),
+        ("--nudged-phase direct", ["direct", "0.001", "off"]),
+        (
+            "--nudged-phase sum-difference --tolerance off",
+            ["sum-difference", "off", "-"],
+        ),
+        (
+            "--nudged-phase direct --tolerance-nudged 1e-6",
+            ["direct", "0.001", "0.000001"],
+        ),
+        ("--algorithm CL", ["sum-difference", "0.001", "off"]),
+        (
+            "--algorithm CCpL --nudged-phase direct",
+            ["direct", "0.001", "off"],
+        ),
+        ("--algorithm tbp", ["-", "0.001", "off"]),
+    ] {
+        let line = format!("train --preset fast-cifar10 --offline --dry-run {options}");
+        let text = succeed(folder.path(), &line);
+        let config: toml::Table = text.parse().unwrap();
+        assert_eq!(
+            ["nudged-phase", "tolerance", "tolerance-nudged"].map(|key| get(&config, key)),
+            [form, tolerance, nudged],
+            "{options}"
+        );
+        let iterations =
+            ["inference", "training"].map(|phase| get(&config, &format!("num-iterations-{phase}")));
+        assert_eq!(iterations, ["60", "20"], "{options}");
+    }
+}
+
+/// What `off` says is kept, so that a file of a run can be put on top of a preset, and is what a run without the setting has.
+#[test]
+fn a_tolerance_that_is_off_is_off_in_what_comes_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    train(
+        path,
+        &format!("--preset fast-fashionmnist --tolerance off {TINY} --output off"),
+    );
+    let again =
+        format!("--preset fast-fashionmnist --config off/config.toml {TINY} --output again");
+    train(path, &again);
+    assert_eq!(
+        config(&path.join("again"))["tolerance"].as_str(),
+        Some("off")
+    );
+    succeed(path, "eval off --tolerance 1e-2");
+    train(path, &format!("{TINY} --output none"));
+    train(
+        path,
+        "--resume none --tolerance off --tolerance-nudged off --epochs 3",
+    );
+    train(
+        path,
+        "--resume off --tolerance off --tolerance-nudged off --epochs 3",
+    );
+}
+
 #[test]
 fn a_file_may_name_the_preset_that_it_modifies() {
     let folder = tempfile::tempdir().unwrap();

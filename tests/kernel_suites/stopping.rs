@@ -176,6 +176,56 @@ fn responses_and_trajectories_end_and_fall_back_as_the_reference_does() {
     }
 }
 
+/// The phases of the fast presets end by tolerance where the reference ends them, with a loop inside the recording and without one; in the
+/// second batch from the first one's free state.
+#[test]
+fn a_free_phase_and_its_response_end_where_the_reference_ends_them() {
+    let network = network();
+    let run = |backend: &mut dyn Backend| -> Vec<PhaseReport> {
+        (backend.set_parameters(&random_parameters(&network, 5))).unwrap();
+        let relaxation = |iterations, tolerance| Relaxation {
+            mode: Mode::Coloured,
+            iterations,
+            omega: 1.6,
+            tolerance: Some(tolerance),
+        };
+        let nudging = Recipe {
+            form: NudgedPhase::Linear,
+            ..Recipe::default()
+        }
+        .nudging();
+        let mut step = |seed| {
+            let batch = random_images(&network, 3, seed);
+            (backend.load_batch(&batch.images, &batch.labels, Start::Kept)).unwrap();
+            let free = backend.free_phase(&relaxation(60, 1e-3)).unwrap();
+            let response = relaxation(20, 3e-2);
+            let response = backend.nudged_phases(&nudging, CostFunction::Mse, &response);
+            [free, response.unwrap()]
+        };
+        [5, 6].into_iter().flat_map(&mut step).collect()
+    };
+    let want = run(&mut *cpu::backend::<f64>(&network));
+    let bounds = [60, 20, 60, 20];
+    for (report, bound) in want.iter().zip(bounds) {
+        assert!((3..bound).contains(&report.iterations), "{want:?}");
+    }
+    for loops in [true, false] {
+        let device = machine_with(1, loops);
+        let got = run(&mut CudaBackend::new(&network, device, cuda::Format::F32).unwrap());
+        for (got, want) in got.iter().zip(&want) {
+            assert_eq!(
+                (got.iterations, got.omega),
+                (want.iterations, want.omega),
+                "loops {loops}: {got:?} instead of {want:?}"
+            );
+            assert!(
+                (got.change - want.change).abs() <= 1e-2 * want.change,
+                "loops {loops}: {got:?} instead of {want:?}"
+            );
+        }
+    }
+}
+
 /// What has no iterations has no gradient.
 #[test]
 fn a_trajectory_without_iterations_has_a_gradient_of_zero() {

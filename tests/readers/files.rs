@@ -21,6 +21,7 @@ activation = "reluclip"
 learning-rates-weights = [0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]
 omega = 1.5
 tolerance = 1e-3
+tolerance-nudged = "off"
 "#;
 pub const SWEEP: &str = r#"
 preset = "quickstart"
