@@ -15,9 +15,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_eqprop-cuda");
-/// 50 images in batches of 16, so that a batch of two rows comes last.
+/// 50 images in batches of 16, so that a batch of two rows comes last. Without a tolerance, by which each rank ends its phases.
 const TINY: &str = "train --dataset FashionMNIST-mini --offline --preset quickstart --channels 2,2,4,4 --limit-train 50 --limit-test 33 \
-                    --batch-size 16 --num-iterations-inference 4 --num-iterations-training 2 --threads 1 --learning-rate-schedule constant";
+                    --batch-size 16 --num-iterations-inference 4 --num-iterations-training 2 --threads 1 --learning-rate-schedule constant \
+                    --nudged-phase sum-difference --tolerance off";
 const BACKPROP: &str = "train --algorithm backprop --dataset FashionMNIST-mini --offline --channels 2,2,4,4 --limit-train 50 --limit-test 33 \
                         --batch-size 16 --threads 1";
 /// Ranks that wait keep a core busy: where other work takes it, they are slow.

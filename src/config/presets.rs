@@ -207,9 +207,7 @@ epochs = 8
 batch-size = 25
 beta = 0.15
 optimizer = "adam"
-learning-rate = 3e-3
-num-iterations-inference = 15
-num-iterations-training = 8
+learning-rate = 2e-3
 "#;
 
 // The rest of a baseline's recipe goes without saying: `learn/backprop.rs`.
