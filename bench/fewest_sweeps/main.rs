@@ -7,8 +7,8 @@
 //! takes checkpoints of one run after several epochs (`train` keeps `last.safetensors`: copy it after an epoch), and compares gradients
 //! after so many sweeps with the true one: that of the converged linear response to the state that the free phase converges to from the kept
 //! one (in the tables of the free phase: from where it starts, so that another fixed point is no error). Numbers are `1 - cosine` of all
-//! tensors together, and of the worst tensor. The images are a training batch as the run would see it, with the state that the batches before it left. All on the
-//! CPU in fp64.
+//! tensors together, and of the worst tensor. The images are a training batch as the run would see it, with the state that the batches
+//! before it left. All on the CPU in fp64.
 //!
 //! A *sweep* updates each free layer once. An iteration of a pair of nudged states is two (a little less at the beginning, where the
 //! nudging has not reached all layers); a linear response begins with one that says which units are inside their bounds.

@@ -173,17 +173,22 @@ impl<'a> Line<'a> {
         };
         let label = description.label;
         let foreign = |key: &str| description.foreign.contains(&key);
+        let ends = |key: &str| !matches!(&*run.setting(key), "" | "off");
+        let bound = match ends("tolerance") || ends("tolerance-nudged") {
+            true => "up to ",
+            false => "",
+        };
         match (
             foreign("num-iterations-inference"),
             foreign("num-iterations-training"),
         ) {
             (true, _) => label.into(),
             (false, true) => format!(
-                "{label}, {} iterations",
+                "{label}, {bound}{} iterations",
                 run.setting("num-iterations-inference")
             ),
             (false, false) => format!(
-                "{label}, {}+{} iterations",
+                "{label}, {bound}{}+{} iterations",
                 run.setting("num-iterations-inference"),
                 run.setting("num-iterations-training")
             ),

@@ -146,7 +146,7 @@ fn a_run_gets_all_three_figures_and_a_table() {
             "Nudged, β = +0.1: residual by layer",
             "relative change in an iteration",
             "iteration",
-            "iterations that the run uses",
+            "iterations that the run makes at most",
             "difference of the two nudged states",
             "h1a",
             "output",
