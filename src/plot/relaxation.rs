@@ -92,7 +92,10 @@ pub fn relaxation(title: &str, study: &RelaxationStudy, style: &Style) -> Result
             difference,
             "difference of the two nudged states".to_string(),
         ),
-        (Pen::mark(), "iterations that the run makes at most".to_string()),
+        (
+            Pen::mark(),
+            "iterations that the run makes at most".to_string(),
+        ),
     ];
     legend.extend(
         study

@@ -200,7 +200,10 @@ fn runs_of_both_algorithms_are_compared_and_plotted() {
         "train --dataset FashionMNIST-mini --channels 4,4,8,8 --limit-train 32 --limit-test 32 --batch-size 16 --epochs 1 \
          --num-iterations-inference 3 --num-iterations-training 2 --output ep",
     );
-    succeed(path, "train --config ep/config.toml --tolerance 1e-2 --output tolerant");
+    succeed(
+        path,
+        "train --config ep/config.toml --tolerance 1e-2 --output tolerant",
+    );
     let table = succeed(path, "compare ep backprop tolerant");
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 4, "{table}");
