@@ -52,7 +52,7 @@
 //!   its bound, or the one pair of equal values in a window, that rounding decides otherwise.
 //! - *bf16* (of changes, `phase/follow.rs`) is exact where a relaxation comes to rest: on the trained network the direction agrees to
 //!   2e-7, and must to 1e-5; the estimators of kind `learning`, which start near rest, are held to fp16's bounds. The free phases of the
-//!   small random networks end while they still move: what moved since the weights were used in full has an error of `2^-9`, and
+//!   small random networks end while they still move: what moved since the weights were used in full has an error of `2^-8`, and
 //!   nearly unstable units or two values in a window make more of it: 0.26 in a unit, 0.06 in a layer, half of a one-sided gradient of
 //!   vgg5, whose direction then differs by 0.2. The bounds for those files are twice what was measured.
 //! - *Feed-forward networks*: fp32 leaves 1e-6 of everything, and 2e-5 learning rates after Adam. (PyTorch gives the bias of a

@@ -86,7 +86,7 @@ mod tests {
             changes(&source, &mut known, &mut pairs);
             for (x, known) in source.iter().zip(known) {
                 assert!(
-                    (x - known).abs() <= x.abs() * 2f32.powi(-9 * digits),
+                    (x - known).abs() <= x.abs() * 2f32.powi(-8 * digits),
                     "{x}, {known}"
                 );
             }

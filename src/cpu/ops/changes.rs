@@ -1,16 +1,16 @@
 //! Convolutions in `bf16` of what has changed.
 //!
 //! A relaxation applies the same linear map to a state again and again, and each time the state has changed less. Rounded to the 8
-//! bits of `bf16`, the state itself leaves an error of `2^-9 |s|` in every iteration, as large at the end as at the beginning. So what is
+//! bits of `bf16`, the state itself leaves an error of `2^-8 |s|` in every iteration, as large at the end as at the beginning. So what is
 //! rounded is the change. With `t` the state as the neighbours know it, and `u = Op(t)`,
 //!
 //! ```text
 //! d = bf16(s - t)        t <- t + d        u <- u + Op(d)
 //! ```
 //!
-//! `t` follows `s` within `2^-9` of its last change, so that it becomes `s` as the state comes to rest; what was rounded off is in the
+//! `t` follows `s` within `2^-8` of its last change, so that it becomes `s` as the state comes to rest; what was rounded off is in the
 //! next difference. It remains that `Op` has rounded weights: from time to time `u` is computed anew from `t`, with the full ones
-//! (`phase/follow.rs`), and the error is then `2^-9` of what has changed since. (Iterative refinement does the same to linear systems.)
+//! (`phase/follow.rs`), and the error is then `2^-8` of what has changed since. (Iterative refinement does the same to linear systems.)
 
 use super::bf16::{Pair, rounded};
 use super::filter::{Bordered, Direction};

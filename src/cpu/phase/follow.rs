@@ -13,7 +13,7 @@ use crate::cpu::ops::real::Real;
 use ndarray::{Array2, ArrayView2};
 
 /// How often a reader begins anew with all bits of the weights: with its first product in a phase, and then after so many. What is left
-/// at the end is `2^-9` of what changed since, in a relaxation whose changes fall by a half in an iteration or two next to nothing.
+/// at the end is `2^-8` of what changed since, in a relaxation whose changes fall by a half in an iteration or two next to nothing.
 const ANEW: usize = 8;
 
 /// A state, or what max pooling sends down, as its readers know it.
