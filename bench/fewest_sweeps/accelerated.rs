@@ -1,10 +1,12 @@
 //! Sweeps with a memory: from a state `x` and what a sweep makes of it, `G(x)`, to the state of the next sweep.
 
-use crate::laboratory::State;
 use eqprop_cuda::network::Layer;
-use ndarray::Zip;
+use ndarray::{ArrayD, Zip};
 use std::collections::VecDeque;
 use std::fmt;
+
+/// A state, layer by layer from 1.
+pub type State = Vec<ArrayD<f64>>;
 
 #[derive(Debug, Clone, Copy)]
 pub enum Acceleration {

@@ -1,6 +1,6 @@
 //! A network, a batch, and the gradients that phases end with.
 
-use crate::accelerated::Acceleration;
+use crate::accelerated::{Acceleration, State};
 use anyhow::{Context, Result};
 use eqprop_cuda::cpu;
 use eqprop_cuda::data::Batch;
@@ -28,9 +28,6 @@ pub struct Point {
     /// the largest `1 - cosine` of a tensor
     pub worst: f64,
 }
-
-/// A state, layer by layer from 1.
-pub type State = Vec<ArrayD<f64>>;
 
 /// Where a free phase starts.
 #[derive(Debug, Clone, Copy)]
@@ -155,17 +152,22 @@ impl Laboratory {
             iterations,
             tolerance: Some(tolerance),
         };
-        self.gradient(NudgedPhase::Linear, &order)
+        Ok(self.gradient(NudgedPhase::Linear, &order)?.1)
     }
 
-    fn gradient(&mut self, form: NudgedPhase, order: &Relaxation) -> Result<ParameterSet<f64>> {
+    /// The iterations that followed the free phase, and the gradient after them.
+    fn gradient(
+        &mut self,
+        form: NudgedPhase,
+        order: &Relaxation,
+    ) -> Result<(usize, ParameterSet<f64>)> {
         let nudging = Nudging {
             form,
             ..self.nudging
         };
-        self.backend.nudged_phases(&nudging, self.cost, order)?;
+        let report = self.backend.nudged_phases(&nudging, self.cost, order)?;
         self.backend.estimate_gradient()?;
-        Ok(self.backend.gradient()?)
+        Ok((report.iterations, self.backend.gradient()?))
     }
 
     /// Gradients after so many free sweeps, with a response that converges.
@@ -230,7 +232,7 @@ impl Laboratory {
         let mut points = Vec::new();
         for &sweeps in counts {
             let iterations = iterations(form, sweeps);
-            let gradient = self.gradient(
+            let (_, gradient) = self.gradient(
                 form,
                 &Relaxation {
                     iterations,
@@ -251,14 +253,8 @@ impl Laboratory {
     ) -> Result<Point> {
         self.begin(Origin::Kept)?;
         let first = self.backend.free_phase(free)?.iterations;
-        let nudging = Nudging {
-            form,
-            ..self.nudging
-        };
-        let report = self.backend.nudged_phases(&nudging, self.cost, nudged)?;
-        self.backend.estimate_gradient()?;
-        let gradient = self.backend.gradient()?;
-        let sweeps = first + sweeps(form, report.iterations);
+        let (second, gradient) = self.gradient(form, nudged)?;
+        let sweeps = first + sweeps(form, second);
         // Where this state converges to, by these updates or others.
         Ok(point(sweeps, &gradient, &self.truth))
     }

@@ -1,6 +1,7 @@
 //! Which values of a setting make sense.
 
 use super::settings::Config;
+use super::tolerance;
 use crate::error::Result;
 use crate::network::presets::{self, PAPER_CHANNELS};
 use crate::usage::UsageError;
@@ -62,8 +63,7 @@ impl Config {
         ] {
             let value = value.and_then(|tolerance| tolerance.0).unwrap_or(0.5);
             let fits = positive(value) && value < 1.0;
-            let expected = "a number between 0 and 1, such as 1e-3, or off";
-            check(fits, name, value, expected)?;
+            check(fits, name, value, tolerance::EXPECTED)?;
         }
         let end = self.eta_min.unwrap_or(0.0);
         check(not_negative(end), "eta-min", end, "0 or a positive number")?;

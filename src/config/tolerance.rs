@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-const EXPECTED: &str = "expected a number between 0 and 1, such as 1e-3, or off";
+/// What a tolerance may be.
+pub const EXPECTED: &str = "a number between 0 and 1, such as 1e-3, or off";
 
 /// The relative change of the states in an iteration below which a phase ends, or `off`. A number that was chosen elsewhere, as by a preset,
 /// is taken back by the word.
@@ -57,7 +58,7 @@ impl FromStr for Tolerance {
             number => number
                 .parse()
                 .map(|n| Self(Some(n)))
-                .map_err(|_| EXPECTED.into()),
+                .map_err(|_| format!("expected {EXPECTED}")),
         }
     }
 }

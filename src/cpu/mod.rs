@@ -23,8 +23,8 @@ pub fn backend<T: Real>(network: &Network) -> Box<dyn Backend> {
     Box::new(CpuBackend::<T>::new(network, Products::Full))
 }
 
-/// The CPU backend in `f32`, whose convolutions multiply numbers rounded to `bf16`: about twice the speed on processors with
-/// `AVX512_BF16`. The images, dense edges, updates and the gradient's correlations are in `f32`.
+/// The CPU backend in `f32`, whose convolutions multiply what has changed, rounded to `bf16` (docs/maths.md): 1.2 to 1.4 times as fast on a
+/// processor with `AVX512_BF16` (bench/RESULTS.md). The images, dense edges, updates and the gradient's correlations are in `f32`.
 pub fn bf16_backend(network: &Network) -> Box<dyn Backend> {
     Box::new(CpuBackend::<f32>::new(network, Products::Bf16))
 }

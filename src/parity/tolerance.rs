@@ -277,7 +277,7 @@ impl Tolerances {
         forms: &[NudgedPhase::SumDifference],
     };
 
-    /// States of single precision, rounded to eight bits where they are multiplied.
+    /// States of single precision, whose changes are rounded to eight bits where they are multiplied.
     pub const BF16: Self = Self {
         unit: 0.5,
         layer: 0.12,

@@ -23,24 +23,13 @@ pub fn rounded(x: f32) -> f32 {
     f32::from_bits(u32::from(bits(x)) << 16)
 }
 
-/// Rounds numbers to pairs; where their count is odd, zero is the last one's partner.
-pub fn to_pairs(source: &[f32], target: &mut [Pair]) {
-    assert_eq!(source.len().div_ceil(2), target.len());
-    let target = target.as_flattened_mut();
-    vectorised(
-        #[inline(always)]
-        || {
-            for (t, &x) in target.iter_mut().zip(source) {
-                *t = bits(x);
-            }
-        },
-    );
-    if let Some(partner) = target.get_mut(source.len()) {
-        *partner = 0;
-    }
+/// Two numbers, rounded.
+pub fn pair(low: f32, high: f32) -> Pair {
+    [bits(low), bits(high)]
 }
 
-/// Rounds the changes from `known` to `source` to pairs, and adds them, rounded, to `known`.
+/// Rounds the changes from `known` to `source` to pairs, and adds them, rounded, to `known`. Where their count is odd, zero is the last
+/// one's partner.
 pub fn changes(source: &[f32], known: &mut [f32], target: &mut [Pair]) {
     assert_eq!(source.len().div_ceil(2), target.len());
     let target = target.as_flattened_mut();
@@ -77,7 +66,8 @@ mod tests {
         }
         assert!(rounded(f32::NAN).is_nan());
         let mut pairs = [[9; 2]; 2];
-        to_pairs(&[1.0, -2.0, 3.0], &mut pairs);
+        changes(&[1.0, -2.0, 3.0], &mut [0.0; 3], &mut pairs);
+        assert_eq!(pairs[0], pair(1.0, -2.0));
         assert_eq!(pairs, [[0x3f80, 0xc000], [0x4040, 0]]);
 
         // What was rounded off comes with the next change.

@@ -12,11 +12,11 @@
 //! next difference. It remains that `Op` has rounded weights: from time to time `u` is computed anew from `t`, with the full ones
 //! (`phase/follow.rs`), and the error is then `2^-8` of what has changed since. (Iterative refinement does the same to linear systems.)
 
-use super::bf16::{Pair, rounded};
+use super::bf16::{self, Pair, rounded};
 use super::filter::{Bordered, Direction};
 use super::packed::{Packed, border};
 use super::real::Real;
-use super::tile::OfPairs;
+use super::tile::MOST_COLUMNS;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 /// A linear map between two images with weights in `bf16`.
@@ -28,7 +28,7 @@ pub struct ChangeFilter<T: 'static> {
 enum Weights<T: 'static> {
     /// rounded to `bf16`, and multiplied as `T`
     Rounded(Packed<T, T>),
-    Pairs(Packed<Pair, T>, OfPairs<T>),
+    Pairs(Packed<Pair, T>),
 }
 
 impl<T: Real> ChangeFilter<T> {
@@ -36,8 +36,7 @@ impl<T: Real> ChangeFilter<T> {
     pub fn zeros(direction: Direction) -> Self {
         let weights = match T::pairs() {
             Some(of_pairs) => {
-                let packed = Packed::zeros(&direction.taps, 2, of_pairs.multiplier);
-                Weights::Pairs(packed, of_pairs)
+                Weights::Pairs(Packed::zeros(&direction.taps, 2, of_pairs.multiplier))
             }
             None => Weights::Rounded(Packed::zeros(&direction.taps, 1, T::MULTIPLIER)),
         };
@@ -46,22 +45,25 @@ impl<T: Real> ChangeFilter<T> {
 
     /// Takes the weights of the convolution: rows (`ky`, `kx`, `c_pre`), columns `c_post`; of its transpose the same.
     pub fn fill(&mut self, kernel: ArrayView2<T>) {
-        let Direction { taps, .. } = &self.direction;
-        let at = self.direction.weight(kernel);
+        let direction = &self.direction;
+        let taps = &direction.taps;
         match &mut self.weights {
-            Weights::Rounded(packed) => packed.fill(taps, |k, c, o| nearest(at(k, c, o))),
-            Weights::Pairs(packed, of_pairs) => {
-                let channels = taps.from.channels;
-                packed.fill(taps, |positions, pair, o| {
-                    let one = |c: usize| match c < channels {
-                        true => at(positions, c, o),
-                        false => T::zero(),
-                    };
-                    let mut both = [Pair::default()];
-                    (of_pairs.round)(&[one(2 * pair), one(2 * pair + 1)], &mut both);
-                    both[0]
-                });
-            }
+            Weights::Rounded(packed) => packed.fill(taps, |positions, c, first, row| {
+                direction.weights(kernel, positions, c, first, row);
+                row.iter_mut().for_each(|w| *w = nearest(*w));
+            }),
+            Weights::Pairs(packed) => packed.fill(taps, |positions, entry, first, row| {
+                // Of the last entry's second channel, if there is none, the weights stay zero.
+                let mut both = [[T::zero(); MOST_COLUMNS]; 2];
+                let channels = (2 * entry..taps.from.channels).zip(&mut both);
+                for (c, weights) in channels {
+                    direction.weights(kernel, positions, c, first, &mut weights[..row.len()]);
+                }
+                let single = |w: T| w.wide() as f32;
+                for ((pair, &low), &high) in row.iter_mut().zip(&both[0]).zip(&both[1]) {
+                    *pair = bf16::pair(single(low), single(high));
+                }
+            }),
         }
     }
 
@@ -75,7 +77,7 @@ impl<T: Real> ChangeFilter<T> {
                 border(taps, channels, &changes.rounded, &mut scratch.full);
                 packed.add(taps, &scratch.full, onto);
             }
-            Weights::Pairs(packed, _) => {
+            Weights::Pairs(packed) => {
                 border(
                     taps,
                     channels.div_ceil(2),

@@ -41,29 +41,35 @@ impl Direction {
         }
     }
 
-    /// The weight of a tap (the positions of the kernel that fall on it) between a channel that is read and one that is written.
-    /// `kernel` has rows (`ky`, `kx`, `c_pre`) and columns `c_post`.
-    pub fn weight<'a, T: Real>(
+    /// Writes the weights of a tap (the positions of the kernel that fall on it) between a channel that is read and those from `first` on
+    /// that are written. `kernel` has rows (`ky`, `kx`, `c_pre`) and columns `c_post`.
+    pub fn weights<T: Real>(
         &self,
-        kernel: ArrayView2<'a, T>,
-    ) -> impl Fn(&[usize], usize, usize) -> T + 'a {
+        kernel: ArrayView2<T>,
+        positions: &[usize],
+        read: usize,
+        first: usize,
+        target: &mut [T],
+    ) {
         let Taps {
             from, onto, scale, ..
         } = self.taps;
-        let is_transposed = self.is_transposed;
-        let channels = if is_transposed { onto } else { from }.channels;
-        let scale = T::of(scale);
-        move |positions, read, written| {
-            let (pre, post) = if is_transposed {
-                (written, read)
+        let posts = kernel.ncols();
+        let kernel = kernel.to_slice().expect("packed weights are contiguous");
+        target.fill(T::zero());
+        for &k in positions {
+            // Of `Op` they are neighbours in a row of the kernel, of `Op^T` in a column.
+            if self.is_transposed {
+                let column = &kernel[(k * onto.channels + first) * posts + read..];
+                let column = column.iter().step_by(posts);
+                target.iter_mut().zip(column).for_each(|(t, &w)| *t += w);
             } else {
-                (read, written)
-            };
-            let at = |&k: &usize| kernel[(k * channels + pre, post)];
-            match positions {
-                [position] if scale == T::one() => at(position),
-                _ => scale * positions.iter().map(at).sum::<T>(),
+                let row = &kernel[(k * from.channels + read) * posts + first..];
+                target.iter_mut().zip(row).for_each(|(t, &w)| *t += w);
             }
+        }
+        if scale != 1.0 {
+            target.iter_mut().for_each(|t| *t *= T::of(scale));
         }
     }
 }
@@ -85,8 +91,10 @@ impl<T: Real> Filter<T> {
 
     /// Takes the weights of the convolution: rows (`ky`, `kx`, `c_pre`), columns `c_post`; of its transpose the same.
     pub fn fill(&mut self, kernel: ArrayView2<T>) {
-        let at = self.direction.weight(kernel);
-        self.weights.fill(&self.direction.taps, at);
+        let direction = &self.direction;
+        (self.weights).fill(&direction.taps, |positions, c, first, row| {
+            direction.weights(kernel, positions, c, first, row);
+        });
     }
 
     /// Rows and columns of what is made of a state with so many rows.

@@ -103,8 +103,8 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
         }
     }
 
-    /// `at(positions of the kernel, entry of a pixel, channel)`
-    pub fn fill(&mut self, taps: &Taps, at: impl Fn(&[usize], usize, usize) -> E + Sync) {
+    /// `row(positions of the kernel, entry of a pixel, first channel, weights)` writes weights from the first channel on.
+    pub fn fill(&mut self, taps: &Taps, row: impl Fn(&[usize], usize, usize, &mut [E]) + Sync) {
         let (layout, entries) = (self.layout, self.entries);
         let channels = taps.onto.channels;
         for (class, prepared) in taps.classes.iter().zip(&mut self.classes) {
@@ -118,10 +118,8 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
                     .taps
                     .iter()
                     .flat_map(|tap| (0..entries).map(move |c| (tap, c)));
-                for (row, (tap, c)) in rows.zip(read) {
-                    for (o, w) in row[..panel.columns].iter_mut().enumerate() {
-                        *w = at(&tap.kernel, c, panel.first + o);
-                    }
+                for (weights, (tap, c)) in rows.zip(read) {
+                    row(&tap.kernel, c, panel.first, &mut weights[..panel.columns]);
                 }
             });
         }

@@ -25,13 +25,12 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
 
 impl Real for f32 {
     const NAME: &'static str = "fp32";
-    const MULTIPLIER: Multiplier<f32, f32> = Multiplier::F32;
+    const MULTIPLIER: Multiplier<f32, f32> = Multiplier::<f32, f32>::NUMBERS;
 
     fn pairs() -> Option<OfPairs<f32>> {
         #[cfg(target_arch = "x86_64")]
         if bf16::has_pairs() {
             return Some(OfPairs {
-                round: bf16::to_pairs,
                 changes: bf16::changes,
                 multiplier: Multiplier::PAIRS,
             });
@@ -50,7 +49,7 @@ impl Real for f32 {
 
 impl Real for f64 {
     const NAME: &'static str = "fp64";
-    const MULTIPLIER: Multiplier<f64, f64> = Multiplier::F64;
+    const MULTIPLIER: Multiplier<f64, f64> = Multiplier::<f64, f64>::NUMBERS;
 
     fn pairs() -> Option<OfPairs<f64>> {
         None

@@ -64,21 +64,16 @@ impl Taps {
     /// `Op`: from an image of shape `pre` to one of shape `post`.
     pub fn forward(pre: Shape, post: Shape, conv: Convolution, is_averaged: bool) -> Self {
         let window = if is_averaged { 2 } else { 1 };
-        let line = |axis: usize| {
-            let at = |k: usize, w: usize| {
-                let distance = w * conv.stride[axis] + k * conv.dilation[axis];
-                (distance as isize - conv.padding[axis] as isize, k)
-            };
-            let positions = (0..conv.kernel[axis]).flat_map(|k| (0..window).map(move |w| (k, w)));
-            vec![(
-                0,
-                size(post)[axis],
-                positions.map(|(k, w)| at(k, w)).collect(),
-            )]
-        };
+        let lines = |axis: usize| vec![(0, size(post)[axis], distances(conv, window, axis))];
         let read = conv.stride.map(|s| window * s);
-        let scale = 1.0 / (window * window) as f64;
-        Self::new(pre, post, conv, [line(0), line(1)], [1, 1], read, scale)
+        Self::new(
+            (pre, post),
+            conv,
+            window,
+            [lines(0), lines(1)],
+            [1, 1],
+            read,
+        )
     }
 
     /// `Op^T`: from an image of shape `post` to one of shape `pre`.
@@ -86,33 +81,35 @@ impl Taps {
         let window = if is_averaged { 2 } else { 1 };
         let step = conv.stride.map(|s| window * s);
         let lines = |axis: usize| -> Vec<Line> {
-            let (step, pixels) = (step[axis] as isize, size(pre)[axis]);
+            let (step, pixels) = (step[axis], size(pre)[axis]);
             let line = |first: usize| {
-                // first + step i = step y + w stride + k dilation - padding
-                let reaches = |k: usize, w: usize| {
-                    let distance = w * conv.stride[axis] + k * conv.dilation[axis];
-                    let rest = first as isize + conv.padding[axis] as isize - distance as isize;
+                // first + step i = step y + distance
+                let row = |(distance, k): (isize, usize)| {
+                    let (rest, step) = (first as isize - distance, step as isize);
                     (rest % step == 0).then_some((rest / step, k))
                 };
-                let positions =
-                    (0..conv.kernel[axis]).flat_map(|k| (0..window).map(move |w| (k, w)));
-                let taps = positions.filter_map(|(k, w)| reaches(k, w)).collect();
-                (first, (pixels - first).div_ceil(step as usize), taps)
+                let taps = distances(conv, window, axis).into_iter().filter_map(row);
+                (first, (pixels - first).div_ceil(step), taps.collect())
             };
-            (0..pixels.min(step as usize)).map(line).collect()
+            (0..pixels.min(step)).map(line).collect()
         };
-        let scale = 1.0 / (window * window) as f64;
-        Self::new(post, pre, conv, [lines(0), lines(1)], step, [1, 1], scale)
+        Self::new(
+            (post, pre),
+            conv,
+            window,
+            [lines(0), lines(1)],
+            step,
+            [1, 1],
+        )
     }
 
     fn new(
-        from: Shape,
-        onto: Shape,
+        (from, onto): (Shape, Shape),
         conv: Convolution,
+        window: usize,
         lines: [Vec<Line>; 2],
         step: [usize; 2],
         read: [usize; 2],
-        scale: f64,
     ) -> Self {
         // The border covers whatever any pixel reads.
         let reach = |axis: usize| {
@@ -162,10 +159,22 @@ impl Taps {
             onto,
             before: [top, left],
             bordered: [height, width],
-            scale,
+            scale: 1.0 / (window * window) as f64,
             classes,
         }
     }
+}
+
+/// Along an axis: how far from the first pixel of its window (of `window` convolved pixels, for average pooling) each position of the
+/// kernel reads, and the position.
+fn distances(conv: Convolution, window: usize, axis: usize) -> Vec<(isize, usize)> {
+    let distance = |k: usize, w: usize| {
+        let pixels = w * conv.stride[axis] + k * conv.dilation[axis];
+        (pixels as isize - conv.padding[axis] as isize, k)
+    };
+    (0..conv.kernel[axis])
+        .flat_map(|k| (0..window).map(move |w| distance(k, w)))
+        .collect()
 }
 
 fn size(shape: Shape) -> [usize; 2] {

@@ -12,6 +12,7 @@ use super::bf16::Pair;
 use super::simd::vectorised;
 use pulp::{Simd, WithSimd};
 use std::marker::PhantomData;
+use std::ops::AddAssign;
 
 /// Neighbouring entries that a pixel reads, counted from its first one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +78,13 @@ unsafe trait Sums: Copy {
     unsafe fn add_to(self, sums: Self::Vector, at: *mut Self::Sum, n: usize);
 }
 
+/// Channels of the widest panel: four vectors of AVX-512.
+pub const MOST_COLUMNS: usize = 64;
+
 const fn layout(lanes: usize, registers: usize) -> Layout {
-    Layout {
-        lanes,
-        vectors: if registers >= 32 { 4 } else { 2 },
-    }
+    let vectors = if registers >= 32 { 4 } else { 2 };
+    assert!(lanes * vectors <= MOST_COLUMNS);
+    Layout { lanes, vectors }
 }
 
 impl<E: Copy, T: Copy> Stage<'_, E, T> {
@@ -185,6 +188,22 @@ unsafe fn tile<K: Sums, const R: usize, const V: usize>(
     sums
 }
 
+/// Adds the first `n` lanes of a vector to what lies at `at`.
+///
+/// # Safety
+/// A vector is `n` sums or more in order, and `n` numbers lie at `at`.
+#[inline(always)]
+unsafe fn add_first<V, T: Copy + AddAssign>(sums: V, at: *mut T, n: usize) {
+    let sums: *const T = (&raw const sums).cast();
+    for i in 0..n {
+        // SAFETY: as above.
+        unsafe { *at.add(i) += *sums.add(i) };
+    }
+}
+
+/// Asks for the layout of panels of this type.
+struct LayoutOf<T>(PhantomData<T>);
+
 /// Entries of this type, in the vectors that `pulp` found.
 #[derive(Clone, Copy)]
 struct Lanes<S, T>(S, PhantomData<T>);
@@ -229,10 +248,7 @@ macro_rules! lanes {
                         let at = at.cast::<S::$vector>();
                         at.write_unaligned(self.0.$add(at.read_unaligned(), sums));
                     } else {
-                        let sums: *const $t = (&raw const sums).cast();
-                        for i in 0..n {
-                            *at.add(i) += *sums.add(i);
-                        }
+                        add_first(sums, at, n);
                     }
                 }
             }
@@ -246,31 +262,27 @@ macro_rules! lanes {
                 self.run(Lanes(simd, PhantomData::<$t>))
             }
         }
+
+        impl WithSimd for LayoutOf<$t> {
+            type Output = Layout;
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> Layout {
+                layout(S::$lanes, S::REGISTER_COUNT)
+            }
+        }
+
+        impl Multiplier<$t, $t> {
+            pub const NUMBERS: Self = Self {
+                layout: || vectorised(LayoutOf(PhantomData::<$t>)),
+                run: |stage| vectorised(stage),
+            };
+        }
     };
 }
 
 lanes!(f32, f32s, F32_LANES, splat_f32s, mul_add_e_f32s, add_f32s);
 lanes!(f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, add_f64s);
-
-struct LayoutOf<T>(PhantomData<T>);
-
-impl WithSimd for LayoutOf<f32> {
-    type Output = Layout;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Layout {
-        layout(S::F32_LANES, S::REGISTER_COUNT)
-    }
-}
-
-impl WithSimd for LayoutOf<f64> {
-    type Output = Layout;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Layout {
-        layout(S::F64_LANES, S::REGISTER_COUNT)
-    }
-}
 
 /// How a type's products are added up: the layout of weights, and what adds a stage's products to the images that it writes.
 #[derive(Clone, Copy)]
@@ -279,25 +291,9 @@ pub struct Multiplier<E: 'static, T: 'static> {
     pub run: fn(Stage<E, T>),
 }
 
-impl Multiplier<f32, f32> {
-    pub const F32: Self = Self {
-        layout: || vectorised(LayoutOf(PhantomData::<f32>)),
-        run: |stage| vectorised(stage),
-    };
-}
-
-impl Multiplier<f64, f64> {
-    pub const F64: Self = Self {
-        layout: || vectorised(LayoutOf(PhantomData::<f64>)),
-        run: |stage| vectorised(stage),
-    };
-}
-
 /// How pairs of `bf16` are made of numbers, and summed up in them.
 #[derive(Clone, Copy)]
 pub struct OfPairs<T: 'static> {
-    /// see [`to_pairs`](super::bf16::to_pairs)
-    pub round: fn(&[T], &mut [Pair]),
     /// see [`changes`](super::bf16::changes)
     pub changes: fn(&[T], &mut [T], &mut [Pair]),
     pub multiplier: Multiplier<Pair, T>,
@@ -305,7 +301,7 @@ pub struct OfPairs<T: 'static> {
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use super::{Multiplier, Stage, Sums, layout};
+    use super::{Multiplier, Stage, Sums, add_first, layout};
     use crate::cpu::ops::bf16::{Pair, has_pairs};
     use std::arch::x86_64::{
         __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32,
@@ -357,10 +353,7 @@ mod pairs {
                 if n == Self::LANES {
                     _mm512_storeu_ps(at, _mm512_add_ps(_mm512_loadu_ps(at), sums));
                 } else {
-                    let sums: *const f32 = (&raw const sums).cast();
-                    for i in 0..n {
-                        *at.add(i) += *sums.add(i);
-                    }
+                    add_first(sums, at, n);
                 }
             }
         }

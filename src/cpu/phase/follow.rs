@@ -10,7 +10,7 @@ use super::weights::PackedNetwork;
 use crate::cpu::ops::changes::{ChangeFilter, Changes};
 use crate::cpu::ops::filter::{Bordered, Filter};
 use crate::cpu::ops::real::Real;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 /// How often a reader begins anew with all bits of the weights: with its first product in a phase, and then after so many. What is left
 /// at the end is `2^-8` of what changed since, in a relaxation whose changes fall by a half in an iteration or two next to nothing.
@@ -48,6 +48,26 @@ impl<T: Real> Known<T> {
             self.changes += 1;
         }
         self.version = version;
+    }
+
+    /// Whether a reader that has seen so many changes has missed one.
+    fn is_missed_by(&self, seen: usize) -> bool {
+        seen + 1 < self.changes
+    }
+
+    /// Adds to `onto` what a reader's map makes of it, all of it or what the reader has not seen.
+    fn add(
+        &self,
+        (full, changes): (&Filter<T>, &ChangeFilter<T>),
+        (anew, seen): (bool, usize),
+        onto: ArrayViewMut2<T>,
+        scratch: &mut Bordered<T>,
+    ) {
+        if anew {
+            full.add(self.state.view(), onto, scratch);
+        } else if seen != self.changes {
+            changes.add(&self.change, onto, scratch);
+        }
     }
 }
 
@@ -120,8 +140,10 @@ impl<T: Real> Followed<T> {
         p: &mut Array2<T>,
         scratch: &mut Bordered<T>,
     ) {
-        let has_missed =
-            |read: &Read| self.seen[read.edge][read.way as usize] + 1 < self.known(read).changes;
+        let has_missed = |read: &Read| {
+            let seen = self.seen[read.edge][read.way as usize];
+            self.known(read).is_missed_by(seen)
+        };
         let anew = p.dim() != states.layer(l).dim()
             || self.computed[l].is_multiple_of(ANEW)
             || reads.iter().any(has_missed);
@@ -137,15 +159,11 @@ impl<T: Real> Followed<T> {
                 Way::Down => packed.down(read.edge),
             };
             let maps = weight.for_changes();
-            let (full, changes) = maps.expect("the edges of free layers have both");
+            let maps = maps.expect("the edges of free layers have both");
             let is_apart = read.is_pooled || states.is_apart(read.of);
             let images = 1 + usize::from(states.is_apart(l));
             for p in targets(states.representation(), is_apart, images, p.view_mut()) {
-                if anew {
-                    full.add(known.state.view(), p, scratch);
-                } else if seen != known.changes {
-                    changes.add(&known.change, p, scratch);
-                }
+                known.add(maps, (anew, seen), p, scratch);
             }
             self.seen[read.edge][read.way as usize] = known.changes;
         }
@@ -154,7 +172,7 @@ impl<T: Real> Followed<T> {
     /// What a max-pool edge pools, which was `before` when it was computed last.
     pub fn convolved(
         &mut self,
-        (full, changes): (&Filter<T>, &ChangeFilter<T>),
+        maps: (&Filter<T>, &ChangeFilter<T>),
         states: &States<T>,
         (e, pre): (usize, usize),
         before: Array2<T>,
@@ -163,17 +181,12 @@ impl<T: Real> Followed<T> {
         self.follow(states, pre);
         let known = &self.layers[pre];
         let seen = &mut self.seen[e][Way::Up as usize];
-        let shape = full.output(known.state.nrows());
+        let shape = maps.0.output(known.state.nrows());
         let anew = before.dim() != shape
             || self.convolved[e].is_multiple_of(ANEW)
-            || *seen + 1 < known.changes;
-        let mut product = before;
-        if anew {
-            product = Array2::zeros(shape);
-            full.add(known.state.view(), product.view_mut(), scratch);
-        } else if *seen != known.changes {
-            changes.add(&known.change, product.view_mut(), scratch);
-        }
+            || known.is_missed_by(*seen);
+        let mut product = if anew { Array2::zeros(shape) } else { before };
+        known.add(maps, (anew, *seen), product.view_mut(), scratch);
         *seen = known.changes;
         self.convolved[e] += 1;
         product
