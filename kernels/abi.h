@@ -120,6 +120,7 @@ typedef struct EqTarget {
 #define EQ_TILE_WHOLE 0
 #define EQ_TILE_PART 1
 #define EQ_TILE_JOIN 2
+#define EQ_TILE_NONE 3 /* on Hopper: the block has no more tiles */
 
 /* A block's piece of a target. Its change is summed by pixel block and strip of EQ_CHANGE_CHANNELS channels: one slot each, in
  * an order that depends on the layers alone, not on how large tiles are or who works on them. */
@@ -129,7 +130,7 @@ typedef struct EqTile {
     uint32_t first_channel;
     uint32_t change; /* slot of its first strip */
     uint32_t kind;
-    uint32_t first_step, steps; /* of K: slices of EQ_MMA_DEPTH channels of one tap, over all runs */
+    uint32_t first_step, steps; /* of K: slices of EQ_MMA_DEPTH (on Hopper EQ_HOPPER_DEPTH) channels of one tap, over all runs */
     uint32_t first_part, parts; /* where a part's sums go; how many follow one another, to be joined */
     uint32_t padding;
 } EqTile;
@@ -173,7 +174,7 @@ typedef struct EqHopperTarget {
     uint32_t free_view; /* pair: of s0 */
     uint32_t width_bits, height_bits; /* of a box */
     uint32_t boxes_x, boxes_y;
-    uint32_t slices_up, slices_down; /* of K, in the order of taps: all taps upwards come first */
+    uint32_t slices_up; /* of K: taps upwards come first */
     uint32_t first_tap, taps;
 } EqHopperTarget;
 

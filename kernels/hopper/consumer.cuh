@@ -64,12 +64,15 @@ __device__ __forceinline__ void end(Ring& ring, bool running, const Place& at) {
     if (running && at.lane == 0) ptx::mbarrier_arrive(ring.previous_empty());
 }
 
-// All products of a tile of the relaxation.
-__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring& ring, const EqHopperTarget& views, const Place& at) {
+// The products of a tile of the relaxation, or of a part of its K.
+__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring& ring, const EqTile& tile, const EqHopperTarget& views,
+                                             const Place& at) {
     begin(sums);
     bool running = false;
-    multiply<false, false>(sums, ring, views.slices_up, running, at, 2 * at.consumer, PIXEL_BOXES);
-    multiply<false, true>(sums, ring, views.slices_down, running, at, 2 * at.consumer, PIXEL_BOXES);
+    const uint32_t above = views.slices_up > tile.first_step ? views.slices_up - tile.first_step : 0;
+    const uint32_t up = above < tile.steps ? above : tile.steps;
+    multiply<false, false>(sums, ring, up, running, at, 2 * at.consumer, PIXEL_BOXES);
+    multiply<false, true>(sums, ring, tile.steps - up, running, at, 2 * at.consumer, PIXEL_BOXES);
     end(ring, running, at);
 }
 

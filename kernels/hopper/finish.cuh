@@ -1,7 +1,7 @@
 // What a consumer does with its sums: the formulas of epilogue.cuh, on the old state that the ring has brought.
 #pragma once
 
-#include "consumer.cuh"
+#include "parts.cuh"
 
 namespace hopper {
 
@@ -212,12 +212,19 @@ __device__ __forceinline__ void consume(const EqHopperArgs& args, Ring ring) {
     const Place at;
     uint32_t turn = 0;
 #pragma unroll 1
-    for (uint32_t t = blockIdx.x; t < args.tiles; t += gridDim.x, ++turn) {
+    for (uint32_t t = blockIdx.x; t < args.tiles; t += gridDim.x) {
         const EqTile tile = args.relax.tiles[t];
+        if (tile.kind == EQ_TILE_NONE) break;
         const EqHopperTarget views = args.targets[tile.target];
         float sums[2][64];
-        multiply_all(sums, ring, views, at);
-        finish<FORM, COMPONENTS>(sums, args, tile, views, ring, turn, at);
+        multiply_all(sums, ring, tile, views, at); // nothing, where parts are joined
+        if (tile.kind == EQ_TILE_PART) {
+            const bool elsewhere = broken(PART_STORED_FOR_THE_NEXT) && tile.first_step == 0;
+            store_part(sums, part(args.relax, tile.first_part + elsewhere));
+            continue;
+        }
+        add_parts(sums, args.relax, tile);
+        finish<FORM, COMPONENTS>(sums, args, tile, views, ring, turn++, at);
     }
     // Before the block's shared memory goes.
     if (FORM != EQ_FORM_RAW && at.first()) ptx::tma_wait();

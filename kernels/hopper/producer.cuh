@@ -11,16 +11,24 @@ struct Producer {
 
     __device__ __forceinline__ const void* map(uint32_t number) const { return args.maps + number * EQ_TENSOR_MAP_BYTES; }
 
-    // The slices of all taps.
+    // The slices of the tile's part of K, in the order of taps.
     template <int COMPONENTS>
     __device__ __forceinline__ void products(const EqTile& tile, const EqHopperTarget& views, const ptx::Corner (&corners)[2][2]) {
         const uint32_t iterations = args.relax.phase ? args.relax.phase->iterations : 0;
-        for (uint32_t t = 0; t < views.taps; ++t) {
+        uint32_t before = tile.first_step, left = tile.steps;
+        if (broken(PART_BEGINS_A_STEP_EARLY) && before > 0) --before;
+        for (uint32_t t = 0; t < views.taps && left > 0; ++t) {
             const EqHopperTap tap = args.taps[views.first_tap + t];
+            if (before >= tap.slices) {
+                before -= tap.slices;
+                continue;
+            }
+            const uint32_t end = tap.slices - before < left ? tap.slices : before + left;
+            left -= end - before;
             const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
             const void* const slabs = map(tap.slabs);
 #pragma unroll 1
-            for (uint32_t slice = 0; slice < tap.slices; ++slice, ring.advance()) {
+            for (uint32_t slice = before; slice < end; ++slice, ring.advance()) {
                 ring.announce(SLOT_BYTES);
                 const int k = slice * DEPTH;
 #pragma unroll
@@ -39,6 +47,7 @@ struct Producer {
                                   ring.full());
                 }
             }
+            before = 0;
         }
     }
 
@@ -73,6 +82,7 @@ struct Producer {
     __device__ __forceinline__ void run() {
         for (uint32_t t = blockIdx.x; t < args.tiles; t += gridDim.x) {
             const EqTile tile = args.relax.tiles[t];
+            if (tile.kind == EQ_TILE_NONE) break;
             const EqTarget target = args.relax.targets[tile.target];
             const EqHopperTarget views = args.targets[tile.target];
             ptx::Corner corners[CONSUMERS][2];
@@ -81,7 +91,8 @@ struct Producer {
 #pragma unroll
                 for (int sum = 0; sum < 2; ++sum) corners[consumer][sum] = corner_of<COMPONENTS>(views, tile, consumer, sum);
             products<COMPONENTS>(tile, views, corners);
-            if constexpr (FORM != EQ_FORM_RAW) state<FORM>(tile, target, views, corners);
+            if constexpr (FORM != EQ_FORM_RAW)
+                if (tile.kind != EQ_TILE_PART) state<FORM>(tile, target, views, corners);
         }
     }
 };

@@ -47,9 +47,25 @@ fn joined() -> Network {
     chain("joined", &layers, &maps, 0.7)
 }
 
+/// Layers whose K is split: the middle one's, of 75 slots from below and 18 from above, so that parts are of one direction, of the other, or
+/// of both; two tiles of channels, with a rest; the output's.
+fn split() -> Network {
+    let hidden = Activation::HARD_SIGMOID;
+    let layers = [
+        ("input", Shape::new(1, 5, 5), Activation::LINEAR),
+        ("low", Shape::new(136, 5, 5), hidden),
+        ("middle", Shape::flat(200), hidden),
+        ("high", Shape::flat(1100), hidden),
+        ("output", Shape::flat(10), Activation::LINEAR),
+    ];
+    let point = LinearMap::Conv(Convolution::square(1, 1, 0));
+    let maps = [point, LinearMap::Dense, LinearMap::Dense, LinearMap::Dense];
+    chain("split", &layers, &maps, 0.7)
+}
+
 /// Widths below one box; widths of several boxes and tiles, with rests; max pooling and the cross-entropy; two states side by side; weight
-/// gradients.
-fn cases() -> [Case; 5] {
+/// gradients; a split K of states, pairs, two states side by side, and responses.
+fn cases() -> [Case; 8] {
     let of =
         |name, channels, inputs| preset(name, channels, inputs, 10, ActivationKind::HardSigmoid);
     let recipe = Recipe {
@@ -117,7 +133,35 @@ fn cases() -> [Case; 5] {
             floor: 1e-3,
             settings: &["", "seed=6,multiprocessors=5", "sums=truncated"],
         },
+        in_parts(
+            "split",
+            NudgedPhase::SumDifference,
+            &["", "seed=8,multiprocessors=3", "sums=truncated"],
+        ),
+        in_parts("split, direct", NudgedPhase::Direct, &["seed=9"]),
+        in_parts(
+            "split, responses",
+            NudgedPhase::Linear,
+            &["", "seed=10,multiprocessors=4"],
+        ),
     ]
+}
+
+fn in_parts(name: &'static str, form: NudgedPhase, settings: &'static [&'static str]) -> Case {
+    Case {
+        name,
+        network: split(),
+        images: 2,
+        recipe: Recipe {
+            form,
+            beta: 2.0,
+            free: 2,
+            nudged: 2,
+            ..Recipe::default()
+        },
+        floor: 0.1,
+        settings,
+    }
 }
 
 impl Case {
@@ -174,8 +218,8 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             let reports = played.reports();
             let launched = |name: &str| reports.keys().any(|kernel| kernel.starts_with(name));
             assert!(launched("relax_hopper_states") && launched("relax_hopper_raw"));
-            let is_wide = ["wide", "joined"].contains(&case.name);
-            assert_eq!(launched("weight_grad_hopper"), is_wide, "{}", case.name);
+            let is_narrow = ["narrow", "direct", "pooled"].contains(&case.name);
+            assert_eq!(launched("weight_grad_hopper"), !is_narrow, "{}", case.name);
             assert!(
                 !launched("relax_mma"),
                 "the choice of kernels is one for all sweeps"
@@ -231,13 +275,13 @@ fn feed_forward_networks_are_trained_by_them() {
 
 /// What notices the kernels of a text: the first case that goes wrong, and how.
 fn noticed_by(ptx: &str) -> Option<String> {
-    let [narrow, _, _, wide, _] = cases();
-    notices(&[narrow, wide], ptx)
+    let [narrow, _, _, wide, _, split, ..] = cases();
+    notices(&[narrow, wide, split], ptx)
 }
 
 /// What notices a weight gradient.
 fn gradient_noticed_by(ptx: &str) -> Option<String> {
-    let [.., joined] = cases();
+    let [_, _, _, _, joined, ..] = cases();
     let short = Case {
         images: 2,
         // So many that the difference of the two states reaches the first layer.

@@ -42,6 +42,7 @@ pub const EQ_COST_CE: u32 = 1;
 pub const EQ_TILE_WHOLE: u32 = 0;
 pub const EQ_TILE_PART: u32 = 1;
 pub const EQ_TILE_JOIN: u32 = 2;
+pub const EQ_TILE_NONE: u32 = 3;
 pub const EQ_POOLING_NONE: u32 = 0;
 pub const EQ_POOLING_MAX: u32 = 1;
 pub const EQ_POOLING_AVERAGE: u32 = 2;
@@ -323,13 +324,12 @@ pub struct EqHopperTarget {
     pub boxes_x: u32,
     pub boxes_y: u32,
     pub slices_up: u32,
-    pub slices_down: u32,
     pub first_tap: u32,
     pub taps: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of EqHopperTarget"][::std::mem::size_of::<EqHopperTarget>() - 44usize];
+    ["Size of EqHopperTarget"][::std::mem::size_of::<EqHopperTarget>() - 40usize];
     ["Alignment of EqHopperTarget"][::std::mem::align_of::<EqHopperTarget>() - 4usize];
     ["Offset of field: EqHopperTarget::views"]
         [::std::mem::offset_of!(EqHopperTarget, views) - 0usize];
@@ -345,12 +345,10 @@ const _: () = {
         [::std::mem::offset_of!(EqHopperTarget, boxes_y) - 24usize];
     ["Offset of field: EqHopperTarget::slices_up"]
         [::std::mem::offset_of!(EqHopperTarget, slices_up) - 28usize];
-    ["Offset of field: EqHopperTarget::slices_down"]
-        [::std::mem::offset_of!(EqHopperTarget, slices_down) - 32usize];
     ["Offset of field: EqHopperTarget::first_tap"]
-        [::std::mem::offset_of!(EqHopperTarget, first_tap) - 36usize];
+        [::std::mem::offset_of!(EqHopperTarget, first_tap) - 32usize];
     ["Offset of field: EqHopperTarget::taps"]
-        [::std::mem::offset_of!(EqHopperTarget, taps) - 40usize];
+        [::std::mem::offset_of!(EqHopperTarget, taps) - 36usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

@@ -2,7 +2,8 @@
 //! [`super::estimate`]: one block a multiprocessor takes every so-many-th tile.
 //!
 //! A slot of the ring (64 channels of K) takes as long as its products, or as its bytes take to come from L2, whichever is longer. Then
-//! the tile's consumers finish it while nothing is multiplied: their instructions, and a latency.
+//! the tile's consumers finish it while nothing is multiplied: their instructions, and a latency. Where K is split they write their sums
+//! instead, and a second launch reads those of all parts before it finishes the tile.
 
 use super::chip::Chip;
 use crate::cuda::machine::abi::*;
@@ -95,20 +96,32 @@ pub fn update(
     let state = 2.0 * rows * columns;
     // In and out, four bytes a unit of constants, s0 of a pair: as of the other kernels.
     let around = 2.0 * state + if pair { 1.5 * state } else { 2.0 * state };
+    let sums = 4.0 * rows * columns;
     let instructions = WARPS * EPILOGUE[usize::from(pair)] / chip.issue.value;
-    let epilogue = instructions.max(around / per_clock) + chip.latency.value;
-    let tiles: Vec<[f64; 2]> = (list.tiles.iter())
-        .map(|tile| {
-            let extent = &extents[tile.target as usize];
-            // Two tiles of the same pixels, or else of the same channels.
-            let together = match extent.channels > EQ_HOPPER_COLUMNS as usize {
-                true => pixels / 2.0 + slab,
-                false => pixels + slab / 2.0,
-            };
-            let operations = 2.0 * rows * columns * depth;
-            slot(operations, [pixels + slab, together], chip)
-                .map(|clocks| extent.steps as f64 * clocks + epilogue)
-        })
-        .collect();
-    Hopper::of(&tiles, memory_bytes, chip)
+    let clocks = |tile: &EqTile| {
+        let extent = &extents[tile.target as usize];
+        // Two tiles of the same pixels, or else of the same channels.
+        let together = match extent.channels > EQ_HOPPER_COLUMNS as usize {
+            true => pixels / 2.0 + slab,
+            false => pixels + slab / 2.0,
+        };
+        let end = match tile.kind {
+            EQ_TILE_NONE => return [0.0; 2],
+            EQ_TILE_PART => sums / per_clock,
+            _ => instructions.max((around + f64::from(tile.parts) * sums) / per_clock),
+        };
+        let operations = 2.0 * rows * columns * depth;
+        slot(operations, [pixels + slab, together], chip)
+            .map(|clocks| f64::from(tile.steps) * clocks + end + chip.latency.value)
+    };
+    let of = |tiles: &[EqTile], memory_bytes| {
+        let clocks: Vec<[f64; 2]> = tiles.iter().map(clocks).collect();
+        Hopper::of(&clocks, memory_bytes, chip)
+    };
+    match list.joins.is_empty() {
+        true => of(&list.tiles, memory_bytes),
+        false => [of(&list.tiles, memory_bytes), of(&list.joins, 0.0)]
+            .into_iter()
+            .sum(),
+    }
 }

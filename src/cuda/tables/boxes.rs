@@ -211,10 +211,7 @@ impl BoxesBuilder {
             let view = of.view(images, class.origin, class.step, shape);
             number_of(&mut self.views, view.expect("a class has pixels"))
         };
-        let slices = |downwards: bool| {
-            let of_direction = taps.iter().filter(|tap| (tap.downwards == 1) == downwards);
-            of_direction.map(|tap| tap.slices).sum()
-        };
+        let upwards = taps.iter().filter(|tap| tap.downwards == 0);
         let [boxes_x, boxes_y] = shape.along(class.size);
         self.targets.push(EqHopperTarget {
             views: sides.map_or([0; 2], |sides| sides.map(&mut view)),
@@ -223,8 +220,7 @@ impl BoxesBuilder {
             height_bits: shape.height,
             boxes_x: boxes_x as u32,
             boxes_y: boxes_y as u32,
-            slices_up: slices(false),
-            slices_down: slices(true),
+            slices_up: upwards.map(|tap| tap.slices).sum(),
             first_tap: self.taps.len() as u32,
             taps: taps.len() as u32,
         });

@@ -6,5 +6,7 @@ pub mod gradient;
 pub mod gradient_boxes;
 pub mod layout;
 pub mod products;
+mod splits;
 pub mod sweep;
 pub mod tiles;
+mod turns;

@@ -323,22 +323,19 @@ impl Sweep {
             images: self.images as u32,
             ..args
         };
-        if let Some(boxes) = &self.boxes {
-            // Its tiles are whole: there is nothing to join.
-            let args = EqRelaxArgs {
-                tiles: self.tiles.ptr(),
-                ..args
-            };
-            let args = boxes.args(device, args, self.list.tiles.len())?;
-            return Relax::launch_hopper(device, self.components, &args);
-        }
         let (first, joins) = (self.list.tiles.len(), self.list.joins.len());
         for (from, tiles) in [(0, first), (first, joins)] {
             let args = EqRelaxArgs {
                 tiles: self.tiles.at(from),
                 ..args
             };
-            (self.list.relax).launch(device, self.components, tiles, &args)?;
+            match &self.boxes {
+                Some(boxes) => {
+                    let args = boxes.args(device, args, tiles)?;
+                    Relax::launch_hopper(device, self.components, &args)?;
+                }
+                None => (self.list.relax).launch(device, self.components, tiles, &args)?,
+            }
         }
         Ok(())
     }

@@ -3,9 +3,8 @@
 //! A pure function of the layers and of what the GPU is, shared by the launches themselves and by the estimate of
 //! `cargo bench --bench kernels -- --estimate`.
 //!
-//! **Splits.** Layers of few tiles leave most of a GPU idle. Where it shortens a launch, K is split: blocks compute the sums of parts
-//! of it, and a second launch joins the parts in their order. Parts are chosen for an H100, and are the same on every GPU, however
-//! many multiprocessors it has; so are the bits.
+//! **Splits.** Layers of few tiles leave most of a GPU idle. Where it shortens a launch, K is split ([`super::splits`]): blocks compute the
+//! sums of parts of it, and a second launch joins the parts in their order.
 //!
 //! **Size.** Two blocks fit on a multiprocessor. A launch of no more than one for each is divided into the next smaller tiles, which
 //! compute the same bits, if that gives more of them. With more than one, large tiles end earlier: half as many channels take three
@@ -14,28 +13,21 @@
 //! **Order.** The heaviest first, so that small tiles fill the gaps at the end; but tiles whose product is short are bound by
 //! memory, and all of them together would leave the tensor cores idle: they are spread evenly among the others.
 //!
+//! Where blocks stay and take tiles by turns, as on Hopper, each gets as much to do as the others ([`super::turns`]).
+//!
 //! **Change.** Each pixel block of a layer and each strip of [`EQ_CHANGE_CHANNELS`] channels has a slot of its own, numbered
 //! by target, pixel block and strip, whatever the order and the size of tiles: the sum of the change, and with it the
 //! iteration at which a phase ends, does not depend on the GPU.
 
+use super::splits::{cost, splits};
+use super::turns::by_turns;
 use crate::cuda::machine::abi::{
     EQ_CHANGE_CHANNELS, EQ_TILE_JOIN, EQ_TILE_PART, EQ_TILE_WHOLE, EqTile,
 };
 use crate::cuda::machine::kernels::{Relax, TileShape};
-use std::collections::BinaryHeap;
 
 /// Blocks of the largest tile that fit on a multiprocessor.
 pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
-
-/// Blocks that an H100 or H200 runs at once: for which K is split, whatever the GPU.
-const BLOCKS: usize = 132 * BLOCKS_PER_MULTIPROCESSOR;
-/// Into how many parts at most.
-const MOST_PARTS: usize = 16;
-/// What things take, as multiples of a step of the largest tile, two of which share a multiprocessor (960 clocks by the constants of
-/// `measure/chip.rs`): a block's beginning and end, the second launch, and the writing or reading of a part's sums, 64 KB from L2.
-const BEGIN: usize = 3;
-const LAUNCH: usize = 3;
-const SUMS: usize = 5;
 
 /// Products per output unit below which a tile is bound by memory: its state, constants and slices move more bytes than the
 /// tensor cores can hide. Layer 1 of the paper's networks has at most 4 taps x 128 channels per unit, all others 1152 or more.
@@ -55,7 +47,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    fn tiles(&self, shape: TileShape, components: usize) -> usize {
+    pub(super) fn tiles(&self, shape: TileShape, components: usize) -> usize {
         self.pixels.div_ceil(shape.rows / components) * self.channels.div_ceil(shape.channels)
     }
 
@@ -136,73 +128,18 @@ impl TileList {
         }
         long.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
         short.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
+        let mut tiles = spread(long, short);
+        if relax == Relax::Hopper {
+            [tiles, joins] = [tiles, joins].map(|list| by_turns(list, multiprocessors, cost));
+        }
         Self {
             relax,
-            tiles: spread(long, short),
+            tiles,
             joins,
             parts,
             changes,
         }
     }
-}
-
-/// Into how many parts each target's K is split: as many as end a launch earliest, by the constants above.
-fn splits(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
-    let whole = vec![1; extents.len()];
-    let tiles: Vec<usize> = (extents.iter())
-        .map(|e| e.tiles(relax.tile(), components))
-        .collect();
-    // With several tiles for each block one more or less at the end matters little.
-    if matches!(relax, Relax::Simt | Relax::Hopper) || tiles.iter().sum::<usize>() > 2 * BLOCKS {
-        return whole;
-    }
-    // A step of a smaller tile takes less than the rest.
-    let scale = Relax::MmaWide.tile().channels / relax.tile().channels;
-    let [begin, launch, sums] = [BEGIN, LAUNCH, SUMS].map(|steps| steps * scale);
-    let duration = |splits: &Vec<usize>| {
-        let of_each = || extents.iter().zip(splits).zip(&tiles);
-        let parts = of_each().map(|((extent, &split), &tiles)| {
-            let written = if split > 1 { sums } else { 0 };
-            (
-                begin + extent.steps.div_ceil(split) + written,
-                tiles * split,
-            )
-        });
-        let joins = of_each()
-            .filter(|((_, split), _)| **split > 1)
-            .map(|((_, &split), &tiles)| (begin + sums * split, tiles));
-        let second = if splits.iter().any(|&split| split > 1) {
-            launch
-        } else {
-            0
-        };
-        last_end(parts.collect()) + second + last_end(joins.collect())
-    };
-    let longest = extents.iter().map(|e| e.steps).max().unwrap_or(0);
-    (1..=MOST_PARTS)
-        .map(|parts| {
-            let steps = longest.div_ceil(parts).max(1);
-            (extents.iter())
-                .map(|e| ((e.steps + steps / 2) / steps).clamp(1, MOST_PARTS))
-                .collect()
-        })
-        .min_by_key(duration)
-        .unwrap_or(whole)
-}
-
-/// When the last of so many pieces of so much work ends, the longest of which begin first on [`BLOCKS`] workers.
-fn last_end(mut pieces: Vec<(usize, usize)>) -> usize {
-    pieces.sort_unstable_by_key(|(work, _)| std::cmp::Reverse(*work));
-    let mut free: BinaryHeap<_> = std::iter::repeat_n(std::cmp::Reverse(0), BLOCKS).collect();
-    let mut last = 0;
-    for (work, count) in pieces {
-        for _ in 0..count {
-            let std::cmp::Reverse(start) = free.pop().expect("there are workers");
-            free.push(std::cmp::Reverse(start + work));
-            last = last.max(start + work);
-        }
-    }
-    last
 }
 
 /// The largest tiles of which there is more than one for each multiprocessor; else the smallest.
@@ -396,13 +333,6 @@ mod tests {
             ..extents[0]
         };
         assert_eq!(TileList::new(Relax::MmaWide, 20, 1, &[many]).parts, 0);
-    }
-
-    #[test]
-    fn the_longest_pieces_begin_first() {
-        assert_eq!(last_end(vec![(3, BLOCKS), (5, 1)]), 6);
-        assert_eq!(last_end(vec![(3, BLOCKS - 2), (2, 1), (5, 1), (1, 1)]), 5);
-        assert_eq!(last_end(vec![]), 0);
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! Into how many parts the K of each target is split: as many as end its launch, and the one that joins the parts, earliest.
+//!
+//! Parts are chosen for an H100, and are the same on every GPU, however many multiprocessors it has; so are the bits.
+
+use super::tiles::{BLOCKS_PER_MULTIPROCESSOR, Extent};
+use super::turns::shared_out;
+use crate::cuda::machine::abi::{EQ_TILE_JOIN, EQ_TILE_NONE, EQ_TILE_PART, EqTile};
+use crate::cuda::machine::kernels::Relax;
+
+/// Multiprocessors of an H100 or H200: for which K is split, whatever the GPU.
+const MULTIPROCESSORS: usize = 132;
+/// Into how many parts at most.
+const MOST_PARTS: usize = 16;
+
+/// What a launch's blocks take for their work, in clocks by the constants of `measure/chip.rs`.
+#[derive(Clone, Copy)]
+struct Costs {
+    /// that work at once
+    blocks: usize,
+    /// a step of the largest tile
+    step: usize,
+    /// beginning and end of a block or tile, the update included
+    whole: usize,
+    /// the same where a part's sums are written instead
+    part: usize,
+    /// the same where sums are joined
+    join: usize,
+    /// reading a part's sums
+    sums: usize,
+    /// the second launch
+    launch: usize,
+    /// with more tiles than this, one more or less at the end matters little
+    most_tiles: usize,
+}
+
+/// Two blocks share a multiprocessor, and its bandwidth; a part's sums are 64 KB.
+const MMA: Costs = Costs {
+    blocks: MULTIPROCESSORS * BLOCKS_PER_MULTIPROCESSOR,
+    step: 960,
+    whole: 3 * 960,
+    part: 8 * 960,
+    join: 3 * 960,
+    sums: 5 * 960,
+    launch: 3 * 960,
+    most_tiles: 2 * MULTIPROCESSORS * BLOCKS_PER_MULTIPROCESSOR,
+};
+
+/// A slot of the ring is 48 KB, a part's sums are 128 KB; nothing is multiplied while a tile's update moves 256 KB.
+const HOPPER: Costs = Costs {
+    blocks: MULTIPROCESSORS,
+    step: 2010,
+    whole: 13700,
+    part: 8350,
+    join: 13700,
+    sums: 5350,
+    launch: 2550,
+    most_tiles: 8 * MULTIPROCESSORS,
+};
+
+/// What a tile takes on Hopper, to be compared with others.
+pub fn cost(tile: &EqTile) -> usize {
+    let steps = tile.steps as usize * HOPPER.step;
+    match tile.kind {
+        EQ_TILE_PART => steps + HOPPER.part,
+        EQ_TILE_JOIN => tile.parts as usize * HOPPER.sums + HOPPER.join,
+        EQ_TILE_NONE => 0,
+        _ => steps + HOPPER.whole,
+    }
+}
+
+/// Into how many parts each target's K is split.
+pub fn splits(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
+    let whole = vec![1; extents.len()];
+    let costs = match relax {
+        Relax::Simt => return whole,
+        Relax::Hopper => HOPPER,
+        _ => {
+            // A step of a smaller tile takes less than the rest.
+            let scale = Relax::MmaWide.tile().channels / relax.tile().channels;
+            Costs {
+                step: MMA.step / scale,
+                ..MMA
+            }
+        }
+    };
+    let tiles: Vec<usize> = (extents.iter())
+        .map(|e| e.tiles(relax.tile(), components))
+        .collect();
+    if tiles.iter().sum::<usize>() > costs.most_tiles {
+        return whole;
+    }
+    let duration = |splits: &Vec<usize>| costs.duration(extents, &tiles, splits);
+    let longest = extents.iter().map(|e| e.steps).max().unwrap_or(0);
+    (1..=MOST_PARTS)
+        .map(|parts| {
+            let steps = longest.div_ceil(parts).max(1);
+            (extents.iter())
+                .map(|e| ((e.steps + steps / 2) / steps).clamp(1, MOST_PARTS))
+                .collect()
+        })
+        .min_by_key(duration)
+        .unwrap_or(whole)
+}
+
+impl Costs {
+    /// Clocks of the launch of so many tiles of each target, and of that which joins them.
+    fn duration(&self, extents: &[Extent], tiles: &[usize], splits: &[usize]) -> usize {
+        let (mut pieces, mut joins) = (Vec::new(), Vec::new());
+        for ((extent, &tiles), &split) in extents.iter().zip(tiles).zip(splits) {
+            let end = if split > 1 { self.part } else { self.whole };
+            let steps = extent.steps.div_ceil(split);
+            pieces.push((steps * self.step + end, tiles * split));
+            if split > 1 {
+                joins.push((split * self.sums + self.join, tiles));
+            }
+        }
+        let second = if joins.is_empty() { 0 } else { self.launch };
+        last_end(&pieces, self.blocks) + second + last_end(&joins, self.blocks)
+    }
+}
+
+/// When the last of so many pieces of so much work ends.
+fn last_end(pieces: &[(usize, usize)], blocks: usize) -> usize {
+    let all = (pieces.iter()).flat_map(|&(work, count)| std::iter::repeat_n(work, count));
+    let of_each = shared_out(all, blocks, |work| *work);
+    let ends = of_each.iter().map(|work| work.iter().sum());
+    ends.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_pieces_begin_first() {
+        assert_eq!(last_end(&[(3, 264), (5, 1)], 264), 6);
+        assert_eq!(last_end(&[(3, 262), (2, 1), (5, 1), (1, 1)], 264), 5);
+        assert_eq!(last_end(&[], 264), 0);
+    }
+}
