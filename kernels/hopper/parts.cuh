@@ -22,15 +22,24 @@ __device__ __forceinline__ void store_part(const float (&sums)[2][64], float4* t
     }
 }
 
+// A group of pieces at a time, by a condition instead of an index: registers for one group on its way suffice.
 __device__ __forceinline__ void add_part(float (&sums)[2][64], const float4* from) {
+    constexpr int GROUP = 8, GROUPS = PIECES / GROUP;
+#pragma unroll 1
+    for (int group = 0; group < GROUPS; ++group) {
+        float4 values[GROUP];
 #pragma unroll
-    for (int piece = 0; piece < PIECES; ++piece) {
-        const float4 four = read_only(from + piece * CONSUMERS * WARPGROUP);
-        float* const to = sums[piece / 16] + piece % 16 * 4;
-        to[0] += four.x;
-        to[1] += four.y;
-        to[2] += four.z;
-        to[3] += four.w;
+        for (int i = 0; i < GROUP; ++i) values[i] = read_only(from + (group * GROUP + i) * CONSUMERS * WARPGROUP);
+#pragma unroll
+        for (int piece = 0; piece < PIECES; ++piece) {
+            if (piece / GROUP != group) continue;
+            const float4 four = values[piece % GROUP];
+            float* const to = sums[piece / 16] + piece % 16 * 4;
+            to[0] += four.x;
+            to[1] += four.y;
+            to[2] += four.z;
+            to[3] += four.w;
+        }
     }
 }
 

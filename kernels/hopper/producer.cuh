@@ -15,20 +15,18 @@ struct Producer {
     template <int COMPONENTS>
     __device__ __forceinline__ void products(const EqTile& tile, const EqHopperTarget& views, const ptx::Corner (&corners)[2][2]) {
         const uint32_t iterations = args.relax.phase ? args.relax.phase->iterations : 0;
-        uint32_t before = tile.first_step, left = tile.steps;
-        if (broken(PART_BEGINS_A_STEP_EARLY) && before > 0) --before;
-        for (uint32_t t = 0; t < views.taps && left > 0; ++t) {
-            const EqHopperTap tap = args.taps[views.first_tap + t];
-            if (before >= tap.slices) {
-                before -= tap.slices;
+        uint32_t slice = tile.first_step, left = tile.steps;
+        if (broken(PART_BEGINS_A_STEP_EARLY) && slice > 0) --slice;
+        for (uint32_t t = views.first_tap; left > 0; ++t) {
+            const EqHopperTap tap = args.taps[t];
+            if (slice >= tap.slices) { // the tap belongs to an earlier part
+                slice -= tap.slices;
                 continue;
             }
-            const uint32_t end = tap.slices - before < left ? tap.slices : before + left;
-            left -= end - before;
             const void* const pixels = map(view(tap.views, (iterations + tap.updated) & 1));
             const void* const slabs = map(tap.slabs);
 #pragma unroll 1
-            for (uint32_t slice = before; slice < end; ++slice, ring.advance()) {
+            for (; slice < tap.slices && left > 0; ++slice, --left, ring.advance()) {
                 ring.announce(SLOT_BYTES);
                 const int k = slice * DEPTH;
 #pragma unroll
@@ -47,16 +45,17 @@ struct Producer {
                                   ring.full());
                 }
             }
-            before = 0;
+            slice = 0;
         }
     }
 
     // What the epilogue needs: the old state and, of a pair, s0.
     template <int FORM>
-    __device__ __forceinline__ void state(const EqTile& tile, const EqTarget& target, const EqHopperTarget& views,
-                                          const ptx::Corner (&corners)[2][2]) {
+    __device__ __forceinline__ void state(const EqTile& tile, const ptx::Corner (&corners)[2][2]) {
+        // Read here, not before the products: registers are few.
+        const EqHopperTarget views = args.targets[tile.target];
         const void* const old = map(view(views.views, old_view(*args.relax.phase)));
-        const int count = halves(target, tile);
+        const int count = halves(args.relax.targets[tile.target], tile);
 #pragma unroll 1
         for (int half = 0; half < count; ++half, ring.advance()) {
             ring.announce((FORM == EQ_FORM_PAIR ? PIXEL_BOXES + CONSUMERS : PIXEL_BOXES) * BOX_BYTES);
@@ -83,7 +82,6 @@ struct Producer {
         for (uint32_t t = blockIdx.x; t < args.tiles; t += gridDim.x) {
             const EqTile tile = args.relax.tiles[t];
             if (tile.kind == EQ_TILE_NONE) break;
-            const EqTarget target = args.relax.targets[tile.target];
             const EqHopperTarget views = args.targets[tile.target];
             ptx::Corner corners[CONSUMERS][2];
 #pragma unroll
@@ -92,7 +90,7 @@ struct Producer {
                 for (int sum = 0; sum < 2; ++sum) corners[consumer][sum] = corner_of<COMPONENTS>(views, tile, consumer, sum);
             products<COMPONENTS>(tile, views, corners);
             if constexpr (FORM != EQ_FORM_RAW)
-                if (tile.kind != EQ_TILE_PART) state<FORM>(tile, target, views, corners);
+                if (tile.kind != EQ_TILE_PART) state<FORM>(tile, corners);
         }
     }
 };
