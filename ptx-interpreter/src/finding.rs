@@ -12,6 +12,8 @@ use std::fmt;
 pub enum Space {
     Global,
     Shared,
+    /// Shared memory of a block of the cluster.
+    Cluster,
     Local,
     Param,
     /// An address whose window decides.
@@ -23,6 +25,7 @@ impl fmt::Display for Space {
         f.write_str(match self {
             Space::Global => "device memory",
             Space::Shared => "shared memory",
+            Space::Cluster => "shared memory of the cluster",
             Space::Local => "local memory",
             Space::Param => "the parameters",
             Space::Generic => "no memory",

@@ -1,10 +1,10 @@
-//! A launch: blocks are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
+//! A launch: blocks, or clusters of them, are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
 
 use crate::execute::hopper;
 use crate::execute::{self, Stopped};
 use crate::finding::{Finding, Problem, Wait};
 use crate::machine::{Block, Context, Random, State, Units, Warp};
-use crate::memory::{Memory, Order, Shared, shadow};
+use crate::memory::{Layout, Memory, Order, Shared, shadow};
 use crate::options::{Dim, Options};
 use crate::program::Kernel;
 use crate::report::{Report, Traffic};
@@ -13,61 +13,77 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// A block's shared memory.
-fn shared(context: &Context, bytes: usize) -> Shared {
-    let (kernel, checks) = (context.kernel, context.options.checks);
-    if !kernel.hopper {
-        return Shared::new(bytes, kernel.shared_piece, checks);
-    }
-    let warps = context.threads.count().div_ceil(32) as usize;
-    Shared::ordered(bytes, Order::new(bytes, kernel.shared_piece, warps, checks))
-}
+/// Blocks of a cluster that every device takes.
+const MOST_BLOCKS: u64 = 8;
 
-/// A block with its warps.
+/// A block with its warps, or the blocks of a cluster with theirs.
 struct Resident {
     block: Block,
     warps: Vec<Warp>,
     running: bool,
+    /// By rank.
+    ended: Vec<bool>,
 }
 
 impl Resident {
     fn new(context: &Context, shared_bytes: usize) -> Self {
         let kernel = context.kernel;
-        let threads = context.threads.count() as usize;
+        let (blocks, warps) = (context.cluster.count() as usize, context.warps());
+        let layout = Layout::new(blocks, warps, kernel.shared_bytes + shared_bytes);
+        let (piece, checks) = (kernel.shared_piece, context.options.checks);
+        let shared = match context.asynchronous() {
+            true => Shared::ordered(Order::new(layout, piece, checks)),
+            false => Shared::new(layout.bytes, piece, checks),
+        };
+        let units = || Box::new(Units::new(layout, warps, context.options.seed));
+        let warp = |rank| (0..warps).map(move |i| Warp::new(i, rank, layout.warps, kernel));
         Self {
             block: Block {
                 index: 0,
+                indices: vec![0; blocks],
                 epoch: 0,
-                shared: shared(context, kernel.shared_bytes + shared_bytes),
-                units: (kernel.hopper)
-                    .then(|| Box::new(Units::new(threads.div_ceil(32), context.options.seed))),
-                local: vec![0xff; kernel.local_bytes * threads.next_multiple_of(32)],
+                shared,
+                units: context.asynchronous().then(units),
+                local: vec![0xff; kernel.local_bytes * layout.all_warps() * 32],
                 counts: vec![[0; 2]; kernel.code.len()],
                 traffic: Traffic::default(),
             },
-            warps: (0..threads.div_ceil(32))
-                .map(|i| Warp::new(i, kernel))
-                .collect(),
+            warps: (0..blocks).flat_map(warp).collect(),
             running: false,
+            ended: vec![false; blocks],
         }
     }
 
+    /// Begins the blocks of cluster `index`, or the block.
     fn start(&mut self, context: &Context, index: u32) {
-        self.block.index = index;
+        let (grid, cluster) = (context.grid, context.cluster);
+        let clusters = [grid.x / cluster.x, grid.y / cluster.y];
+        let first = [
+            index % clusters[0] * cluster.x,
+            index / clusters[0] % clusters[1] * cluster.y,
+            index / clusters[0] / clusters[1] * cluster.z,
+        ];
+        let place = |rank: u32| {
+            [
+                first[0] + rank % cluster.x,
+                first[1] + rank / cluster.x % cluster.y,
+                first[2] + rank / cluster.x / cluster.y,
+            ]
+        };
+        for (rank, block) in self.block.indices.iter_mut().enumerate() {
+            let [x, y, z] = place(rank as u32);
+            *block = x + grid.x * (y + grid.y * z);
+        }
         self.block.epoch = shadow::next_epoch(0);
         self.block.shared.clear();
         if let Some(units) = &mut self.block.units {
-            units.start(index);
+            units.start(self.block.indices[0]);
         }
-        let grid = context.grid;
-        let place = [
-            index % grid.x,
-            index / grid.x % grid.y,
-            index / grid.x / grid.y,
-        ];
         for warp in &mut self.warps {
-            warp.start(context.kernel, place, grid, context.threads);
+            let block = place(warp.rank as u32);
+            warp.start(context.kernel, block, grid, cluster, context.threads);
         }
+        self.ended.fill(false);
         self.running = true;
     }
 
@@ -77,9 +93,10 @@ impl Resident {
             .filter(|&i| self.warps[i].state == State::Ready)
             .collect();
         random.shuffle(&mut order);
-        let index = self.block.index;
         for i in order {
             let warp = &mut self.warps[i];
+            self.block.enter(warp.rank);
+            let index = self.block.index;
             execute::run(context, &mut self.block, warp, context.options.slice).map_err(
                 |Stopped { at, fault }| {
                     let (lane, problem) = *fault;
@@ -108,11 +125,20 @@ impl Resident {
     /// Copies arrive, phases complete and barriers open, until a warp can run.
     fn settle(&mut self, context: &Context) -> Result<(), Box<Finding>> {
         loop {
+            for rank in 0..self.ended.len() {
+                let mut warps = self.warps.iter().filter(|w| w.rank == rank);
+                if !self.ended[rank] && warps.all(|w| w.state == State::Done) {
+                    self.ended[rank] = true;
+                    hopper::end_block(context, &mut self.block, rank)?;
+                }
+            }
             self.open_complete(context);
-            let units = self.block.units.as_ref().expect("asked by the caller");
+            let units = self.block.units.as_mut().expect("asked by the caller");
+            let running = self.warps.iter().filter(|w| w.state != State::Done);
+            units.cluster.open(running.map(|w| w.place));
             for warp in &mut self.warps {
                 if let State::Waiting { what, .. } = &warp.state
-                    && units.holds(warp.index, what)
+                    && units.holds(warp.place, what)
                 {
                     warp.state = State::Ready;
                 }
@@ -135,29 +161,27 @@ impl Resident {
     fn open_complete(&mut self, context: &Context) -> bool {
         let all = context.threads.count() as u32;
         let mut opened = false;
-        for id in 0..16 {
-            let (mut arrived, mut expected) = (0, all.next_multiple_of(32));
-            for warp in &self.warps {
-                if let State::Barrier {
-                    id: waits, threads, ..
-                } = warp.state
-                    && waits == id
-                {
-                    arrived += 32;
-                    expected = threads.unwrap_or(expected);
-                }
-            }
-            if arrived > 0 && arrived == expected {
-                opened = true;
-                let mut met = Vec::new();
-                for warp in &mut self.warps {
-                    if matches!(warp.state, State::Barrier { id: waits, .. } if waits == id) {
-                        warp.state = State::Ready;
-                        met.push(warp.index);
+        for warps in self.warps.chunks_mut(context.warps()) {
+            for id in 0..16 {
+                let (mut arrived, mut expected) = (0, all.next_multiple_of(32));
+                let waits_here =
+                    |warp: &Warp| matches!(warp.state, State::Barrier { id: of, .. } if of == id);
+                for warp in warps.iter().filter(|w| waits_here(w)) {
+                    if let State::Barrier { threads, .. } = warp.state {
+                        arrived += 32;
+                        expected = threads.unwrap_or(expected);
                     }
                 }
-                if let Some(order) = &mut self.block.shared.order {
-                    order.meet(&met);
+                if arrived > 0 && arrived == expected {
+                    opened = true;
+                    let mut met = Vec::new();
+                    for warp in warps.iter_mut().filter(|w| waits_here(w)) {
+                        warp.state = State::Ready;
+                        met.push(warp.place);
+                    }
+                    if let Some(order) = &mut self.block.shared.order {
+                        order.meet(&met);
+                    }
                 }
             }
         }
@@ -217,6 +241,9 @@ pub fn launch(
     memory: &Memory,
     options: &Options,
 ) -> Result<Report, Box<Finding>> {
+    let alone = Dim { x: 1, y: 1, z: 1 };
+    let of_kernel = kernel.cluster.map(|[x, y, z]| Dim { x, y, z });
+    let cluster = options.cluster.or(of_kernel).unwrap_or(alone);
     let context = Context {
         kernel,
         locations,
@@ -224,6 +251,7 @@ pub fn launch(
         parameters,
         options,
         grid,
+        cluster,
         threads,
         launch: memory.begin_launch(),
     };
@@ -241,6 +269,20 @@ pub fn launch(
             shadow::MAX_BLOCKS
         ));
     }
+    if of_kernel.is_some_and(|of_kernel| of_kernel != cluster) {
+        return impossible(
+            "the kernel says how large its clusters are, the launch something else".into(),
+        );
+    }
+    let divides = |grid: u32, cluster: u32| cluster > 0 && grid.is_multiple_of(cluster);
+    let whole =
+        divides(grid.x, cluster.x) && divides(grid.y, cluster.y) && divides(grid.z, cluster.z);
+    if !whole || cluster.count() > MOST_BLOCKS {
+        return impossible(format!(
+            "clusters of {} x {} x {} blocks in a grid of {} x {} x {}: whole ones are possible, of at most {MOST_BLOCKS} blocks",
+            cluster.x, cluster.y, cluster.z, grid.x, grid.y, grid.z
+        ));
+    }
     if parameters.len() != kernel.parameter_bytes {
         return impossible(format!(
             "{} bytes of parameters; the kernel takes {}",
@@ -250,7 +292,8 @@ pub fn launch(
     }
     let started = Instant::now();
     let next = AtomicU64::new(0);
-    let blocks = grid.count();
+    // Or clusters.
+    let blocks = grid.count() / cluster.count();
     let findings = Mutex::new(Vec::new());
     let totals = Mutex::new((vec![[0u64; 2]; kernel.code.len()], Traffic::default()));
     let work = |worker: u64| {

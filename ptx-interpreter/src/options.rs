@@ -27,11 +27,13 @@ impl From<u32> for Dim {
 pub struct Options {
     /// Decides in which order warps and blocks run.
     pub seed: u64,
+    /// Blocks of a cluster, as an attribute of the launch says. `None`: as the kernel says (`.reqnctapercluster`), or one.
+    pub cluster: Option<Dim>,
     /// How sums inside an `mma` are rounded.
     pub sums: Sums,
     /// Whether races and reads of what nobody wrote are looked for. Bounds and alignment always are.
     pub checks: bool,
-    /// Blocks that a worker runs by turns: more than one for kernels whose blocks wait for one another.
+    /// Blocks, or clusters, that a worker runs by turns: more than one for kernels whose blocks wait for one another.
     pub resident: usize,
     /// A warp gives way after so many instructions.
     pub slice: u64,
@@ -45,6 +47,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             seed: 0,
+            cluster: None,
             sums: Sums::Rounded,
             checks: true,
             resident: 1,

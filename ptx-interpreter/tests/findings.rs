@@ -499,7 +499,10 @@ fn a_text_with_a_word_missing_is_an_error_or_runs() {
 #[test]
 fn an_unknown_instruction_names_its_line() {
     for (text, name) in [
-        ("barrier.cluster.arrive;", "barrier.cluster.arrive"),
+        (
+            "barrier.cluster.arrive.relaxed;",
+            "barrier.cluster.arrive.relaxed",
+        ),
         // What this crate would compute otherwise than it says.
         ("add.s32 %r1, %r1;", "add.s32 has 2 operands; it takes 3"),
         ("cvt.rz.f64.s64 %d1, %d1;", "cvt.rz.f64.s64"),

@@ -47,7 +47,7 @@ pub fn find<'a>(
             }
         }
         // A shared address has 32 bits.
-        Space::Shared => (space, address & 0xffff_ffff),
+        Space::Shared | Space::Cluster => (space, address & 0xffff_ffff),
         _ => (space, address),
     };
     check_aligned(lane, space, address, bytes, bytes)?;
@@ -62,12 +62,10 @@ pub fn find<'a>(
         Space::Global | Space::Generic => {
             Found::Global(context.memory.locate(lane, address, bytes)?)
         }
-        Space::Shared => {
-            block.shared.check_range(lane, address, bytes)?;
-            Found::Shared(address)
-        }
+        Space::Shared => Found::Shared(block.shared.own(lane, address, bytes)?),
+        Space::Cluster => Found::Shared(block.shared.of_cluster(lane, address, bytes)?),
         Space::Local => {
-            let thread = warp.index * 32 + lane;
+            let thread = warp.place * 32 + lane;
             Found::Local(thread * context.kernel.local_bytes + inside(context.kernel.local_bytes)?)
         }
         Space::Param => Found::Param(inside(context.parameters.len())?),
@@ -123,21 +121,22 @@ fn load_shared_words(
             let at = address + (fits * bytes) as u64;
             block.shared.check_range(lane + fits, at, bytes)?;
         }
+        let place = block.shared.own_place(address);
         if lanes_apart == 0 {
             // Two of them are checked: then it counts as several readers.
             block
                 .shared
-                .check_reads(lane, 1, address, bytes, me + lane as u64)?;
+                .check_reads(lane, 1, place, bytes, me + lane as u64)?;
             block
                 .shared
-                .check_reads(lane + 1, 1, address, bytes, me + lane as u64 + 1)?;
+                .check_reads(lane + 1, 1, place, bytes, me + lane as u64 + 1)?;
         } else {
             block
                 .shared
-                .check_reads(lane, span, address, bytes, me + lane as u64)?;
+                .check_reads(lane, span, place, bytes, me + lane as u64)?;
         }
         read += bytes * span;
-        let from = block.shared.bytes(address as usize, bytes * span);
+        let from = block.shared.bytes(place as usize, bytes * span);
         let word = |at: usize| u32::from_le_bytes(from[at..at + 4].try_into().expect("four bytes"));
         for (i, values) in values[..d.len()].iter_mut().enumerate() {
             if lanes_apart == 0 {

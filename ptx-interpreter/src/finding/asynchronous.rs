@@ -21,6 +21,10 @@ pub enum AsyncProblem {
         "the mbarrier at {address:#x} completed a phase before a copy of {bytes} bytes that was to count in it: too few bytes were announced"
     )]
     WrongBytes { address: u32, bytes: u32 },
+    #[error(
+        "the mbarrier at {address:#x}: {bytes} bytes more have come than were announced, and no arrival is missing"
+    )]
+    TooManyBytes { address: u32, bytes: i64 },
     #[error("the mbarrier at {0:#x} is read or written as data")]
     BarrierAsData(u64),
     #[error(
@@ -61,6 +65,20 @@ pub enum AsyncProblem {
     Registers { has: u32, asked: u32 },
     #[error("the block ends before a copy has been waited for")]
     EndedBeforeCopy,
+    #[error(
+        "the shared memory of the cluster's block of rank {rank} is used, and nothing says that this block has begun"
+    )]
+    OtherNotBegun { rank: usize },
+    #[error("the shared memory of the cluster's block of rank {rank} is used, which has ended")]
+    OtherHasEnded { rank: usize },
+    #[error(
+        "the cluster's block of rank {rank} ends, and nothing says that this lies before: {what}, in its shared memory"
+    )]
+    EndedBeforeOther { rank: usize, what: String },
+    #[error("the cluster has {blocks} blocks, and {what}")]
+    Cluster { blocks: usize, what: String },
+    #[error("{0}")]
+    ClusterBarrier(&'static str),
     #[error("{0} in a kernel with mbarriers: this is not modelled")]
     NotModelled(&'static str),
     #[error("deadlock: {}", .0.join("; "))]

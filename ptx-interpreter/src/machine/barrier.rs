@@ -16,13 +16,19 @@ pub struct Barrier {
     bytes: i64,
     /// How many phases are complete.
     phase: u32,
-    gathering: [Clock; 2],
-    published: [Clock; 2],
+    /// From warps of its own block, and from those of others, whose arrivals said `.release.cluster`.
+    gathering: [[Clock; 2]; 2],
+    published: [[Clock; 2]; 2],
     /// Who made it, and when.
     made: (usize, u32),
 }
 
-/// Barriers of a block.
+/// A barrier's address as findings name it.
+fn named(place: u32, order: &Order) -> u32 {
+    order.layout.name(place.into()) as u32
+}
+
+/// Barriers of a block, or of all blocks of a cluster, by their places.
 #[derive(Default)]
 pub struct Barriers {
     list: Vec<Barrier>,
@@ -30,17 +36,17 @@ pub struct Barriers {
 }
 
 impl Barriers {
-    fn find(&self, address: u32) -> Result<usize, AsyncProblem> {
+    fn find(&self, address: u32, order: &Order) -> Result<usize, AsyncProblem> {
         let found = self.by_address.get(&address).copied();
-        found.ok_or(AsyncProblem::NoBarrier(address))
+        found.ok_or(AsyncProblem::NoBarrier(named(address, order)))
     }
 
     /// The barrier, if the warp may know that it was made.
     pub fn known(&self, address: u32, order: &Order, warp: usize) -> Result<usize, AsyncProblem> {
-        let index = self.find(address)?;
+        let index = self.find(address, order)?;
         let (maker, when) = self.list[index].made;
         if order.checked && maker != warp && order.seen(warp, maker) < when {
-            return Err(AsyncProblem::BarrierNotKnown(address));
+            return Err(AsyncProblem::BarrierNotKnown(named(address, order)));
         }
         Ok(index)
     }
@@ -55,7 +61,7 @@ impl Barriers {
         let index = self.known(address, order, warp)?;
         let (maker, when) = self.list[index].made;
         if order.checked && order.proxied(warp, maker) < when {
-            return Err(AsyncProblem::BarrierNotKnown(address));
+            return Err(AsyncProblem::BarrierNotKnown(named(address, order)));
         }
         Ok(index)
     }
@@ -71,7 +77,10 @@ impl Barriers {
         order: &mut Order,
         warp: usize,
     ) -> Result<(), AsyncProblem> {
-        let not_made = |detail: String| AsyncProblem::BarrierNotMade { address, detail };
+        let not_made = |detail: String| AsyncProblem::BarrierNotMade {
+            address: named(address, order),
+            detail,
+        };
         if !address.is_multiple_of(8) {
             return Err(not_made("its address is no multiple of 8".into()));
         }
@@ -96,31 +105,38 @@ impl Barriers {
         Ok(())
     }
 
-    /// The phase's number, which is all that the returned state says.
+    /// A warp arrives, for the cluster to know (`wide`) or for its block. The phase's number, which is all that the returned state says.
     pub fn arrive(
         &mut self,
         address: u32,
         count: u32,
         bytes: u32,
-        order: &Order,
+        wide: bool,
+        order: &mut Order,
         warp: usize,
     ) -> Result<u64, AsyncProblem> {
+        order.reach(address.into(), warp, (warp, order.seen(warp, warp)))?;
         let index = self.known(address, order, warp)?;
+        let layout = order.layout;
+        let of_other = layout.rank_of_place(address.into()) != layout.rank_of_warp(warp);
         let barrier = &mut self.list[index];
         let (pending, phase) = (barrier.pending, barrier.phase);
         if count == 0 || count > pending {
             return Err(AsyncProblem::TooManyArrivals {
-                address,
+                address: named(address, order),
                 count,
                 pending,
             });
         }
         barrier.bytes += i64::from(bytes);
-        for (gathering, known) in barrier.gathering.iter_mut().zip(order.knowledge(warp)) {
-            gathering.join(known);
+        if wide || !of_other {
+            let gathering = &mut barrier.gathering[usize::from(of_other)];
+            for (gathering, known) in gathering.iter_mut().zip(order.knowledge(warp)) {
+                gathering.join(known);
+            }
         }
         barrier.pending -= count;
-        barrier.complete_if_so();
+        barrier.complete_if_so(order)?;
         Ok(phase.into())
     }
 
@@ -128,24 +144,30 @@ impl Barriers {
         &mut self,
         address: u32,
         bytes: u32,
-        order: &Order,
+        order: &mut Order,
         warp: usize,
     ) -> Result<(), AsyncProblem> {
+        order.reach(address.into(), warp, (warp, order.seen(warp, warp)))?;
         let index = self.known(address, order, warp)?;
         self.list[index].bytes += i64::from(bytes);
         Ok(())
     }
 
     /// A copy that was issued in phase `phase` has arrived.
-    pub fn deliver(&mut self, index: usize, phase: u32, bytes: u32) -> Result<(), AsyncProblem> {
+    pub fn deliver(
+        &mut self,
+        index: usize,
+        phase: u32,
+        bytes: u32,
+        order: &Order,
+    ) -> Result<(), AsyncProblem> {
         let barrier = &mut self.list[index];
         if barrier.phase != phase {
-            let address = barrier.address;
+            let address = named(barrier.address, order);
             return Err(AsyncProblem::WrongBytes { address, bytes });
         }
         barrier.bytes -= i64::from(bytes);
-        barrier.complete_if_so();
-        Ok(())
+        barrier.complete_if_so(order)
     }
 
     /// Whether the phase of this parity is complete: that before the present one.
@@ -154,35 +176,45 @@ impl Barriers {
         found.is_some_and(|&index| self.list[index].phase & 1 != parity & 1)
     }
 
-    /// A warp has waited for it, and knows what those knew who arrived.
-    pub fn acquire(&self, address: u32, order: &mut Order, warp: usize) {
+    /// A warp has waited for it, and knows what those of its block knew who arrived; with `wide` (`.acquire.cluster`) those of others, too.
+    pub fn acquire(&self, address: u32, wide: bool, order: &mut Order, warp: usize) {
         if let Some(&index) = self.by_address.get(&address) {
             let barrier = &self.list[index];
-            order.learn(warp, &barrier.published);
+            order.learn(warp, &barrier.published[0]);
+            if wide {
+                order.learn(warp, &barrier.published[1]);
+            }
             order.copies_done(warp, index, barrier.phase);
         }
     }
 
-    pub fn describe(&self, address: u32, parity: u32) -> String {
+    pub fn describe(&self, address: u32, parity: u32, order: &Order) -> String {
+        let name = named(address, order);
         match self.by_address.get(&address) {
             Some(&index) => {
                 let b = &self.list[index];
                 format!(
-                    "parity {parity} of the mbarrier at {address:#x}, whose phase {} lacks {} arrivals and {} bytes",
+                    "parity {parity} of the mbarrier at {name:#x}, whose phase {} lacks {} arrivals and {} bytes",
                     b.phase, b.pending, b.bytes
                 )
             }
-            None => format!("an mbarrier at {address:#x} that was never made"),
+            None => format!("an mbarrier at {name:#x} that was never made"),
         }
     }
 }
 
 impl Barrier {
-    fn complete_if_so(&mut self) {
-        if self.pending == 0 && self.bytes == 0 {
-            self.phase += 1;
-            self.pending = self.expected;
-            self.published = std::mem::take(&mut self.gathering);
+    fn complete_if_so(&mut self, order: &Order) -> Result<(), AsyncProblem> {
+        if self.pending > 0 || self.bytes > 0 {
+            return Ok(());
         }
+        if self.bytes < 0 {
+            let (address, bytes) = (named(self.address, order), -self.bytes);
+            return Err(AsyncProblem::TooManyBytes { address, bytes });
+        }
+        self.phase += 1;
+        self.pending = self.expected;
+        self.published = std::mem::take(&mut self.gathering);
+        Ok(())
     }
 }

@@ -18,11 +18,22 @@ pub struct Context<'a> {
     pub parameters: &'a [u8],
     pub options: &'a Options,
     pub grid: Dim,
+    pub cluster: Dim,
     pub threads: Dim,
     pub launch: u32,
 }
 
 impl Context<'_> {
+    /// Of a block.
+    pub fn warps(&self) -> usize {
+        self.threads.count().div_ceil(32) as usize
+    }
+
+    /// Whether copies and products may run on their own, and blocks may reach each other's shared memory.
+    pub fn asynchronous(&self) -> bool {
+        self.kernel.hopper || self.cluster.count() > 1
+    }
+
     /// Of lane 0; a lane's is as many more.
     #[inline(always)]
     pub fn stamp(&self, block: &Block, warp: &Warp) -> Stamp {
@@ -62,9 +73,11 @@ impl Context<'_> {
     }
 }
 
-/// A block at work.
+/// A block at work, or the blocks of a cluster together.
 pub struct Block {
+    /// Of the block whose warp is at work; those of all, by rank.
     pub index: u32,
+    pub indices: Vec<u32>,
     /// The interval between two barriers.
     pub epoch: u32,
     pub shared: Shared,
@@ -74,4 +87,12 @@ pub struct Block {
     /// Per instruction: how often warps, and how often threads executed it.
     pub counts: Vec<[u64; 2]>,
     pub traffic: Traffic,
+}
+
+impl Block {
+    /// A warp of the block with this rank is at work.
+    pub fn enter(&mut self, rank: usize) {
+        self.index = self.indices[rank];
+        self.shared.enter(rank);
+    }
 }

@@ -2,6 +2,7 @@
 
 mod barrier;
 mod block;
+mod cluster_barrier;
 mod products;
 mod random;
 mod units;

@@ -47,7 +47,11 @@ pub enum State {
 }
 
 pub struct Warp {
+    /// In its block.
     pub index: usize,
+    /// The block in its cluster, and the warp among all of the cluster.
+    pub rank: usize,
+    pub place: usize,
     rows: Vec<Row>,
     predicates: Vec<u32>,
     pub stack: Vec<Frame>,
@@ -79,9 +83,12 @@ pub fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
 }
 
 impl Warp {
-    pub fn new(index: usize, kernel: &Kernel) -> Self {
+    /// Warp `index` of the block with rank `rank`, where blocks have `apart` places for warps.
+    pub fn new(index: usize, rank: usize, apart: usize, kernel: &Kernel) -> Self {
         Self {
             index,
+            rank,
+            place: rank * apart + index,
             rows: vec![Row([0; 32]); kernel.rows],
             predicates: vec![0; kernel.predicates],
             stack: Vec::new(),
@@ -97,7 +104,14 @@ impl Warp {
     }
 
     /// Begins a block. What registers held before stays: no program may depend on it.
-    pub fn start(&mut self, kernel: &Kernel, block: [u32; 3], grid: Dim, threads: Dim) {
+    pub fn start(
+        &mut self,
+        kernel: &Kernel,
+        block: [u32; 3],
+        grid: Dim,
+        cluster: Dim,
+        threads: Dim,
+    ) {
         let first = self.index as u32 * 32;
         let count = threads.count() as u32 - first;
         self.alive = if count >= 32 { FULL } else { (1 << count) - 1 };
@@ -130,6 +144,12 @@ impl Warp {
                     Preset::Threads(axis) => of(threads, axis),
                     Preset::Block(axis) => block[axis as usize],
                     Preset::Blocks(axis) => of(grid, axis),
+                    Preset::Cluster(axis) => block[axis as usize] / of(cluster, axis),
+                    Preset::Clusters(axis) => of(grid, axis) / of(cluster, axis),
+                    Preset::BlockInCluster(axis) => block[axis as usize] % of(cluster, axis),
+                    Preset::BlocksInCluster(axis) => of(cluster, axis),
+                    Preset::Rank => self.rank as u32,
+                    Preset::Ranks => cluster.count() as u32,
                     Preset::Lane => lane,
                     Preset::Warp => self.index as u32,
                     Preset::Warps => (threads.count() as u32).div_ceil(32),

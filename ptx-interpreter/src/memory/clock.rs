@@ -16,6 +16,12 @@ impl Clock {
         self.0[agent] = self.0[agent].max(step);
     }
 
+    /// Agents with their steps, but for those without any.
+    pub fn steps(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        let all = self.0.iter().copied().enumerate();
+        all.filter(|(_, step)| *step > 0)
+    }
+
     pub fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);

@@ -8,8 +8,12 @@
 //!
 //! Writers are kept for each piece of memory (as large as the kernel's narrowest access), with lane and `bar.warp.sync` interval, so that
 //! lanes of a warp are told apart; readers by warp, for 16 bytes. Reads and later writes of different lanes of one warp are not compared.
+//!
+//! The blocks of a cluster are watched together. One that works on another's shared memory must know that the other has begun (that it was
+//! at a barrier of the cluster, say), and when a block ends one of its warps must know of all that others did there.
 
 use super::clock::Clock;
+use super::cluster::Layout;
 use super::shadow::{self, Stamp};
 use crate::finding::{AsyncProblem, Fault, Space, uninitialised, wrong};
 use std::collections::HashSet;
@@ -28,8 +32,12 @@ fn agent_of(writer: Writer) -> (usize, u32) {
     ((writer >> 48) as usize, (writer >> 16) as u32)
 }
 
-/// What is known about accesses to a block's shared memory.
+/// What is known about accesses to the shared memory of a block, or of all blocks of a cluster.
 pub struct Order {
+    pub layout: Layout,
+    /// Of the block whose warp is at work.
+    pub rank: usize,
+    /// Of all blocks.
     warps: usize,
     pub checked: bool,
     piece_shift: u32,
@@ -42,12 +50,18 @@ pub struct Order {
     reserved: HashSet<u64>,
     /// Of each barrier.
     addresses: Vec<u32>,
+    /// By block: whether it has ended, and what others did in its memory.
+    ended: Vec<bool>,
+    reached: Vec<Clock>,
 }
 
 impl Order {
-    pub fn new(bytes: usize, piece: usize, warps: usize, checked: bool) -> Self {
+    pub fn new(layout: Layout, piece: usize, checked: bool) -> Self {
+        let (bytes, warps) = (layout.all_bytes(), layout.all_warps());
         let count = |size: usize| if checked { bytes.div_ceil(size) } else { 0 };
         let mut order = Self {
+            layout,
+            rank: 0,
             warps,
             checked,
             piece_shift: piece.trailing_zeros(),
@@ -56,17 +70,21 @@ impl Order {
             knowledge: Vec::new(),
             reserved: HashSet::new(),
             addresses: Vec::new(),
+            ended: Vec::new(),
+            reached: Vec::new(),
         };
         order.clear();
         order
     }
 
-    /// For the next block.
+    /// For the next block or cluster.
     pub fn clear(&mut self) {
         self.writers.fill(0);
         self.readers.fill(0);
         self.reserved.clear();
         self.addresses.clear();
+        self.ended = vec![false; self.layout.blocks];
+        self.reached = vec![Clock::default(); self.layout.blocks];
         self.knowledge = vec![Default::default(); self.warps];
         (0..self.warps).for_each(|warp| self.step(warp));
     }
@@ -149,6 +167,50 @@ impl Order {
         }
     }
 
+    fn warps_of(&self, rank: usize) -> std::ops::Range<usize> {
+        rank * self.layout.warps..(rank + 1) * self.layout.warps
+    }
+
+    /// A warp has something done, as this step of an agent, in memory that may be another block's.
+    pub fn reach(
+        &mut self,
+        place: u64,
+        warp: usize,
+        (agent, step): (usize, u32),
+    ) -> Result<(), AsyncProblem> {
+        let rank = self.layout.rank_of_place(place);
+        if !self.checked || rank == self.layout.rank_of_warp(warp) {
+            return Ok(());
+        }
+        if self.ended[rank] {
+            return Err(AsyncProblem::OtherHasEnded { rank });
+        }
+        if self.warps_of(rank).all(|other| self.seen(warp, other) == 0) {
+            return Err(AsyncProblem::OtherNotBegun { rank });
+        }
+        self.reached[rank].raise(agent, step);
+        Ok(())
+    }
+
+    /// The last warp of a block has ended.
+    pub fn end(&mut self, rank: usize) -> Result<(), AsyncProblem> {
+        self.ended[rank] = true;
+        for (agent, step) in self.reached[rank].steps() {
+            if (self.warps_of(rank)).any(|warp| self.seen(warp, agent) >= step) {
+                continue;
+            }
+            let what = match agent.checked_sub(3 * self.warps) {
+                Some(barrier) => {
+                    let address = self.layout.name(self.addresses[barrier].into());
+                    format!("a copy that counts at the mbarrier at {address:#x}")
+                }
+                None => format!("what warp {agent} did there"),
+            };
+            return Err(AsyncProblem::EndedBeforeOther { rank, what });
+        }
+        Ok(())
+    }
+
     /// A barrier lies here, and data does not.
     pub fn reserve(&mut self, address: u32) {
         self.addresses.push(address);
@@ -163,7 +225,10 @@ impl Order {
         let first = address & !3;
         for place in (first..address + bytes as u64).step_by(4) {
             if self.reserved.contains(&place) {
-                return Err(wrong(lane, AsyncProblem::BarrierAsData(place)));
+                return Err(wrong(
+                    lane,
+                    AsyncProblem::BarrierAsData(self.layout.name(place)),
+                ));
             }
         }
         Ok(())
@@ -179,8 +244,10 @@ impl Order {
         what: &'static str,
     ) -> Result<(), AsyncProblem> {
         let (agent, step) = agent_of(earlier);
+        let address = self.layout.name(address);
         if agent >= 3 * self.warps {
             let barrier = self.addresses[agent - 3 * self.warps];
+            let barrier = self.layout.name(barrier.into()) as u32;
             return match self.seen(warp, agent) >= step {
                 true => Ok(()),
                 false => Err(AsyncProblem::CopyNotAwaited { address, barrier }),
@@ -218,6 +285,7 @@ impl Order {
                 continue;
             }
             let of = agent % self.warps;
+            let address = self.layout.name(address);
             return Err(match agent / self.warps {
                 0 => AsyncProblem::Unordered {
                     address,
@@ -258,12 +326,14 @@ impl Order {
             return Ok(());
         }
         self.check_reserved(lane, address, bytes)?;
+        let reached = self.reach(address, warp, (reader, step));
+        reached.map_err(|problem| wrong(lane, problem))?;
         let mut passed = 0;
         for piece in self.pieces(address, bytes) {
             let writer = self.writers[piece];
             let place = (piece as u64) << self.piece_shift;
             if writer == 0 {
-                return uninitialised(lane, Space::Shared, place);
+                return uninitialised(lane, Space::Shared, self.layout.name(place));
             }
             if writer != passed {
                 let after = self.after_write(writer, warp, thread, place, "a read after a write");
@@ -291,6 +361,8 @@ impl Order {
             return Ok(());
         }
         self.check_reserved(lane, address, bytes)?;
+        let reached = self.reach(address, warp, agent_of(as_writer));
+        reached.map_err(|problem| wrong(lane, problem))?;
         let mut passed = 0;
         for piece in self.pieces(address, bytes) {
             let writer = self.writers[piece];
@@ -309,9 +381,10 @@ impl Order {
         Ok(())
     }
 
-    fn thread(me: Stamp) -> (usize, (u32, u32)) {
+    fn thread(&self, me: Stamp) -> (usize, (u32, u32)) {
         let thread = shadow::thread_of(me);
-        (thread as usize / 32, (thread % 32, shadow::sub_of(me)))
+        let warp = self.rank * self.layout.warps + thread as usize / 32;
+        (warp, (thread % 32, shadow::sub_of(me)))
     }
 
     /// A thread reads.
@@ -322,7 +395,7 @@ impl Order {
         bytes: usize,
         me: Stamp,
     ) -> Result<(), Fault> {
-        let (warp, thread) = Self::thread(me);
+        let (warp, thread) = self.thread(me);
         let step = self.seen(warp, warp);
         self.read_by(lane, address, bytes, warp, Some(thread), (warp, step))
     }
@@ -335,7 +408,7 @@ impl Order {
         bytes: usize,
         me: Stamp,
     ) -> Result<(), Fault> {
-        let (warp, thread) = Self::thread(me);
+        let (warp, thread) = self.thread(me);
         let as_writer = writer(warp, self.seen(warp, warp), thread.1, thread.0);
         self.write_by(lane, address, bytes, warp, Some(thread), as_writer)
     }

@@ -1,14 +1,20 @@
-//! A block's shared memory.
+//! A block's shared memory, or that of all blocks of a cluster, one after the other.
+//!
+//! Instructions name addresses; `own` and `of_cluster` make places of them, which all else here is told.
 //!
 //! Stamps of accesses are the lower half of [`super::shadow`]'s: within a block, launch and block say nothing. A thread's are checked
 //! one after the other, those of neighbouring lanes at neighbouring addresses in a loop that the compiler turns into vectors.
 
+use super::cluster::{Layout, unmapped};
 use super::order::Order;
 use super::shadow::{self, BlockStamp, PENDING_IN_BLOCK, Stamp, clash_fault};
 use crate::finding::{AsyncProblem, Fault, Space, out_of_bounds, uninitialised, wrong};
 
 pub struct Shared {
     bytes: Vec<u8>,
+    layout: Layout,
+    /// Where the memory of the block begins whose warp is at work.
+    base: u64,
     /// Bytes of a piece are so many bits' worth.
     piece_shift: u32,
     checked: bool,
@@ -25,6 +31,8 @@ impl Shared {
         Self {
             // What was there before is not zero on a GPU either.
             bytes: vec![0xff; bytes],
+            layout: Layout::new(1, 1, bytes),
+            base: 0,
             piece_shift: piece.trailing_zeros(),
             checked,
             writers: vec![0; pieces],
@@ -44,10 +52,20 @@ impl Shared {
     }
 
     /// Watched by `order` alone.
-    pub fn ordered(bytes: usize, order: Order) -> Self {
+    pub fn ordered(order: Order) -> Self {
+        let layout = order.layout;
         Self {
+            layout,
             order: Some(Box::new(order)),
-            ..Self::new(bytes, 4, false)
+            ..Self::new(layout.all_bytes(), 4, false)
+        }
+    }
+
+    /// A warp of the block with this rank is at work.
+    pub fn enter(&mut self, rank: usize) {
+        self.base = (rank * self.layout.apart) as u64;
+        if let Some(order) = &mut self.order {
+            order.rank = rank;
         }
     }
 
@@ -56,18 +74,53 @@ impl Shared {
         self.bytes[address..address + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Bytes of a block.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.layout.bytes
     }
 
     #[inline(always)]
     pub fn check_range(&self, lane: usize, address: u64, bytes: usize) -> Result<(), Fault> {
-        if address as usize + bytes <= self.bytes.len() {
+        if address as usize + bytes <= self.layout.bytes {
             return Ok(());
         }
-        let detail = format!("the block has {} bytes", self.bytes.len());
+        let detail = format!("the block has {} bytes", self.layout.bytes);
         out_of_bounds(lane, Space::Shared, address, bytes, detail)
+    }
+
+    /// The place of an address of the block at work, which was checked.
+    #[inline(always)]
+    pub fn own_place(&self, address: u64) -> u64 {
+        self.base + address
+    }
+
+    /// The place of an address of the block at work (`shared::cta`).
+    #[inline(always)]
+    pub fn own(&self, lane: usize, address: u64, bytes: usize) -> Result<u64, Fault> {
+        self.check_range(lane, address, bytes)?;
+        Ok(self.own_place(address))
+    }
+
+    /// The place of an address of any block of the cluster (`shared::cluster`).
+    pub fn of_cluster(&self, lane: usize, address: u64, bytes: usize) -> Result<u64, Fault> {
+        let (rank, offset) = unmapped(address);
+        match rank {
+            Some(rank) if rank < self.layout.blocks => {
+                self.check_range(lane, offset, bytes)?;
+                Ok((rank * self.layout.apart) as u64 + offset)
+            }
+            Some(rank) => {
+                let detail = format!("the cluster has no block of rank {rank}");
+                out_of_bounds(lane, Space::Cluster, address, bytes, detail)
+            }
+            None => self.own(lane, address, bytes),
+        }
+    }
+
+    /// The same offset in the memory of the block with this rank.
+    pub fn in_block(&self, place: u64, rank: usize) -> u64 {
+        place % self.layout.apart.max(1) as u64 + (rank * self.layout.apart) as u64
     }
 
     /// A read of `bytes` bytes by each of `lanes` lanes, one after the other in memory; `me` is the first lane's stamp.

@@ -15,18 +15,34 @@ pub enum Hopper {
         barrier: Address,
         count: Option<Reg>,
         bytes: Option<Reg>,
+        /// `.shared::cluster`: the barrier may be another block's.
+        of_cluster: bool,
+        /// `.release.cluster`
+        wide: bool,
     },
     /// `mbarrier.expect_tx`
     Expect {
         barrier: Address,
         bytes: Reg,
+        of_cluster: bool,
     },
     /// `mbarrier.try_wait.parity`, `mbarrier.test_wait.parity`
     Try {
         p: Pred,
         barrier: Address,
         parity: Reg,
+        /// `.acquire.cluster`
+        wide: bool,
     },
+    /// `mapa.shared::cluster`
+    MapAddress {
+        d: Reg,
+        a: Reg,
+        rank: Reg,
+    },
+    /// `barrier.cluster.arrive`, with `.release` written or not; `barrier.cluster.wait`, with `.acquire` likewise
+    ClusterArrive,
+    ClusterWait,
     /// `fence.proxy.async`
     ProxyFence,
     /// `fence.proxy.tensormap::generic.acquire`
@@ -37,6 +53,10 @@ pub enum Hopper {
         map: Address,
         corner: Box<[Reg]>,
         barrier: Address,
+        /// `.shared::cluster`: to another block, perhaps
+        of_cluster: bool,
+        /// `.multicast::cluster`: to the blocks whose bits are set
+        blocks: Option<Reg>,
     },
     /// `cp.async.bulk.tensor` to device memory
     Store {

@@ -15,6 +15,8 @@ pub struct Kernel {
     /// Rows that do not change during a launch.
     pub(crate) presets: Vec<(Reg, Preset)>,
     pub(crate) parameter_bytes: usize,
+    /// Blocks of a cluster, where the kernel says so (`.reqnctapercluster`).
+    pub(crate) cluster: Option<[u32; 3]>,
     /// Static shared memory; what the launch asks for follows it.
     pub(crate) shared_bytes: usize,
     pub(crate) local_bytes: usize,
@@ -35,6 +37,14 @@ pub enum Preset {
     Threads(u8),
     Block(u8),
     Blocks(u8),
+    /// `%clusterid`, `%nclusterid`, `%cluster_ctaid`, `%cluster_nctaid`
+    Cluster(u8),
+    Clusters(u8),
+    BlockInCluster(u8),
+    BlocksInCluster(u8),
+    /// `%cluster_ctarank`, `%cluster_nctarank`
+    Rank,
+    Ranks,
     Lane,
     Warp,
     Warps,

@@ -80,6 +80,8 @@ pub struct Entry<'a> {
     pub name: &'a str,
     pub line: u32,
     pub parameters: Vec<Variable<'a>>,
+    /// `.reqnctapercluster`
+    pub cluster: Option<[u32; 3]>,
     pub body: Vec<Item<'a>>,
 }
 
@@ -258,9 +260,20 @@ impl<'a> Parser<'a> {
             }
         }
         // Directives on the launch: `.maxntid 128, 1, 1`.
+        let mut cluster = None;
         while self.peek() != Some(Token::Mark(b'{')) {
-            if self.take().is_none() {
-                return self.error(format!("kernel {name} has no body"));
+            match self.take() {
+                None => return self.error(format!("kernel {name} has no body")),
+                Some(Token::Word(".reqnctapercluster")) => {
+                    let mut dims = [1; 3];
+                    for (axis, dim) in dims.iter_mut().enumerate() {
+                        if axis == 0 || self.accept(b',') {
+                            *dim = self.unsigned()? as u32;
+                        }
+                    }
+                    cluster = Some(dims);
+                }
+                Some(_) => {}
             }
         }
         self.next += 1;
@@ -269,6 +282,7 @@ impl<'a> Parser<'a> {
             name,
             line,
             parameters,
+            cluster,
             body,
         })
     }

@@ -2,9 +2,9 @@
 
 use crate::finding::{AsyncProblem, Fault, Finding, Space, check_aligned, wrong};
 use crate::machine::{Block, Context, Issued, Load, Store, Units, Warp, lanes_of};
-use crate::memory::Shared;
 use crate::memory::shadow::{Stamp, next_epoch};
 use crate::memory::tensor_map::{self, TensorMap, swizzled};
+use crate::memory::{Layout, Shared};
 use crate::program::{Hopper, PARAM_WINDOW};
 use crate::report::Traffic;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 fn map_at(
     context: &Context,
     units: &Units,
-    lane: usize,
+    (rank, lane): (usize, usize),
     address: u64,
     me: Stamp,
 ) -> Result<TensorMap, Fault> {
@@ -28,7 +28,7 @@ fn map_at(
         let place = context.memory.locate(lane, address, bytes)?;
         if context.options.checks {
             place.check_read(lane, address, bytes, context.kernel.global_piece, me)?;
-            if !units.fenced.contains(&address) {
+            if !units.fenced.contains(&(rank, address)) {
                 return Err(wrong(lane, AsyncProblem::MapNotFenced(address)));
             }
         }
@@ -39,6 +39,28 @@ fn map_at(
         wrong(lane, AsyncProblem::Map(what))
     };
     TensorMap::decode(&encoded).ok_or_else(unreadable)
+}
+
+/// The blocks of a multicast.
+fn ranks(mask: u32, blocks: usize) -> Result<Vec<usize>, AsyncProblem> {
+    let mask = mask & 0xffff;
+    if mask == 0 || mask >> blocks != 0 {
+        let what = format!("a multicast goes to those of the mask {mask:#b}");
+        return Err(AsyncProblem::Cluster { blocks, what });
+    }
+    Ok(lanes_of(mask).collect())
+}
+
+/// The block that a copy to a single one goes to.
+fn one_rank(layout: Layout, place: u64, barrier: u64) -> Result<Vec<usize>, AsyncProblem> {
+    let rank = layout.rank_of_place(place);
+    if layout.rank_of_place(barrier) != rank {
+        return Err(AsyncProblem::Cluster {
+            blocks: layout.blocks,
+            what: "a copy goes to one of them and counts in another".into(),
+        });
+    }
+    Ok(vec![rank])
 }
 
 /// A copy is issued by each lane of the mask.
@@ -62,7 +84,13 @@ pub fn begin(
     let (maps, shared) = (warp.addresses(*map), warp.addresses(*shared));
     let corners: Vec<_> = corner.iter().map(|reg| warp.get32(*reg)).collect();
     for lane in lanes_of(mask) {
-        let map = Arc::new(map_at(context, units, lane, maps[lane], me + lane as u64)?);
+        let map = Arc::new(map_at(
+            context,
+            units,
+            (warp.rank, lane),
+            maps[lane],
+            me + lane as u64,
+        )?);
         if map.dims.len() != corners.len() {
             let what = format!(
                 "a copy of {} dimensions by a map of {}",
@@ -71,35 +99,63 @@ pub fn begin(
             );
             return Err(wrong(lane, AsyncProblem::Map(what)));
         }
-        let place = shared[lane] & 0xffff_ffff;
+        let address = shared[lane] & 0xffff_ffff;
         let bytes = map.box_bytes() as usize;
-        check_aligned(lane, Space::Shared, place, bytes, 128)?;
-        block.shared.check_range(lane, place, bytes)?;
+        check_aligned(lane, Space::Shared, address, bytes, 128)?;
         let corner: Vec<i32> = corners.iter().map(|c| c[lane] as i32).collect();
         let by = Issued {
             at,
+            block: block.index,
             me: me + lane as u64,
             lane,
             thread: (warp.index * 32 + lane) as u32,
         };
-        let order = block.shared.order.as_mut().expect("as the units");
-        if let Hopper::Load { barrier, .. } = op {
-            let address = warp.addresses(*barrier)[lane] as u32;
-            let known = (units.barriers).known_to_copies(address, order, warp.index);
-            let barrier = known.map_err(|problem| wrong(lane, problem))?;
-            let phase = units.barriers.phase(barrier);
-            order.copy_writes(lane, place, bytes, warp.index, (barrier, phase))?;
-            units.loads.push(Load {
-                map,
-                corner,
-                to: place,
-                barrier,
-                phase,
-                by,
-            });
+        if let Hopper::Load {
+            barrier,
+            of_cluster,
+            blocks,
+            ..
+        } = op
+        {
+            let barrier = warp.addresses(*barrier)[lane] & 0xffff_ffff;
+            let (place, barrier) = match of_cluster {
+                true => (
+                    block.shared.of_cluster(lane, address, bytes)?,
+                    block.shared.of_cluster(lane, barrier, 8)?,
+                ),
+                false => (
+                    block.shared.own(lane, address, bytes)?,
+                    block.shared.own(lane, barrier, 8)?,
+                ),
+            };
+            let blocks = match blocks {
+                Some(mask) => ranks(warp.get32(*mask)[lane], units.layout.blocks),
+                None => one_rank(units.layout, place, barrier),
+            };
+            let blocks = blocks.map_err(|problem| wrong(lane, problem))?;
+            for (i, &rank) in blocks.iter().enumerate() {
+                let to = block.shared.in_block(place, rank);
+                let at = block.shared.in_block(barrier, rank) as u32;
+                let order = block.shared.order.as_mut().expect("as the units");
+                let known = (units.barriers).known_to_copies(at, order, warp.place);
+                let barrier = known.map_err(|problem| wrong(lane, problem))?;
+                let phase = units.barriers.phase(barrier);
+                order.copy_writes(lane, to, bytes, warp.place, (barrier, phase))?;
+                units.loads.push(Load {
+                    map: map.clone(),
+                    corner: corner.clone(),
+                    to,
+                    barrier,
+                    phase,
+                    fetched: i == 0,
+                    by,
+                });
+            }
         } else {
             let group = warp.stores[lane] + 1;
-            order.store_reads(lane, place, bytes, warp.index, group)?;
+            let place = block.shared.own(lane, address, bytes)?;
+            let order = block.shared.order.as_mut().expect("as the units");
+            order.store_reads(lane, place, bytes, warp.place, group)?;
             units.stores.push(Store {
                 map,
                 corner,
@@ -124,10 +180,11 @@ pub fn wait(
     let mut read_all = u32::MAX;
     for lane in lanes_of(mask) {
         let thread = (warp.index * 32 + lane) as u32;
+        let mine = |store: &Store| store.by.thread == thread && store.by.block == block.index;
         let done = warp.stores[lane].saturating_sub(pending);
         let mut kept = Vec::new();
         for store in std::mem::take(&mut units.stores) {
-            if store.by.thread == thread && store.group <= done {
+            if mine(&store) && store.group <= done {
                 carry_out(context, &mut block.shared, &mut block.traffic, &store)?;
             } else {
                 kept.push(store);
@@ -140,7 +197,7 @@ pub fn wait(
     }
     if read_all != u32::MAX {
         let order = block.shared.order.as_mut().expect("as the units");
-        order.stores_read(warp.index, read_all);
+        order.stores_read(warp.place, read_all);
     }
     Ok(())
 }
@@ -209,7 +266,7 @@ fn arrive(context: &Context, block: &mut Block, load: &Load) -> Result<(), Fault
                 place.check_read(lane, address, whole, piece, me)?;
             }
             place.read(&mut row_bytes[skipped as usize..][..bytes as usize]);
-            traffic.global_read += bytes;
+            traffic.global_read += if load.fetched { bytes } else { 0 };
         }
         permuted(load.to + offset, inner, &load.map, |place, part| {
             shared.put(place, &row_bytes[part]);
@@ -271,13 +328,20 @@ pub fn deliver(context: &Context, block: &mut Block, one: bool) -> Result<bool, 
         any = true;
         let chosen = (units.random.next() % count as u64) as usize;
         let load = units.loads.swap_remove(chosen);
-        let found = |fault: Fault, context: &Context, index: u32| {
-            context.finding(index, Some(load.by.at), Some(load.by.thread), fault.1)
+        let found = |fault: Fault| {
+            context.finding(
+                load.by.block,
+                Some(load.by.at),
+                Some(load.by.thread),
+                fault.1,
+            )
         };
-        arrive(context, block, &load).map_err(|f| found(f, context, block.index))?;
+        arrive(context, block, &load).map_err(found)?;
         let units = block.units.as_mut().expect("checked by the caller");
-        let delivered = (units.barriers).deliver(load.barrier, load.phase, load.map.box_bytes());
-        delivered.map_err(|p| found(wrong(load.by.lane, p), context, block.index))?;
+        let order = block.shared.order.as_ref().expect("as the units");
+        let bytes = load.map.box_bytes();
+        let delivered = (units.barriers).deliver(load.barrier, load.phase, bytes, order);
+        delivered.map_err(|problem| found(wrong(load.by.lane, problem)))?;
         block.epoch = next_epoch(block.epoch);
     }
 }

@@ -93,7 +93,7 @@ pub fn multiply(
     let units = block.units.as_mut().expect("checked by the caller");
     units
         .products
-        .check(warp.index, (a, b, columns))
+        .check(warp.place, (a, b, columns))
         .map_err(problem)?;
     let (left, right) = (
         Operand::decode(a).map_err(problem)?,
@@ -107,9 +107,9 @@ pub fn multiply(
         false => half_to_f32(bits.into()),
     };
     let mut fetch = |at: u64| -> Result<[f32; 8], Fault> {
-        block.shared.check_range(0, at, 16)?;
+        let at = block.shared.own(0, at, 16)?;
         let order = block.shared.order.as_mut().expect("as the units");
-        order.product_reads(at, 16, warp.index, group)?;
+        order.product_reads(at, 16, warp.place, group)?;
         let bytes = block.shared.bytes(at as usize, 16);
         Ok(std::array::from_fn(|i| {
             convert(u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))

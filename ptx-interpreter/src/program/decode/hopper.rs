@@ -11,6 +11,18 @@ impl<'a> Decoder<'a> {
     pub(super) fn hopper(&mut self, c: &Context<'_, 'a>) -> Result<Option<Op>> {
         let op = match c.parts[0] {
             "mbarrier" => self.mbarrier(c)?,
+            "mapa" => self.mapa(c)?,
+            "barrier" if c.has("cluster") => match c.statement.opcode {
+                "barrier.cluster.arrive"
+                | "barrier.cluster.arrive.aligned"
+                | "barrier.cluster.arrive.release"
+                | "barrier.cluster.arrive.release.aligned" => Hopper::ClusterArrive,
+                "barrier.cluster.wait"
+                | "barrier.cluster.wait.aligned"
+                | "barrier.cluster.wait.acquire"
+                | "barrier.cluster.wait.acquire.aligned" => Hopper::ClusterWait,
+                _ => return c.unknown(),
+            },
             "wgmma" => self.wgmma(c)?,
             "setmaxnreg" => self.setmaxnreg(c)?,
             "elect" if c.statement.opcode == "elect.sync" => {
@@ -43,7 +55,8 @@ impl<'a> Decoder<'a> {
     }
 
     fn mbarrier(&mut self, c: &Context<'_, 'a>) -> Result<Hopper> {
-        if c.has("shared::cluster") || !c.has("b64") {
+        let (of_cluster, wide) = (c.has("shared::cluster"), c.has("cluster"));
+        if !c.has("b64") || (of_cluster && !matches!(c.parts[1], "arrive" | "expect_tx")) {
             return c.unknown();
         }
         Ok(match c.parts[1] {
@@ -54,6 +67,7 @@ impl<'a> Decoder<'a> {
             "arrive" if !c.has("noComplete") && !c.has("relaxed") => {
                 let d = match c.operand(0)? {
                     Operand::Name("_") => None,
+                    _ if of_cluster => return c.error("another block's barrier gives no state"),
                     _ => Some(self.target(c, 0)?),
                 };
                 let barrier = self.address(c, c.operand(1)?)?;
@@ -71,18 +85,35 @@ impl<'a> Decoder<'a> {
                     barrier,
                     count,
                     bytes,
+                    of_cluster,
+                    wide,
                 }
             }
             "expect_tx" => Hopper::Expect {
                 barrier: self.address(c, c.operand(0)?)?,
                 bytes: self.source(c, c.operand(1)?, 4)?,
+                of_cluster,
             },
             "try_wait" | "test_wait" if c.has("parity") && !c.has("relaxed") => Hopper::Try {
                 p: self.predicate(c, c.operand(0)?)?.0,
                 barrier: self.address(c, c.operand(1)?)?,
                 parity: self.source(c, c.operand(2)?, 4)?,
+                wide,
             },
             _ => return c.unknown(),
+        })
+    }
+
+    fn mapa(&mut self, c: &Context<'_, 'a>) -> Result<Hopper> {
+        let bytes = match c.statement.opcode {
+            "mapa.shared::cluster.u32" => 4,
+            "mapa.shared::cluster.u64" => 8,
+            _ => return c.unknown(),
+        };
+        Ok(Hopper::MapAddress {
+            d: self.target(c, 0)?,
+            a: self.source(c, c.operand(1)?, bytes)?,
+            rank: self.source(c, c.operand(2)?, 4)?,
         })
     }
 
@@ -124,17 +155,28 @@ impl<'a> Decoder<'a> {
             (
                 "tensor",
                 [
-                    "shared::cluster" | "shared::cta",
+                    space @ ("shared::cluster" | "shared::cta"),
                     "global",
                     "mbarrier::complete_tx::bytes",
+                    multicast @ ..,
                 ],
             ) => {
                 let (map, corner) = self.tensor(c, 1)?;
+                let of_cluster = *space == "shared::cluster";
+                let blocks = match multicast {
+                    [] => None,
+                    ["multicast::cluster"] if of_cluster => {
+                        Some(self.source(c, c.operand(3)?, 2)?)
+                    }
+                    _ => return c.unknown(),
+                };
                 Hopper::Load {
                     to: self.address(c, c.operand(0)?)?,
                     map,
                     corner,
                     barrier: self.address(c, c.operand(2)?)?,
+                    of_cluster,
+                    blocks,
                 }
             }
             ("tensor", ["global", "shared::cta", "bulk_group"]) => {

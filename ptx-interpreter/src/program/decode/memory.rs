@@ -9,6 +9,9 @@ use crate::text::Operand;
 impl<'a> Decoder<'a> {
     pub(super) fn space(&self, c: &Context<'_, 'a>) -> Space {
         for part in &c.parts[1..] {
+            if *part == "shared::cluster" {
+                return Space::Cluster;
+            }
             match part.split("::").next() {
                 Some("global") => return Space::Global,
                 Some("shared") => return Space::Shared,
@@ -22,7 +25,7 @@ impl<'a> Decoder<'a> {
 
     /// Remembers how narrow the accesses to a space are.
     pub(super) fn narrowest(&mut self, space: Space, bytes: usize) {
-        if matches!(space, Space::Shared | Space::Generic) {
+        if matches!(space, Space::Shared | Space::Cluster | Space::Generic) {
             self.shared_piece = self.shared_piece.min(bytes);
         }
         if matches!(space, Space::Global | Space::Generic) {
@@ -98,7 +101,7 @@ impl<'a> Decoder<'a> {
         else {
             return c.unknown();
         };
-        if matches!(space, Space::Local | Space::Param) {
+        if matches!(space, Space::Local | Space::Param | Space::Cluster) {
             return c.unknown();
         }
         let first = usize::from(!reduction);

@@ -99,6 +99,7 @@ pub fn decode<'a>(entry: &'a Entry<'a>, module: &'a [Variable<'a>]) -> Result<Ke
             .map(|((preset, _), reg)| (reg, preset))
             .collect(),
         parameter_bytes,
+        cluster: entry.cluster,
         shared_bytes,
         local_bytes,
         shared_piece: decoder.shared_piece,

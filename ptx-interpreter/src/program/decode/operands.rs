@@ -193,6 +193,8 @@ impl<'a> Decoder<'a> {
             "%laneid" => Preset::Lane,
             "%warpid" => Preset::Warp,
             "%nwarpid" => Preset::Warps,
+            "%cluster_ctarank" => Preset::Rank,
+            "%cluster_nctarank" => Preset::Ranks,
             "%lanemask_eq" => Preset::LaneMask(LaneMask::Eq),
             "%lanemask_lt" => Preset::LaneMask(LaneMask::Lt),
             "%lanemask_le" => Preset::LaneMask(LaneMask::Le),
@@ -205,8 +207,16 @@ impl<'a> Decoder<'a> {
                     Preset::Threads(i)
                 } else if let Some(i) = with_axis("%ctaid") {
                     Preset::Block(i)
+                } else if let Some(i) = with_axis("%nctaid") {
+                    Preset::Blocks(i)
+                } else if let Some(i) = with_axis("%clusterid") {
+                    Preset::Cluster(i)
+                } else if let Some(i) = with_axis("%nclusterid") {
+                    Preset::Clusters(i)
+                } else if let Some(i) = with_axis("%cluster_ctaid") {
+                    Preset::BlockInCluster(i)
                 } else {
-                    Preset::Blocks(with_axis("%nctaid")?)
+                    Preset::BlocksInCluster(with_axis("%cluster_nctaid")?)
                 }
             }
         })

@@ -1,13 +1,20 @@
 //! Hopper's instructions do what the PTX manual says, and each kind of mistake with them is found.
 
+mod clusters;
+
 use ptx_interpreter::{
     AsyncProblem, Finding, Memory, Module, Options, Problem, Swizzle, TensorMap,
 };
 
-/// A launch of one block; `arena` is 32 KB of shared memory, `%d1` is the address of the data, `%d2` of tensor map 0; maps follow one
+/// A launch of one block, unless told otherwise; `arena` is 32 KB of shared memory, `%d1` is the address of the data, `%d2` of tensor map 0; maps follow one
 /// another. `%r0` is the thread's number, `%p0` true for thread 0.
 struct Launch {
     threads: u32,
+    blocks: u32,
+    /// Blocks of a cluster, by the launch.
+    cluster: Option<u32>,
+    /// Directives of the kernel.
+    directives: &'static str,
     memory: Memory,
     data: u64,
     maps: u64,
@@ -25,6 +32,9 @@ impl Launch {
         let maps = memory.allocate(128 * MAPS);
         Self {
             threads,
+            blocks: 1,
+            cluster: None,
+            directives: "",
             memory,
             data: address,
             maps,
@@ -42,22 +52,24 @@ impl Launch {
         let text = format!(
             ".version 9.0\n.target sm_90a\n.address_size 64
             .extern .shared .align 1024 .b8 arena[];
-            .visible .entry k(.param .u64 data, .param .u64 maps) {{
+            .visible .entry k(.param .u64 data, .param .u64 maps) {} {{
             .reg .pred %p<9>; .reg .b32 %r<40>; .reg .f32 %f<200>; .reg .b64 %d<40>; .reg .b16 %h<9>;
             ld.param.u64 %d1, [data]; ld.param.u64 %d2, [maps]; mov.u32 %r0, %tid.x;
-            setp.eq.s32 %p0, %r0, 0; fence.proxy.tensormap::generic.acquire.sys [%d2], 128;\n{body}\nret; }}"
+            setp.eq.s32 %p0, %r0, 0; fence.proxy.tensormap::generic.acquire.sys [%d2], 128;\n{body}\nret; }}",
+            self.directives
         );
         let module = Module::parse(&text).unwrap();
         let kernel = module.kernel("k").unwrap();
         let options = Options {
             seed: self.seed,
+            cluster: self.cluster.map(Into::into),
             ..Options::default()
         };
         let parameters: Vec<u8> = [self.data, self.maps]
             .iter()
             .flat_map(|p| p.to_le_bytes())
             .collect();
-        let (grid, block) = (1.into(), self.threads.into());
+        let (grid, block) = (self.blocks.into(), self.threads.into());
         let run = module.launch(
             kernel,
             grid,
