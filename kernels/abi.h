@@ -50,6 +50,11 @@
 /* Its tiles of the weight gradient: post channels, and columns. */
 #define EQ_HOPPER_GRAD_POST 128
 #define EQ_HOPPER_GRAD_COLUMNS 256
+/* What two blocks of a cluster have in common, so that each fetches half of it for both: nothing, or all boxes of the left or of the right
+ * operand. The host puts such tiles side by side. */
+#define EQ_SHARED_NOTHING 0
+#define EQ_SHARED_LEFT 1  /* pixels; of the weight gradient: post channels */
+#define EQ_SHARED_RIGHT 2 /* a slab; of the weight gradient: columns */
 /* A tensor map (CUtensorMap). */
 #define EQ_TENSOR_MAP_BYTES 128
 /* Tiles of the weight gradient: post by pre channels. */
@@ -322,7 +327,7 @@ typedef struct EqGradTile {
     uint32_t edge;
     uint32_t first_post, first_column;
     uint32_t first_pixel, pixels; /* of the split: images x post pixels */
-    uint32_t padding;
+    uint32_t shared; /* Hopper: with the tile beside it, EQ_SHARED_* */
     uint64_t out; /* where the split's sums begin in the workspace */
 } EqGradTile;
 

@@ -19,6 +19,10 @@
 #define EQ_KERNEL_RESIDENT(name, threads, blocks, Args) \
     extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Args args)
 
+// The same for clusters of so many blocks, which the driver makes of a launch's blocks in their order.
+#define EQ_KERNEL_CLUSTER(name, threads, blocks, Args) \
+    extern "C" __global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 1) name(const __grid_constant__ Args args)
+
 // Shared memory is one dynamic arena per block. Its size is the launch wrapper's business.
 __device__ __forceinline__ unsigned char* shared_arena() {
     extern __shared__ __align__(128) unsigned char arena[];

@@ -6,9 +6,9 @@
 Without a file: the newest one that cargo built. Fails when a hot kernel spills, when it is larger than the instruction cache, when a
 tensor-core kernel has no tensor-core instruction or more registers than two blocks on a multiprocessor have, and when its loop or what
 follows it (the epilogue) has grown beyond the bounds below, in instructions or in loads of global memory; of the kernels for Hopper, when
-they lack one of their instructions, have other registers than planned, or the compiler has put waits between products; and when the module
-beside it, of the kernel that steers loops, lacks an architecture or asks for a name that is not the driver's. --loop prints the
-instruction mix of the longest loop with HMMA of one kernel.
+they lack one of their instructions, have other registers than planned, the compiler has put waits between products, or those for clusters
+do not send to both blocks; and when the module beside it, of the kernel that steers loops, lacks an architecture or asks for a name that is
+not the driver's. --loop prints the instruction mix of the longest loop with HMMA of one kernel.
 """
 import argparse
 import glob
@@ -25,12 +25,15 @@ TENSOR_CORE = "_mma_"
 # Products of warpgroups, copies by tensor map, registers that change hands.
 HOPPER = ("HGMMA", "UTMALDG", "USETMAXREG")
 # Registers of a thread when a block of three warpgroups starts, and what producer and consumers then change them to: 65,536 / 384 = 170
-# and 40 + 2 x 232 = 504 for each 128 threads, both rounded down to multiples of eight. A compiler that does not know how many a kernel
+# and 56 + 2 x 224 = 504 for each 128 threads, both rounded down to multiples of eight. A compiler that does not know how many a kernel
 # starts with drops USETMAXREG (ptxas's warning C7508).
-HOPPER_REGISTERS, HOPPER_CHANGES = 168, {40, 232}
+HOPPER_REGISTERS, HOPPER_CHANGES = 168, {56, 224}
 # Products of a slot of the ring, and waits: in the loop of each direction of the weights, or in the only one, and for the last products.
 HOPPER_PRODUCTS = 8
 HOPPER_LOOPS = {"relax_hopper_": 2, "weight_grad_hopper": 1}
+# Kernels for clusters of two blocks, which fetch for one another, and meet at the beginning and at the end. Only there do they wait for
+# memory as the whole GPU sees it.
+PAIRS = "_pairs"
 # Bytes of an instruction, and of the cache that a kernel's code should fit in.
 INSTRUCTION, CACHE = 16, 128 * 1024
 # 65,536 registers for two blocks of 128 threads.
@@ -179,6 +182,13 @@ def main():
             across = sum(opcode == "HGMMA" and ".tnspA.tnspB" in rest for _, opcode, rest in body)
             if prefix == "weight_grad_hopper" and across != opcodes["HGMMA"]:
                 problems.append(f"{kernel} has products on {arch} whose operands do not both lie across")
+        if kernel.endswith(PAIRS):
+            multicasts = sum(opcode == "UTMALDG" and ".MULTICAST" in rest for _, opcode, rest in body)
+            fences = sum(opcode == "MEMBAR" and ".GPU" in rest for _, opcode, rest in body)
+            meetings = (opcodes["UCGABAR_ARV"], opcodes["UCGABAR_WAIT"])
+            if not multicasts or meetings != (2, 2) or fences > 2:
+                problems.append(f"{kernel} has {multicasts} multicasts on {arch}, meets its neighbour {meetings} times and waits {fences} "
+                                "times for the GPU's memory, where some, two and two are planned")
     problems += of_loops(tool, os.path.join(os.path.dirname(binary), "while_node.fatbin"), {arch for arch, _ in used})
     if not used:
         problems.append("no kernels in " + binary)

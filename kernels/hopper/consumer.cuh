@@ -18,8 +18,8 @@ struct Place {
 
 // So many slots: products of boxes `left` and `left` + 1 of each with the 128 columns from box `right` on. Of operands that lie across K runs
 // down a box, otherwise along its rows. The products of one slot run while the next is waited for; then its slot is free.
-template <bool LeftAcross, bool RightAcross>
-__device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint32_t slots, bool& running, const Place& at, int left,
+template <bool LeftAcross, bool RightAcross, int BLOCKS>
+__device__ __forceinline__ void multiply(float (&sums)[2][64], RingOf<BLOCKS>& ring, uint32_t slots, bool& running, const Place& at, int left,
                                          int right) {
     constexpr uint32_t EIGHT_ROWS = (broken(ROWS_DISTANCE_WRONG) ? 4 : 8) * ROW_BYTES;
     constexpr int STEP = 16;                                                 // K of one product
@@ -45,7 +45,7 @@ __device__ __forceinline__ void multiply(float (&sums)[2][64], Ring& ring, uint3
         if (broken(RING_SLOT_RELEASED_EARLY)) free_slot = ring.empty();
         bool arrives = running && at.lane == 0;
         if (broken(RING_ARRIVAL_LOST) && at.warp == 3) arrives = false;
-        if (arrives) ptx::mbarrier_arrive(free_slot);
+        if (arrives) ring.release(free_slot, 1);
         running = true;
         ring.advance();
     }
@@ -59,9 +59,10 @@ __device__ __forceinline__ void begin(float (&sums)[2][64]) {
 }
 
 // Waits for the last products; then the last slot is free.
-__device__ __forceinline__ void end(Ring& ring, bool running, const Place& at) {
+template <int BLOCKS>
+__device__ __forceinline__ void end(const RingOf<BLOCKS>& ring, bool running, const Place& at) {
     if (!broken(SUMS_NOT_AWAITED)) ptx::wgmma_wait<0>();
-    if (running && at.lane == 0) ptx::mbarrier_arrive(ring.previous_empty());
+    if (running && at.lane == 0) ring.release(ring.previous_empty(), 1);
 }
 
 // The products of a tile of the relaxation, or of a part of its K.

@@ -5,6 +5,9 @@
 //                channels, 64   by its tap
 //                each, of 64
 //                pixels
+//
+// Two blocks of a cluster take neighbouring tiles of as many slots: of the same columns, else of the same post channels, else of nothing in
+// common.
 #pragma once
 
 #include "consumer.cuh"
@@ -28,22 +31,23 @@ struct Columns {
           channel(static_cast<int>((tile.first_column + box) % edge.boxes_per_tap) * DEPTH) {}
 };
 
+template <int BLOCKS>
 struct GradProducer {
     const EqHopperGradArgs& args;
-    Ring ring;
+    RingOf<BLOCKS> ring;
 
     __device__ __forceinline__ const void* map(uint32_t number) const { return args.maps + number * EQ_TENSOR_MAP_BYTES; }
 
     // All slots of a tile: the pixels of each product, one box after another.
     __device__ __forceinline__ void fill(const EqGradTile& tile, const EqHopperGradEdge& edge) {
-        const void* from[COLUMN_BOXES];
+        uint32_t views[COLUMN_BOXES];
         int channel[COLUMN_BOXES], shift_y[COLUMN_BOXES], shift_x[COLUMN_BOXES];
 #pragma unroll
         for (int i = 0; i < COLUMN_BOXES; ++i) {
             const Columns columns(edge, tile, i);
             const bool present = columns.tap < edge.taps;
             const EqHopperGradTap tap = args.taps[edge.first_tap + (present ? columns.tap : 0)];
-            from[i] = map(tap.view);
+            views[i] = tap.view;
             // Channels behind the last arrive as zeros.
             channel[i] = present ? columns.channel : static_cast<int>(edge.pre_channels);
             shift_y[i] = tap.shift_y;
@@ -61,7 +65,7 @@ struct GradProducer {
                     at.channel = tile.first_post + i * DEPTH;
                     at.component = edge.products - 1 - product;
                     if (broken(GRADIENT_FACTORS_OF_ONE_STATE)) at.component = product;
-                    ptx::tma_load(ring.box(i), post, at, ring.full());
+                    ring.fetch(i, tile.shared == EQ_SHARED_LEFT, post, at);
                 }
 #pragma unroll
                 for (int i = 0; i < COLUMN_BOXES; ++i) {
@@ -71,7 +75,7 @@ struct GradProducer {
                     at.y += shift_y[i];
                     if (broken(GRADIENT_TAP_SHIFTED_BY_ONE)) ++at.y;
                     at.component = product;
-                    ptx::tma_load(ring.box(POST_BOXES + i), from[i], at, ring.full());
+                    ring.fetch(POST_BOXES + i, tile.shared == EQ_SHARED_RIGHT, map(views[i]), at);
                 }
             }
         }
@@ -110,7 +114,8 @@ __device__ __forceinline__ void store_sums(const float (&sums)[2][64], const EqH
     }
 }
 
-__device__ __forceinline__ void consume_gradient(const EqHopperGradArgs& args, Ring ring) {
+template <int BLOCKS>
+__device__ __forceinline__ void consume_gradient(const EqHopperGradArgs& args, RingOf<BLOCKS> ring) {
     const Place at;
 #pragma unroll 1
     for (uint32_t t = blockIdx.x; t < args.tile_count; t += gridDim.x) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../epilogue.cuh"
+#include "../ptx/cluster.cuh"
 #include "../ptx/tma.cuh"
 #include "../ptx/wgmma.cuh"
 #include "defects.cuh"
@@ -41,16 +42,22 @@ struct Rest {
 //      state  the old state, likewise   s0 of each consumer's pixels
 //
 // (of the weight gradient: gradient.cuh)
-struct Ring {
+//
+// Two blocks of a cluster (BLOCKS = 2) go through their slots side by side. Of the boxes that both need each fetches every other one, and
+// sends it to both: a slot is full when the bytes of both producers have come, and empty when the consumers of both blocks are done with it.
+template <int BLOCKS>
+struct RingOf {
     unsigned char* memory;
     uint32_t address;
     uint32_t slot = 0, parity = 0;
+    uint32_t rank = 0;
 
-    __device__ __forceinline__ Ring() {
+    __device__ __forceinline__ RingOf() {
         unsigned char* const arena = shared_arena();
         const uint32_t padding = -shared_address(arena) & (ALIGNMENT - 1);
         memory = arena + padding;
         address = shared_address(arena) + padding;
+        if constexpr (BLOCKS > 1) rank = ptx::cluster_rank();
     }
     __device__ __forceinline__ Rest& rest() const { return *reinterpret_cast<Rest*>(memory + SLOTS * SLOT_BYTES); }
     __device__ __forceinline__ uint32_t box(int number) const { return address + slot * SLOT_BYTES + number * BOX_BYTES; }
@@ -73,22 +80,54 @@ struct Ring {
         uint32_t freed = parity ^ 1;
         if (broken(RING_PARITY_WRONG)) freed ^= 1;
         if (broken(RING_ANNOUNCES_TOO_FEW_BYTES)) bytes -= 16;
+        if (BLOCKS > 1 && broken(CLUSTER_ANNOUNCES_OWN_BYTES)) bytes /= 2;
         ptx::mbarrier_wait(empty(), freed);
         ptx::mbarrier_arrive_expect(full(), bytes);
     }
 
+    // Of the producer: box `number` comes to this block, or, where both need it, to both, from the first if it is an even one.
+    __device__ __forceinline__ void fetch(int number, bool both, const void* map, const ptx::Corner& at) const {
+        if constexpr (BLOCKS > 1) {
+            if (both && number % BLOCKS != rank) return;
+            const bool to_all = both && !broken(CLUSTER_MULTICAST_TO_ONE);
+            ptx::tma_load_to(to_all ? (1 << BLOCKS) - 1 : 1 << rank, box(number), map, at, full());
+        } else {
+            ptx::tma_load(box(number), map, at, full());
+        }
+    }
+
+    // Of a consumer: so many of its warps are done with the slot of this barrier, of this block and, with the copies that come to both,
+    // of the other.
+    __device__ __forceinline__ void release(uint32_t empty_slot, uint32_t warps) const {
+        ptx::mbarrier_arrive(empty_slot, warps);
+        if constexpr (BLOCKS > 1)
+            if (!broken(CLUSTER_ARRIVAL_LOST)) ptx::mbarrier_arrive_other(ptx::in_block(empty_slot, rank ^ 1), warps);
+    }
+
     // By one thread, before all others begin.
     __device__ __forceinline__ void make() const {
+        const int blocks = broken(CLUSTER_EMPTY_COUNTS_ONE) ? 1 : BLOCKS;
         for (int i = 0; i < SLOTS; ++i) {
-            ptx::mbarrier_init(barrier(i), 1);                      // the producer, and the bytes that it announced
-            ptx::mbarrier_init(barrier(SLOTS + i), CONSUMER_WARPS); // a lane of each warp
+            ptx::mbarrier_init(barrier(i), 1);                               // the producer, and the bytes that it announced
+            ptx::mbarrier_init(barrier(SLOTS + i), blocks * CONSUMER_WARPS); // a lane of each warp
         }
         ptx::fence_proxy_async();
+        if constexpr (BLOCKS > 1) ptx::fence_barriers_made();
+    }
+
+    // All threads, of all blocks: before the first that uses what another has made, and before the last may end.
+    __device__ __forceinline__ void meet() const {
+        if constexpr (BLOCKS > 1)
+            ptx::meet_cluster();
+        else
+            __syncthreads();
     }
 
 private:
     __device__ __forceinline__ uint32_t barrier(uint32_t number) const { return address + SLOTS * SLOT_BYTES + number * 8; }
 };
+
+using Ring = RingOf<1>;
 
 // Box `number` of a target, or of an edge of the gradient: where it begins among the pixels.
 template <class Boxes>

@@ -118,7 +118,7 @@ fn cases() -> [Case; 8] {
                 ..recipe
             },
             floor: 0.1,
-            settings: &["", "seed=5,multiprocessors=7"],
+            settings: &["", "alone,seed=5,multiprocessors=7"],
         },
         Case {
             name: "joined",
@@ -131,7 +131,7 @@ fn cases() -> [Case; 8] {
             },
             // The gradient of the lowest weights is small, and as precise as the others.
             floor: 1e-3,
-            settings: &["", "seed=6,multiprocessors=5", "sums=truncated"],
+            settings: &["", "alone", "seed=6,multiprocessors=5", "sums=truncated"],
         },
         in_parts(
             "split",
@@ -184,8 +184,16 @@ impl Case {
     }
 }
 
+/// With these settings; after `alone` without clusters of blocks.
 fn machine(settings: &str, hopper: Arc<Module>) -> Arc<InterpretedDevice> {
-    let settings = Settings::parse(settings).unwrap();
+    let (alone, rest) = match settings.strip_prefix("alone") {
+        Some(rest) => (true, rest),
+        None => (false, settings),
+    };
+    let settings = Settings {
+        clusters: !alone,
+        ..Settings::parse(rest).unwrap()
+    };
     let device = InterpretedDevice::with(InterpretedDevice::kernels().unwrap(), settings);
     Arc::new(device.with_hopper(hopper))
 }
@@ -220,6 +228,8 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             assert!(launched("relax_hopper_states") && launched("relax_hopper_raw"));
             let is_narrow = ["narrow", "direct", "pooled"].contains(&case.name);
             assert_eq!(launched("weight_grad_hopper"), !is_narrow, "{}", case.name);
+            let in_pairs = !is_narrow && !settings.starts_with("alone");
+            assert_eq!(launched("weight_grad_hopper_pairs"), in_pairs);
             assert!(
                 !launched("relax_mma"),
                 "the choice of kernels is one for all sweeps"
@@ -268,7 +278,7 @@ fn feed_forward_networks_are_trained_by_them() {
     let (error, place) = worst(&got, &truth, |_| 1e-2);
     println!("feed-forward: error {error:.1e} in {place}");
     assert!(error < TOLERANCE, "{place}");
-    for kernel in ["relax_hopper_raw_1", "weight_grad_hopper"] {
+    for kernel in ["relax_hopper_raw_1", "weight_grad_hopper_pairs"] {
         assert!(played.reports().contains_key(kernel), "{kernel}");
     }
 }
@@ -305,9 +315,9 @@ fn notices(cases: &[Case], ptx: &str) -> Option<String> {
     })
 }
 
-/// Where the weight gradient stands in the compiled text.
+/// Where the weight gradient in clusters stands in the compiled text.
 fn gradient_in(ptx: &str) -> Range<usize> {
-    let entry = ".visible .entry weight_grad_hopper(";
+    let entry = ".visible .entry weight_grad_hopper_pairs(";
     let start = ptx.find(entry).expect("the text has this kernel");
     let last = "ret;\n\n}";
     let end = (ptx[start..].find(last)).expect("a kernel ends") + last.len();
@@ -373,13 +383,13 @@ const IN_TEXT: [(&str, &str, &str); 11] = [
     ),
     (
         "more registers than there are",
+        "setmaxnreg.inc.sync.aligned.u32 224;",
         "setmaxnreg.inc.sync.aligned.u32 232;",
-        "setmaxnreg.inc.sync.aligned.u32 240;",
     ),
 ];
 
 /// The same of the weight gradient alone.
-const IN_GRADIENT: [(&str, &str, &str); 10] = [
+const IN_GRADIENT: [(&str, &str, &str); 12] = [
     IN_TEXT[0],
     IN_TEXT[1],
     IN_TEXT[2],
@@ -398,6 +408,16 @@ const IN_GRADIENT: [(&str, &str, &str); 10] = [
     ),
     ("columns not across", ", 1, 1, 1, 1, 1;", ", 1, 1, 1, 1, 0;"),
     IN_TEXT[10],
+    (
+        "an arrival at the other block is lost",
+        "mbarrier.arrive.shared::cluster.b64 _,",
+        "//",
+    ),
+    (
+        "the blocks do not meet",
+        "barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;",
+        "",
+    ),
 ];
 
 #[test]
@@ -430,8 +450,9 @@ fn every_defect_for_hopper_is_noticed() {
         .collect();
     let of_gradient = |(name, ptx): &(String, String)| Some((name.clone(), with_gradient_of(ptx)?));
     let in_gradient: Vec<_> = defects.iter().filter_map(of_gradient).collect();
-    // A defect of the gradient leaves the relaxation as it is.
-    let in_all = defects.into_iter().filter(|d| !d.0.starts_with("gradient"));
+    // A defect of the gradient, or of clusters, leaves the relaxation as it is.
+    let of_all = |name: &str| !name.starts_with("gradient") && !name.starts_with("cluster");
+    let in_all = defects.into_iter().filter(|d| of_all(&d.0));
     notice::expect_all(in_all, noticed_by);
     println!("in the weight gradient alone:");
     notice::expect_all(in_gradient, gradient_noticed_by);

@@ -16,7 +16,7 @@ pub struct Barrier {
     bytes: i64,
     /// How many phases are complete.
     phase: u32,
-    /// From warps of its own block, and from those of others, whose arrivals said `.release.cluster`.
+    /// What everyone who waits learns, and what only `.acquire.cluster` learns: of arrivals from other blocks with `.release.cluster`.
     gathering: [[Clock; 2]; 2],
     published: [[Clock; 2]; 2],
     /// Who made it, and when.
@@ -129,10 +129,13 @@ impl Barriers {
             });
         }
         barrier.bytes += i64::from(bytes);
-        if wide || !of_other {
-            let gathering = &mut barrier.gathering[usize::from(of_other)];
-            for (gathering, known) in gathering.iter_mut().zip(order.knowledge(warp)) {
-                gathering.join(known);
+        for (i, known) in order.knowledge(warp).iter().enumerate() {
+            let [of_block, of_others] = &mut barrier.gathering;
+            match (of_other, wide) {
+                (false, _) => of_block[i].join(known),
+                (true, true) => of_others[i].join(known),
+                // That what ran on its own has ended does not hang on what is seen of memory.
+                (true, false) => of_block[i].join_from(known, order.first_on_its_own()),
             }
         }
         barrier.pending -= count;

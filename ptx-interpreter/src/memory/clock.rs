@@ -22,6 +22,13 @@ impl Clock {
         all.filter(|(_, step)| *step > 0)
     }
 
+    /// Joins the steps of agents from this one on.
+    pub fn join_from(&mut self, other: &Clock, first: usize) {
+        for (agent, step) in other.steps().filter(|(agent, _)| *agent >= first) {
+            self.raise(agent, step);
+        }
+    }
+
     pub fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);

@@ -89,6 +89,11 @@ impl Order {
         (0..self.warps).for_each(|warp| self.step(warp));
     }
 
+    /// Agents from this one on are products, stores and copies.
+    pub fn first_on_its_own(&self) -> usize {
+        self.warps
+    }
+
     fn products(&self, warp: usize) -> usize {
         self.warps + warp
     }

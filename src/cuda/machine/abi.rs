@@ -27,6 +27,9 @@ pub const EQ_HOPPER_DEPTH: u32 = 64;
 pub const EQ_HOPPER_SLOTS: u32 = 4;
 pub const EQ_HOPPER_GRAD_POST: u32 = 128;
 pub const EQ_HOPPER_GRAD_COLUMNS: u32 = 256;
+pub const EQ_SHARED_NOTHING: u32 = 0;
+pub const EQ_SHARED_LEFT: u32 = 1;
+pub const EQ_SHARED_RIGHT: u32 = 2;
 pub const EQ_TENSOR_MAP_BYTES: u32 = 128;
 pub const EQ_GRAD_THREADS: u32 = 128;
 pub const EQ_GRAD_SIMT_POST: u32 = 64;
@@ -868,7 +871,7 @@ pub struct EqGradTile {
     pub first_column: u32,
     pub first_pixel: u32,
     pub pixels: u32,
-    pub padding: u32,
+    pub shared: u32,
     pub out: u64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
@@ -883,7 +886,7 @@ const _: () = {
     ["Offset of field: EqGradTile::first_pixel"]
         [::std::mem::offset_of!(EqGradTile, first_pixel) - 12usize];
     ["Offset of field: EqGradTile::pixels"][::std::mem::offset_of!(EqGradTile, pixels) - 16usize];
-    ["Offset of field: EqGradTile::padding"][::std::mem::offset_of!(EqGradTile, padding) - 20usize];
+    ["Offset of field: EqGradTile::shared"][::std::mem::offset_of!(EqGradTile, shared) - 20usize];
     ["Offset of field: EqGradTile::out"][::std::mem::offset_of!(EqGradTile, out) - 24usize];
 };
 #[repr(C)]

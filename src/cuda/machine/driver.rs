@@ -167,12 +167,14 @@ impl Gpu {
         }
         let wanted = capabilities::hopper_wanted()?;
         let capabilities = Capabilities {
+            clusters: false,
             hopper: info.compute_capability == HOPPER
                 && image::architectures().is_some_and(|all| all.split(',').any(|a| a == "90a"))
                 && wanted,
         };
         let loops = capabilities::loops_wanted()?;
-        Ok(Self {
+        let clusters = capabilities.hopper && capabilities::clusters_wanted()?;
+        let mut gpu = Self {
             capabilities,
             handles: Arc::new(Handles::open(device, image, loops)?),
             info,
@@ -182,7 +184,36 @@ impl Gpu {
                 bytes: 0,
                 used: 0,
             }),
-        })
+        };
+        if clusters {
+            gpu.capabilities.clusters = gpu.takes_clusters();
+        }
+        Ok(gpu)
+    }
+
+    /// Whether a cluster fits on this GPU; a note if not.
+    fn takes_clusters(&self) -> bool {
+        let kernel = &kernels::WEIGHT_GRAD_HOPPER_PAIRS;
+        let fit = self.function(kernel).and_then(|function| {
+            // SAFETY: plain integers and pointers, for which zeros are a value: no attributes, the kernel says how large its clusters are.
+            let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };
+            [config.gridDimX, config.gridDimY, config.gridDimZ] = [2, 1, 1];
+            [config.blockDimX, config.blockDimY, config.blockDimZ] = [kernel.threads, 1, 1];
+            config.sharedMemBytes = kernel.shared_bytes;
+            let mut fit = 0;
+            // SAFETY: writes one integer.
+            let asked = unsafe { sys::cuOccupancyMaxActiveClusters(&mut fit, function, &config) };
+            call("asking for clusters", asked.result()).map(|()| fit)
+        });
+        let why = match fit {
+            Ok(fit) if fit > 0 => return true,
+            Ok(_) => "none fits".to_string(),
+            Err(error) => format!("{error:#}"),
+        };
+        log::info!(
+            "note: no clusters of blocks ({why}); each block fetches all that it needs on its own, as with EQPROP_CLUSTERS=off"
+        );
+        false
     }
 
     /// What the driver says of this GPU.

@@ -4,7 +4,7 @@
 //! how it runs; see [`Settings`].
 
 use super::abi::EqPhase;
-use super::capabilities::{Capabilities, hopper_wanted, loops_wanted};
+use super::capabilities::{Capabilities, clusters_wanted, hopper_wanted, loops_wanted};
 use super::device::{Device, KernelSpec, Recording};
 use super::error::CudaError;
 use super::played::Recorder;
@@ -41,6 +41,8 @@ pub struct Settings {
     pub multiprocessors: usize,
     /// Whether it plays a Hopper, and the host uses the kernels for it.
     pub hopper: bool,
+    /// Whether a Hopper runs kernels in clusters of blocks.
+    pub clusters: bool,
     /// Whether phases with a tolerance end by a loop inside a recording.
     pub loops: bool,
 }
@@ -53,19 +55,21 @@ impl Default for Settings {
             table: false,
             multiprocessors: 1,
             hopper: false,
+            clusters: true,
             loops: true,
         }
     }
 }
 
 impl Settings {
-    /// What EQPROP_INTERPRETER, EQPROP_HOPPER and EQPROP_WHILE ask for.
+    /// What EQPROP_INTERPRETER, EQPROP_HOPPER, EQPROP_CLUSTERS and EQPROP_WHILE ask for.
     ///
     /// # Errors
     /// Those of [`Settings::parse`].
     pub fn from_environment() -> Result<Self> {
         Ok(Self {
             hopper: hopper_wanted()?,
+            clusters: clusters_wanted()?,
             loops: loops_wanted()?,
             ..Self::parse(&std::env::var(VARIABLE).unwrap_or_default())?
         })
@@ -252,6 +256,7 @@ impl Device for InterpretedDevice {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             hopper: self.hopper.is_some(),
+            clusters: self.hopper.is_some() && self.settings.clusters,
         }
     }
 

@@ -33,7 +33,10 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
     let backend = trained(network, &device, Format::F16, images)?;
     let (setup, memory) = (backend.setup(), &backend.batch()?.memory);
     let capable = CountingDevice::with(chip.multiprocessors.value as usize);
-    let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities { hopper: true }));
+    let hopper: Arc<dyn Device> = Arc::new(capable.capable(Capabilities {
+        hopper: true,
+        clusters: true,
+    }));
     let on_hopper = trained(network, &hopper, Format::F16, images)?;
     let (hopper_setup, hopper_memory) = (on_hopper.setup(), &on_hopper.batch()?.memory);
     let mut table = Vec::new();

@@ -175,11 +175,11 @@ fn by_hopper<'a>(
     let instructions = 8.0 * HOPPER_TILE / chip.issue.value;
     let ends = stored.max(instructions) + chip.latency.value;
     let tiles: Vec<[f64; 2]> = (builder.slots_in_turn(multiprocessors).into_iter())
-        .map(|(slots, post_channels)| {
-            // Two tiles of the same columns, or else of the same post channels.
-            let together = match post_channels > EQ_HOPPER_GRAD_POST {
-                true => post + taps / 2.0,
-                false => post / 2.0 + taps,
+        .map(|(slots, shared)| {
+            let together = match shared {
+                EQ_SHARED_RIGHT => post + taps / 2.0,
+                EQ_SHARED_LEFT => post / 2.0 + taps,
+                _ => post + taps,
             };
             slot(2.0 * rows * columns * depth, [post + taps, together], chip)
                 .map(|clocks| f64::from(slots) * clocks + ends)

@@ -6,6 +6,10 @@
 //! **Which edges.** A tile has [`EQ_HOPPER_GRAD_POST`] post channels and [`EQ_HOPPER_GRAD_COLUMNS`] columns. What does not fill it is
 //! multiplied with zeros: an edge of few channels, as that of the image, is left to the `mma.sync` kernel, whose tiles take several taps.
 //!
+//! **Pairs.** Tiles lie in pairs of as many slots, one for each block of a cluster (`weight_grad_hopper_pairs`): with the same columns, else
+//! with the same post channels, so that each block fetches half of what both need; what is left of two splits, which have nothing in common;
+//! at last a tile with one that is empty.
+//!
 //! **Splits.** Pixels are cut so that the tiles of all edges together end early on an H100, on every GPU in the same way, so that sums
 //! have the same bits.
 
@@ -136,18 +140,51 @@ fn last_end(work: &[usize], blocks: usize) -> f64 {
     ends.into_iter().fold(0.0, f64::max)
 }
 
-/// The longest first, and every other round backwards: who had the longest of one gets the shortest of the next.
-fn in_turn(
-    mut tiles: Vec<EqGradTile>,
-    blocks: usize,
-    edges: &[EqHopperGradEdge],
-) -> Vec<EqGradTile> {
-    let slots = |tile: &EqGradTile| tile.pixels * edges[tile.edge as usize].products;
-    tiles.sort_by_key(|tile| std::cmp::Reverse(slots(tile)));
-    for round in tiles.chunks_mut(blocks.max(1)).skip(1).step_by(2) {
+/// The pairs with the longest tiles first, and every other round backwards: who had the longest of one gets the shortest of the next.
+fn in_turn(pairs: &[Pair], blocks: usize, edges: &[EqHopperGradEdge]) -> Vec<EqGradTile> {
+    let slots = |pair: &Pair| pair[0].pixels * edges[pair[0].edge as usize].products;
+    let mut pairs = pairs.to_vec();
+    pairs.sort_by_key(|pair| std::cmp::Reverse(slots(pair)));
+    for round in pairs.chunks_mut((blocks / 2).max(1)).skip(1).step_by(2) {
         round.reverse();
     }
-    tiles
+    pairs.concat()
+}
+
+/// What two blocks of a cluster compute side by side.
+type Pair = [EqGradTile; 2];
+
+/// Two tiles, which have this in common (`EQ_SHARED_*`).
+fn pair(tiles: Pair, shared: u32) -> Pair {
+    tiles.map(|tile| EqGradTile { shared, ..tile })
+}
+
+/// A tile with one that has no columns: zeros arrive, and nothing is stored.
+fn with_none(tile: EqGradTile) -> Pair {
+    let none = EqGradTile {
+        first_column: u32::MAX / 2,
+        ..tile
+    };
+    pair([tile, none], EQ_SHARED_LEFT)
+}
+
+/// Pairs of the tiles of a split, by post channels and columns; the tile that is left, if one is.
+fn pairs_of(
+    posts: &[u32],
+    columns: &[u32],
+    tile: impl Fn(u32, u32) -> EqGradTile,
+    pairs: &mut Vec<Pair>,
+) -> Option<EqGradTile> {
+    let (two_posts, last_post) = posts.as_chunks::<2>();
+    for &column in columns {
+        let of_column = |posts: &[u32; 2]| pair(posts.map(|p| tile(p, column)), EQ_SHARED_RIGHT);
+        pairs.extend(two_posts.iter().map(of_column));
+    }
+    let &post = last_post.first()?;
+    let (two_columns, last_column) = columns.as_chunks::<2>();
+    let of_post = |columns: &[u32; 2]| pair(columns.map(|c| tile(post, c)), EQ_SHARED_LEFT);
+    pairs.extend(two_columns.iter().map(of_post));
+    last_column.first().map(|&column| tile(post, column))
 }
 
 /// Collects edges.
@@ -156,7 +193,7 @@ pub struct GradientBoxesBuilder {
     views: Vec<TensorMap>,
     edges: Vec<EqHopperGradEdge>,
     taps: Vec<EqHopperGradTap>,
-    tiles: Vec<EqGradTile>,
+    pairs: Vec<Pair>,
 }
 
 impl GradientBoxesBuilder {
@@ -209,30 +246,47 @@ impl GradientBoxesBuilder {
         }
         let all = shape.count(size, images);
         let splits = all.div_ceil(boxes);
+        let posts: Vec<u32> = (0..post as u32)
+            .step_by(EQ_HOPPER_GRAD_POST as usize)
+            .collect();
+        let columns: Vec<u32> = (0..column_boxes(products) as u32)
+            .step_by(boxes_of(EQ_HOPPER_GRAD_COLUMNS))
+            .collect();
+        let mut left: Option<EqGradTile> = None;
         for split in 0..splits {
             let out = out + split * post * g.taps() * pre;
-            for first_post in (0..post).step_by(EQ_HOPPER_GRAD_POST as usize) {
-                let columns = (0..column_boxes(products)).step_by(boxes_of(EQ_HOPPER_GRAD_COLUMNS));
-                self.tiles.extend(columns.map(|first_column| EqGradTile {
-                    edge,
-                    first_post: first_post as u32,
-                    first_column: first_column as u32,
-                    first_pixel: (split * boxes) as u32,
-                    pixels: boxes.min(all - split * boxes) as u32,
-                    padding: 0,
-                    out: out as u64,
-                }));
+            let tile = |first_post, first_column| EqGradTile {
+                edge,
+                first_post,
+                first_column,
+                first_pixel: (split * boxes) as u32,
+                pixels: boxes.min(all - split * boxes) as u32,
+                shared: EQ_SHARED_NOTHING,
+                out: out as u64,
+            };
+            let Some(last) = pairs_of(&posts, &columns, tile, &mut self.pairs) else {
+                continue;
+            };
+            match left.take() {
+                Some(other) if other.pixels == last.pixels => {
+                    self.pairs.push(pair([other, last], EQ_SHARED_NOTHING));
+                }
+                other => {
+                    self.pairs.extend(other.map(with_none));
+                    left = Some(last);
+                }
             }
         }
+        self.pairs.extend(left.map(with_none));
         splits
     }
 
-    /// The tiles in the order in which so many blocks take them by turns: slots of each, and post channels of its edge.
+    /// The tiles in the order in which so many blocks take them by turns: slots of each, and what it shares (`EQ_SHARED_*`).
     pub fn slots_in_turn(self, blocks: usize) -> Vec<(u32, u32)> {
-        let tiles = in_turn(self.tiles, blocks, &self.edges);
+        let tiles = in_turn(&self.pairs, blocks, &self.edges);
         let slots = |tile: &EqGradTile| {
             let edge = &self.edges[tile.edge as usize];
-            (tile.pixels * edge.products, edge.post_channels)
+            (tile.pixels * edge.products, tile.shared)
         };
         tiles.iter().map(slots).collect()
     }
@@ -261,14 +315,14 @@ impl GradientBoxesBuilder {
 
     /// The tables in device memory; `None` where no edge came.
     pub fn build(self, device: &Arc<dyn Device>) -> Result<Option<GradientBoxes>> {
-        if self.tiles.is_empty() {
+        if self.pairs.is_empty() {
             return Ok(None);
         }
         let mut maps = Vec::with_capacity(self.views.len() * tensor_map::BYTES);
         for view in &self.views {
             maps.extend(device.tensor_map(view)?);
         }
-        let tiles = in_turn(self.tiles, device.multiprocessors(), &self.edges);
+        let tiles = in_turn(&self.pairs, device.multiprocessors(), &self.edges);
         Ok(Some(GradientBoxes {
             maps: Buffer::from_slice(device, &maps)?,
             edges: Buffer::from_slice(device, &self.edges)?,
@@ -347,6 +401,49 @@ mod tests {
         assert_eq!(splits(&parts, 3), [Some(1)]);
     }
 
+    /// Every tile is in one pair, whose two have as many slots and in common what they say.
+    #[test]
+    fn tiles_lie_in_pairs() {
+        // Post channels of one, two and three tiles; 5, 9 and 1 tiles of columns; an odd number of splits, and a rest of the pixels.
+        for (post, pre, kernel, boxes) in [
+            (128, 128, 3, 5),
+            (256, 128, 3, 4),
+            (384, 256, 3, 3),
+            (200, 200, 1, 2),
+        ] {
+            let part = edge(Shape::new(pre, 8, 8), Shape::new(post, 8, 8), kernel, 1);
+            let TensorGradient::Products(products) = part else {
+                unreachable!("it is one")
+            };
+            let mut builder = GradientBoxesBuilder::default();
+            let splits = builder.add(&products, 23, boxes, 0);
+            let mut seen = std::collections::HashMap::new();
+            let limit = column_boxes(&products) as u32;
+            for [a, b] in &builder.pairs {
+                assert_eq!((a.pixels, a.shared), (b.pixels, b.shared));
+                match a.shared {
+                    EQ_SHARED_RIGHT => assert_eq!(
+                        (a.first_column, a.first_pixel),
+                        (b.first_column, b.first_pixel)
+                    ),
+                    EQ_SHARED_LEFT => {
+                        assert_eq!((a.first_post, a.first_pixel), (b.first_post, b.first_pixel));
+                    }
+                    _ => assert!(a.first_pixel != b.first_pixel),
+                }
+                for tile in [a, b].into_iter().filter(|tile| tile.first_column < limit) {
+                    let key = (tile.first_post, tile.first_column, tile.first_pixel);
+                    *seen.entry(key).or_insert(0) += 1;
+                }
+            }
+            let tiles = post.div_ceil(128) * column_boxes(&products).div_ceil(4) * splits;
+            assert_eq!(seen.len(), tiles);
+            assert!(seen.values().all(|&count| count == 1));
+            // At most one is lonely for each number of pixels that splits have.
+            assert!(2 * builder.pairs.len() <= tiles + 2);
+        }
+    }
+
     /// Every box of pixels is in one tile of each square, and blocks have about the same to do.
     #[test]
     fn tiles_cover_all_pixels_and_are_balanced() {
@@ -364,7 +461,8 @@ mod tests {
             builder.add(products, images, boxes.expect("all fit"), 0);
         }
         for (edge, want) in [128 * 4, 128, 32].into_iter().enumerate() {
-            let of_edge = (builder.tiles.iter()).filter(|tile| tile.edge == edge as u32);
+            let of_edge =
+                (builder.pairs.as_flattened().iter()).filter(|tile| tile.edge == edge as u32);
             let first = of_edge.filter(|tile| tile.first_post == 0 && tile.first_column == 0);
             let mut next = 0;
             for tile in first {
@@ -373,7 +471,7 @@ mod tests {
             }
             assert_eq!(next, want);
         }
-        let tiles = in_turn(builder.tiles, MULTIPROCESSORS, &builder.edges);
+        let tiles = in_turn(&builder.pairs, MULTIPROCESSORS, &builder.edges);
         let mut blocks = vec![0; MULTIPROCESSORS];
         for (i, tile) in tiles.iter().enumerate() {
             blocks[i % MULTIPROCESSORS] += tile.pixels * builder.edges[tile.edge as usize].products;

@@ -91,7 +91,7 @@ impl Products {
                         first_column: first_column as u32,
                         first_pixel: first_pixel as u32,
                         pixels: per_split.min(pixels - first_pixel) as u32,
-                        padding: 0,
+                        shared: EQ_SHARED_NOTHING,
                         out: out as u64,
                     });
                 }
