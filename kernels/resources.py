@@ -33,7 +33,7 @@ HOPPER_PRODUCTS = 8
 HOPPER_LOOPS = {"relax_hopper_": 2, "weight_grad_hopper": 1}
 # Kernels for clusters of two blocks, which fetch for one another, and meet at the beginning and at the end. Only there do they wait for
 # memory as the whole GPU sees it.
-PAIRS = "_pairs"
+CLUSTER = "_cluster"
 # Bytes of an instruction, and of the cache that a kernel's code should fit in.
 INSTRUCTION, CACHE = 16, 128 * 1024
 # 65,536 registers for two blocks of 128 threads.
@@ -182,7 +182,7 @@ def main():
             across = sum(opcode == "HGMMA" and ".tnspA.tnspB" in rest for _, opcode, rest in body)
             if prefix == "weight_grad_hopper" and across != opcodes["HGMMA"]:
                 problems.append(f"{kernel} has products on {arch} whose operands do not both lie across")
-        if kernel.endswith(PAIRS):
+        if kernel.endswith(CLUSTER):
             multicasts = sum(opcode == "UTMALDG" and ".MULTICAST" in rest for _, opcode, rest in body)
             fences = sum(opcode == "MEMBAR" and ".GPU" in rest for _, opcode, rest in body)
             meetings = (opcodes["UCGABAR_ARV"], opcodes["UCGABAR_WAIT"])

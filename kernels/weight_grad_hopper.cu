@@ -10,7 +10,7 @@
 // list that the host has balanced; gather_gradient adds the pieces in order. Columns are 64 pre channels of one tap after another: an edge
 // with fewer is left to weight_grad_mma.cu.
 //
-// weight_grad_hopper_pairs is the same for a cluster of two blocks, whose neighbouring tiles have columns or post channels in common.
+// weight_grad_hopper_cluster is the same for a cluster of two blocks, whose neighbouring tiles have columns or post channels in common.
 //
 // Shared memory: that of relax_hopper.cu. Limit: L2, which brings 48 KB for 4.2 MFLOP; 32 KB where two blocks share columns.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -29,5 +29,5 @@ __device__ __forceinline__ void weight_grad(const EqHopperGradArgs& args) {
 } // namespace hopper
 
 EQ_KERNEL_RESIDENT(weight_grad_hopper, EQ_HOPPER_THREADS, 1, EqHopperGradArgs) { hopper::weight_grad<1>(args); }
-EQ_KERNEL_CLUSTER(weight_grad_hopper_pairs, EQ_HOPPER_THREADS, 2, EqHopperGradArgs) { hopper::weight_grad<2>(args); }
+EQ_KERNEL_CLUSTER(weight_grad_hopper_cluster, EQ_HOPPER_THREADS, 2, EqHopperGradArgs) { hopper::weight_grad<2>(args); }
 #endif

@@ -228,8 +228,8 @@ fn they_match_the_cpu_the_same_bits_in_every_order() {
             assert!(launched("relax_hopper_states") && launched("relax_hopper_raw"));
             let is_narrow = ["narrow", "direct", "pooled"].contains(&case.name);
             assert_eq!(launched("weight_grad_hopper"), !is_narrow, "{}", case.name);
-            let in_pairs = !is_narrow && !settings.starts_with("alone");
-            assert_eq!(launched("weight_grad_hopper_pairs"), in_pairs);
+            let in_cluster = !is_narrow && !settings.starts_with("alone");
+            assert_eq!(launched("weight_grad_hopper_cluster"), in_cluster);
             assert!(
                 !launched("relax_mma"),
                 "the choice of kernels is one for all sweeps"
@@ -278,7 +278,7 @@ fn feed_forward_networks_are_trained_by_them() {
     let (error, place) = worst(&got, &truth, |_| 1e-2);
     println!("feed-forward: error {error:.1e} in {place}");
     assert!(error < TOLERANCE, "{place}");
-    for kernel in ["relax_hopper_raw_1", "weight_grad_hopper_pairs"] {
+    for kernel in ["relax_hopper_raw_1", "weight_grad_hopper_cluster"] {
         assert!(played.reports().contains_key(kernel), "{kernel}");
     }
 }
@@ -317,7 +317,7 @@ fn notices(cases: &[Case], ptx: &str) -> Option<String> {
 
 /// Where the weight gradient in clusters stands in the compiled text.
 fn gradient_in(ptx: &str) -> Range<usize> {
-    let entry = ".visible .entry weight_grad_hopper_pairs(";
+    let entry = ".visible .entry weight_grad_hopper_cluster(";
     let start = ptx.find(entry).expect("the text has this kernel");
     let last = "ret;\n\n}";
     let end = (ptx[start..].find(last)).expect("a kernel ends") + last.len();

@@ -193,7 +193,7 @@ impl Gpu {
 
     /// Whether a cluster fits on this GPU; a note if not.
     fn takes_clusters(&self) -> bool {
-        let kernel = &kernels::WEIGHT_GRAD_HOPPER_PAIRS;
+        let kernel = &kernels::WEIGHT_GRAD_HOPPER_CLUSTER;
         let fit = self.function(kernel).and_then(|function| {
             // SAFETY: plain integers and pointers, for which zeros are a value: no attributes, the kernel says how large its clusters are.
             let mut config: sys::CUlaunchConfig = unsafe { std::mem::zeroed() };

@@ -395,8 +395,11 @@ pub enum WeightGrad {
 
 const WEIGHT_GRAD_HOPPER: KernelSpec = spec("weight_grad_hopper", EQ_HOPPER_THREADS, HOPPER_BYTES);
 /// The same for clusters of two blocks, which take neighbouring tiles: their number is even.
-pub const WEIGHT_GRAD_HOPPER_PAIRS: KernelSpec =
-    spec("weight_grad_hopper_pairs", EQ_HOPPER_THREADS, HOPPER_BYTES);
+pub const WEIGHT_GRAD_HOPPER_CLUSTER: KernelSpec = spec(
+    "weight_grad_hopper_cluster",
+    EQ_HOPPER_THREADS,
+    HOPPER_BYTES,
+);
 const WEIGHT_GRAD_SIMT: KernelSpec = spec("weight_grad_simt", 128, 6656);
 const WEIGHT_GRAD_MMA_WIDE: KernelSpec = spec("weight_grad_mma_wide", 128, slices(128 + 128));
 const WEIGHT_GRAD_MMA_NARROW: KernelSpec = spec("weight_grad_mma_narrow", 128, slices(32 + 32));
@@ -434,7 +437,12 @@ impl WeightGrad {
     pub fn launch_hopper(device: &dyn Device, args: &EqHopperGradArgs) -> Result<()> {
         let blocks = (args.tile_count as usize).min(device.multiprocessors());
         match device.capabilities().clusters {
-            true => launch(device, WEIGHT_GRAD_HOPPER_PAIRS, (blocks & !1).max(2), args),
+            true => launch(
+                device,
+                WEIGHT_GRAD_HOPPER_CLUSTER,
+                (blocks & !1).max(2),
+                args,
+            ),
             false => launch(device, WEIGHT_GRAD_HOPPER, blocks, args),
         }
     }
