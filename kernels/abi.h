@@ -127,6 +127,9 @@ typedef struct EqTarget {
 #define EQ_TILE_JOIN 2
 #define EQ_TILE_NONE 3 /* on Hopper: the block has no more tiles */
 
+/* The `change` of a tile that is there for its neighbour's sake: none of its pixels are in the layer, and nothing of it is kept. */
+#define EQ_NO_CHANGE 0xffffffff
+
 /* A block's piece of a target. Its change is summed by pixel block and strip of EQ_CHANGE_CHANNELS channels: one slot each, in
  * an order that depends on the layers alone, not on how large tiles are or who works on them. */
 typedef struct EqTile {
@@ -137,7 +140,7 @@ typedef struct EqTile {
     uint32_t kind;
     uint32_t first_step, steps; /* of K: slices of EQ_MMA_DEPTH (on Hopper EQ_HOPPER_DEPTH) channels of one tap, over all runs */
     uint32_t first_part, parts; /* where a part's sums go; how many follow one another, to be joined */
-    uint32_t padding;
+    uint32_t shared; /* Hopper: with the tile beside it, EQ_SHARED_* */
 } EqTile;
 
 /* Progress of a phase, kept on the device so that a phase is one submission. */

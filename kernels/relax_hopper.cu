@@ -21,19 +21,20 @@
 
 namespace hopper {
 
-template <int FORM, int COMPONENTS>
+template <int FORM, int COMPONENTS, int BLOCKS>
 __device__ __forceinline__ void relax(const EqHopperArgs& args) {
     if (phase_is_over(args.relax.phase, args.relax.within_phase)) return;
-    const Ring ring;
+    const Ring<BLOCKS> ring;
     share_out(
-        ring, args.maps, args.map_count, [&] { Producer{args, ring}.run<FORM, COMPONENTS>(); },
+        ring, args.maps, args.map_count, [&] { Producer<BLOCKS>{args, ring}.template run<FORM, COMPONENTS>(); },
         [&] { consume<FORM, COMPONENTS>(args, ring); });
 }
 
 } // namespace hopper
 
 #define EQ_RELAX_HOPPER(name, form, components) \
-    EQ_KERNEL_RESIDENT(relax_hopper_##name, EQ_HOPPER_THREADS, 1, EqHopperArgs) { hopper::relax<form, components>(args); }
+    EQ_KERNEL_RESIDENT(relax_hopper_##name, EQ_HOPPER_THREADS, 1, EqHopperArgs) { hopper::relax<form, components, 1>(args); } \
+    EQ_KERNEL_CLUSTER(relax_hopper_##name##_cluster, EQ_HOPPER_THREADS, 2, EqHopperArgs) { hopper::relax<form, components, 2>(args); }
 
 EQ_RELAX_HOPPER(raw_1, EQ_FORM_RAW, 1)
 EQ_RELAX_HOPPER(raw_2, EQ_FORM_RAW, 2)

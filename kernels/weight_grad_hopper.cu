@@ -21,7 +21,7 @@ namespace hopper {
 
 template <int BLOCKS>
 __device__ __forceinline__ void weight_grad(const EqHopperGradArgs& args) {
-    const RingOf<BLOCKS> ring;
+    const Ring<BLOCKS> ring;
     share_out(
         ring, args.maps, args.map_count, [&] { GradProducer<BLOCKS>{args, ring}.run(); }, [&] { consume_gradient(args, ring); });
 }

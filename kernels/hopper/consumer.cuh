@@ -19,7 +19,7 @@ struct Place {
 // So many slots: products of boxes `left` and `left` + 1 of each with the 128 columns from box `right` on. Of operands that lie across K runs
 // down a box, otherwise along its rows. The products of one slot run while the next is waited for; then its slot is free.
 template <bool LeftAcross, bool RightAcross, int BLOCKS>
-__device__ __forceinline__ void multiply(float (&sums)[2][64], RingOf<BLOCKS>& ring, uint32_t slots, bool& running, const Place& at, int left,
+__device__ __forceinline__ void multiply(float (&sums)[2][64], Ring<BLOCKS>& ring, uint32_t slots, bool& running, const Place& at, int left,
                                          int right) {
     constexpr uint32_t EIGHT_ROWS = (broken(ROWS_DISTANCE_WRONG) ? 4 : 8) * ROW_BYTES;
     constexpr int STEP = 16;                                                 // K of one product
@@ -60,13 +60,14 @@ __device__ __forceinline__ void begin(float (&sums)[2][64]) {
 
 // Waits for the last products; then the last slot is free.
 template <int BLOCKS>
-__device__ __forceinline__ void end(const RingOf<BLOCKS>& ring, bool running, const Place& at) {
+__device__ __forceinline__ void end(const Ring<BLOCKS>& ring, bool running, const Place& at) {
     if (!broken(SUMS_NOT_AWAITED)) ptx::wgmma_wait<0>();
     if (running && at.lane == 0) ring.release(ring.previous_empty(), 1);
 }
 
 // The products of a tile of the relaxation, or of a part of its K.
-__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring& ring, const EqTile& tile, const EqHopperTarget& views,
+template <int BLOCKS>
+__device__ __forceinline__ void multiply_all(float (&sums)[2][64], Ring<BLOCKS>& ring, const EqTile& tile, const EqHopperTarget& views,
                                              const Place& at) {
     begin(sums);
     bool running = false;

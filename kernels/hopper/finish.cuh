@@ -93,8 +93,8 @@ __device__ __forceinline__ Fp16* two_units(unsigned char* box, int row, int piec
 }
 
 // Updates one half of the channels where the old state lies. The change of each strip is added to `changes`.
-template <int FORM, int COMPONENTS, int HALF>
-__device__ __forceinline__ void update_state(const float (&sums)[2][64], const Update& update, const Rows& rows, const Ring& ring,
+template <int FORM, int COMPONENTS, int HALF, int BLOCKS>
+__device__ __forceinline__ void update_state(const float (&sums)[2][64], const Update& update, const Rows& rows, const Ring<BLOCKS>& ring,
                                              const EqTarget& target, int first_channel, const Place& at,
                                              Change (&changes)[STRIPS]) {
     const int live = static_cast<int>(target.live_channels) - first_channel;
@@ -147,8 +147,8 @@ __device__ __forceinline__ void update_state(const float (&sums)[2][64], const U
 }
 
 // Sends a consumer's boxes of the slot away, and frees the slot.
-template <int COMPONENTS>
-__device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTarget& views, const EqTile& tile, int channel, Ring& ring,
+template <int COMPONENTS, int BLOCKS>
+__device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTarget& views, const EqTile& tile, int channel, Ring<BLOCKS>& ring,
                                      const Place& at) {
     if (!broken(NO_FENCE_BEFORE_STORE)) ptx::fence_proxy_async();
     if (!broken(STORE_BEFORE_ALL_WROTE)) ptx::named_barrier(1 + at.consumer, WARPGROUP);
@@ -163,15 +163,15 @@ __device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTar
         }
         ptx::tma_commit();
         if (!broken(STORE_NOT_AWAITED)) ptx::tma_wait_read();
-        ptx::mbarrier_arrive(ring.empty(), WARPGROUP / WARP);
+        ring.release_written(ring.empty(), WARPGROUP / WARP);
     }
     ring.advance();
 }
 
 // The state's two halves of channels, one slot each.
-template <int FORM, int COMPONENTS, int HALF>
+template <int FORM, int COMPONENTS, int HALF, int BLOCKS>
 __device__ __forceinline__ void finish_half(const float (&sums)[2][64], const EqHopperArgs& args, const EqTarget& target,
-                                            const EqHopperTarget& views, const EqTile& tile, const Rows& rows, Ring& ring,
+                                            const EqHopperTarget& views, const EqTile& tile, const Rows& rows, Ring<BLOCKS>& ring,
                                             const Place& at, Change (&changes)[STRIPS]) {
     ptx::mbarrier_wait(ring.full(), ring.parity);
     const Update update(target, *args.relax.phase);
@@ -180,9 +180,9 @@ __device__ __forceinline__ void finish_half(const float (&sums)[2][64], const Eq
 }
 
 // What follows the products.
-template <int FORM, int COMPONENTS>
+template <int FORM, int COMPONENTS, int BLOCKS>
 __device__ __forceinline__ void finish(float (&sums)[2][64], const EqHopperArgs& args, const EqTile& tile, const EqHopperTarget& views,
-                                       Ring& ring, uint32_t turn, const Place& at) {
+                                       Ring<BLOCKS>& ring, uint32_t turn, const Place& at) {
     const EqTarget target = args.relax.targets[tile.target];
     const Rows rows = find_rows<COMPONENTS>(args.relax, target, views, tile, at);
     const int first_channel = tile.first_channel + at.pair;
@@ -192,7 +192,7 @@ __device__ __forceinline__ void finish(float (&sums)[2][64], const EqHopperArgs&
     } else {
         Change changes[STRIPS];
         finish_half<FORM, COMPONENTS, 0>(sums, args, target, views, tile, rows, ring, at, changes);
-        if (halves(target, tile) > 1) finish_half<FORM, COMPONENTS, 1>(sums, args, target, views, tile, rows, ring, at, changes);
+        if (halves<BLOCKS>(target, tile) > 1) finish_half<FORM, COMPONENTS, 1>(sums, args, target, views, tile, rows, ring, at, changes);
         EqChange(&cells)[STRIPS][CONSUMER_WARPS] = ring.rest().changes[turn & 1];
 #pragma unroll
         for (int strip = 0; strip < STRIPS; ++strip) {
@@ -202,13 +202,13 @@ __device__ __forceinline__ void finish(float (&sums)[2][64], const EqHopperArgs&
         // The cells of the tile before are free: all have come here since they were read.
         ptx::named_barrier(1 + CONSUMERS, CONSUMERS * WARPGROUP);
         const int strip = threadIdx.x;
-        if (strip < STRIPS && tile.first_channel + strip * EQ_CHANGE_CHANNELS < target.channels)
+        if (tile.change != EQ_NO_CHANGE && strip < STRIPS && tile.first_channel + strip * EQ_CHANGE_CHANNELS < target.channels)
             args.relax.changes[tile.change + strip] = ordered_sum(cells[strip], CONSUMER_WARPS, 1);
     }
 }
 
-template <int FORM, int COMPONENTS>
-__device__ __forceinline__ void consume(const EqHopperArgs& args, Ring ring) {
+template <int FORM, int COMPONENTS, int BLOCKS>
+__device__ __forceinline__ void consume(const EqHopperArgs& args, Ring<BLOCKS> ring) {
     const Place at;
     uint32_t turn = 0;
 #pragma unroll 1
@@ -220,7 +220,7 @@ __device__ __forceinline__ void consume(const EqHopperArgs& args, Ring ring) {
         multiply_all(sums, ring, tile, views, at); // nothing, where parts are joined
         if (tile.kind == EQ_TILE_PART) {
             const bool elsewhere = broken(PART_STORED_FOR_THE_NEXT) && tile.first_step == 0;
-            store_part(sums, part(args.relax, tile.first_part + elsewhere));
+            if (tile.change != EQ_NO_CHANGE) store_part(sums, part(args.relax, tile.first_part + elsewhere));
             continue;
         }
         add_parts(sums, args.relax, tile);

@@ -34,7 +34,7 @@ struct Columns {
 template <int BLOCKS>
 struct GradProducer {
     const EqHopperGradArgs& args;
-    RingOf<BLOCKS> ring;
+    Ring<BLOCKS> ring;
 
     __device__ __forceinline__ const void* map(uint32_t number) const { return args.maps + number * EQ_TENSOR_MAP_BYTES; }
 
@@ -115,7 +115,7 @@ __device__ __forceinline__ void store_sums(const float (&sums)[2][64], const EqH
 }
 
 template <int BLOCKS>
-__device__ __forceinline__ void consume_gradient(const EqHopperGradArgs& args, RingOf<BLOCKS> ring) {
+__device__ __forceinline__ void consume_gradient(const EqHopperGradArgs& args, Ring<BLOCKS> ring) {
     const Place at;
 #pragma unroll 1
     for (uint32_t t = blockIdx.x; t < args.tile_count; t += gridDim.x) {

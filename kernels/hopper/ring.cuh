@@ -46,13 +46,13 @@ struct Rest {
 // Two blocks of a cluster (BLOCKS = 2) go through their slots side by side. Of the boxes that both need each fetches every other one, and
 // sends it to both: a slot is full when the bytes of both producers have come, and empty when the consumers of both blocks are done with it.
 template <int BLOCKS>
-struct RingOf {
+struct Ring {
     unsigned char* memory;
     uint32_t address;
     uint32_t slot = 0, parity = 0;
     uint32_t rank = 0;
 
-    __device__ __forceinline__ RingOf() {
+    __device__ __forceinline__ Ring() {
         unsigned char* const arena = shared_arena();
         const uint32_t padding = -shared_address(arena) & (ALIGNMENT - 1);
         memory = arena + padding;
@@ -75,24 +75,29 @@ struct RingOf {
         }
     }
 
-    // Of the producer: waits until the consumers are done with the slot, and announces what comes.
-    __device__ __forceinline__ void announce(uint32_t bytes) const {
+    // Of the producer: waits until the consumers are done with the slot, and announces what comes. They may have written there (`written`).
+    __device__ __forceinline__ void announce(uint32_t bytes, bool written = false) const {
         uint32_t freed = parity ^ 1;
         if (broken(RING_PARITY_WRONG)) freed ^= 1;
         if (broken(RING_ANNOUNCES_TOO_FEW_BYTES)) bytes -= 16;
         if (BLOCKS > 1 && broken(CLUSTER_ANNOUNCES_OWN_BYTES)) bytes /= 2;
-        ptx::mbarrier_wait(empty(), freed);
+        if (BLOCKS > 1 && written)
+            ptx::mbarrier_wait_acquire(empty(), freed);
+        else
+            ptx::mbarrier_wait(empty(), freed);
         ptx::mbarrier_arrive_expect(full(), bytes);
     }
 
     // Of the producer: box `number` comes to this block, or, where both need it, to both, from the first if it is an even one.
-    __device__ __forceinline__ void fetch(int number, bool both, const void* map, const ptx::Corner& at) const {
+    // `at` are the coordinates as `ptx::tma_load` takes them.
+    template <class... At>
+    __device__ __forceinline__ void fetch(int number, bool both, const void* map, const At&... at) const {
         if constexpr (BLOCKS > 1) {
             if (both && number % BLOCKS != rank) return;
             const bool to_all = both && !broken(CLUSTER_MULTICAST_TO_ONE);
-            ptx::tma_load_to(to_all ? (1 << BLOCKS) - 1 : 1 << rank, box(number), map, at, full());
+            ptx::tma_load_to(to_all ? (1 << BLOCKS) - 1 : 1 << rank, box(number), map, at..., full());
         } else {
-            ptx::tma_load(box(number), map, at, full());
+            ptx::tma_load(box(number), map, at..., full());
         }
     }
 
@@ -102,6 +107,12 @@ struct RingOf {
         ptx::mbarrier_arrive(empty_slot, warps);
         if constexpr (BLOCKS > 1)
             if (!broken(CLUSTER_ARRIVAL_LOST)) ptx::mbarrier_arrive_other(ptx::in_block(empty_slot, rank ^ 1), warps);
+    }
+
+    // The same of a slot that its threads wrote to, and that was sent away.
+    __device__ __forceinline__ void release_written(uint32_t empty_slot, uint32_t warps) const {
+        ptx::mbarrier_arrive(empty_slot, warps);
+        if constexpr (BLOCKS > 1) ptx::mbarrier_arrive_other_release(ptx::in_block(empty_slot, rank ^ 1), warps);
     }
 
     // By one thread, before all others begin.
@@ -127,8 +138,6 @@ private:
     __device__ __forceinline__ uint32_t barrier(uint32_t number) const { return address + SLOTS * SLOT_BYTES + number * 8; }
 };
 
-using Ring = RingOf<1>;
-
 // Box `number` of a target, or of an edge of the gradient: where it begins among the pixels.
 template <class Boxes>
 __device__ __forceinline__ ptx::Corner corner(const Boxes& target, uint32_t number) {
@@ -153,9 +162,10 @@ __device__ __forceinline__ uint32_t old_view(const EqPhase& phase) { return phas
 // One of a pair of views, without an address to be taken.
 __device__ __forceinline__ uint32_t view(const uint32_t (&views)[2], uint32_t side) { return side ? views[1] : views[0]; }
 
-// How many halves of a tile's channels the layer has.
+// How many halves of a tile's channels the layer has; two in each block of a cluster, so that they have as many slots.
+template <int BLOCKS>
 __device__ __forceinline__ int halves(const EqTarget& target, const EqTile& tile) {
-    return target.channels - tile.first_channel > DEPTH ? 2 : 1;
+    return BLOCKS > 1 || target.channels - tile.first_channel > DEPTH ? 2 : 1;
 }
 
 } // namespace hopper

@@ -36,12 +36,40 @@ __device__ __forceinline__ void mbarrier_arrive_other(uint32_t mapped, uint32_t 
     asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0], %1;" :: "r"(mapped), "r"(count) : "memory");
 }
 
+// The same where threads have written there, and who waits is to know of it.
+__device__ __forceinline__ void mbarrier_arrive_other_release(uint32_t mapped, uint32_t count) {
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0], %1;" :: "r"(mapped), "r"(count) : "memory");
+}
+
+// As `mbarrier_wait`; what threads of other blocks wrote before they arrived by `mbarrier_arrive_other_release` is known after it.
+__device__ __forceinline__ void mbarrier_wait_acquire(uint32_t barrier, uint32_t parity) {
+    uint32_t complete;
+    do {
+        asm volatile(
+            "{\n"
+            ".reg .pred complete;\n"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [%1], %2;\n"
+            "selp.u32 %0, 1, 0, complete;\n"
+            "}\n"
+            : "=r"(complete) : "r"(barrier), "r"(parity) : "memory");
+    } while (complete == 0);
+}
+
 // The box arrives at the same place in each block of the mask, and counts at the same barrier there.
 __device__ __forceinline__ void tma_load_to(uint16_t blocks, uint32_t shared, const void* map, const Corner& at, uint32_t barrier) {
     asm volatile(
         "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
         "[%0], [%1, {%2, %3, %4, %5, %6}], [%7], %8;"
         :: "r"(shared), "l"(map), "r"(at.channel), "r"(at.x), "r"(at.y), "r"(at.image), "r"(at.component), "r"(barrier), "h"(blocks)
+        : "memory");
+}
+
+__device__ __forceinline__ void tma_load_to(uint16_t blocks, uint32_t shared, const void* map, int column, int row, int slab,
+                                            uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+        "[%0], [%1, {%2, %3, %4}], [%5], %6;"
+        :: "r"(shared), "l"(map), "r"(column), "r"(row), "r"(slab), "r"(barrier), "h"(blocks)
         : "memory");
 }
 

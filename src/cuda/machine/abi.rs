@@ -46,6 +46,7 @@ pub const EQ_TILE_WHOLE: u32 = 0;
 pub const EQ_TILE_PART: u32 = 1;
 pub const EQ_TILE_JOIN: u32 = 2;
 pub const EQ_TILE_NONE: u32 = 3;
+pub const EQ_NO_CHANGE: u32 = 4294967295;
 pub const EQ_POOLING_NONE: u32 = 0;
 pub const EQ_POOLING_MAX: u32 = 1;
 pub const EQ_POOLING_AVERAGE: u32 = 2;
@@ -207,7 +208,7 @@ pub struct EqTile {
     pub steps: u32,
     pub first_part: u32,
     pub parts: u32,
-    pub padding: u32,
+    pub shared: u32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
@@ -223,7 +224,7 @@ const _: () = {
     ["Offset of field: EqTile::steps"][::std::mem::offset_of!(EqTile, steps) - 24usize];
     ["Offset of field: EqTile::first_part"][::std::mem::offset_of!(EqTile, first_part) - 28usize];
     ["Offset of field: EqTile::parts"][::std::mem::offset_of!(EqTile, parts) - 32usize];
-    ["Offset of field: EqTile::padding"][::std::mem::offset_of!(EqTile, padding) - 36usize];
+    ["Offset of field: EqTile::shared"][::std::mem::offset_of!(EqTile, shared) - 36usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone)]

@@ -161,6 +161,20 @@ const HOPPER_BYTES: u32 = {
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
 
+/// The kernel for a form and so many components, whose name has this beginning and end.
+macro_rules! forms {
+    ($of:expr, $prefix:literal, $suffix:literal, $threads:expr, $bytes:expr) => {
+        match $of {
+            (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair", $suffix), $threads, $bytes),
+            (EQ_FORM_RESPONSE, _) => spec(concat!($prefix, "_response", $suffix), $threads, $bytes),
+            (EQ_FORM_STATES, 1) => spec(concat!($prefix, "_states_1", $suffix), $threads, $bytes),
+            (EQ_FORM_STATES, _) => spec(concat!($prefix, "_states_2", $suffix), $threads, $bytes),
+            (_, 1) => spec(concat!($prefix, "_raw_1", $suffix), $threads, $bytes),
+            (_, _) => spec(concat!($prefix, "_raw_2", $suffix), $threads, $bytes),
+        }
+    };
+}
+
 impl Relax {
     /// The version for states of a format, on a network whose widest layer has so many (padded) channels, and on a machine that
     /// can do so much. The one place where this is decided.
@@ -200,25 +214,43 @@ impl Relax {
 
     /// Its kernel for a form (`EQ_FORM_*`), in which the number of components is implied except for raw and states.
     fn kernel(self, form: u32, components: usize) -> KernelSpec {
-        macro_rules! forms {
-            ($prefix:literal, $threads:expr, $bytes:expr) => {
-                match (form, components) {
-                    (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair"), $threads, $bytes),
-                    (EQ_FORM_RESPONSE, _) => spec(concat!($prefix, "_response"), $threads, $bytes),
-                    (EQ_FORM_STATES, 1) => spec(concat!($prefix, "_states_1"), $threads, $bytes),
-                    (EQ_FORM_STATES, _) => spec(concat!($prefix, "_states_2"), $threads, $bytes),
-                    (_, 1) => spec(concat!($prefix, "_raw_1"), $threads, $bytes),
-                    (_, _) => spec(concat!($prefix, "_raw_2"), $threads, $bytes),
-                }
-            };
-        }
         const THREADS: u32 = EQ_RELAX_THREADS;
         match self {
-            Self::Simt => forms!("relax_simt", THREADS, RELAX_SIMT_BYTES),
-            Self::MmaWide => forms!("relax_mma_wide", THREADS, relax_mma_bytes(EQ_MMA_WIDE)),
-            Self::MmaMedium => forms!("relax_mma_medium", THREADS, relax_mma_bytes(EQ_MMA_MEDIUM)),
-            Self::MmaNarrow => forms!("relax_mma_narrow", THREADS, relax_mma_bytes(EQ_MMA_NARROW)),
-            Self::Hopper => forms!("relax_hopper", EQ_HOPPER_THREADS, HOPPER_BYTES),
+            Self::Simt => forms!(
+                (form, components),
+                "relax_simt",
+                "",
+                THREADS,
+                RELAX_SIMT_BYTES
+            ),
+            Self::MmaWide => forms!(
+                (form, components),
+                "relax_mma_wide",
+                "",
+                THREADS,
+                relax_mma_bytes(EQ_MMA_WIDE)
+            ),
+            Self::MmaMedium => forms!(
+                (form, components),
+                "relax_mma_medium",
+                "",
+                THREADS,
+                relax_mma_bytes(EQ_MMA_MEDIUM)
+            ),
+            Self::MmaNarrow => forms!(
+                (form, components),
+                "relax_mma_narrow",
+                "",
+                THREADS,
+                relax_mma_bytes(EQ_MMA_NARROW)
+            ),
+            Self::Hopper => forms!(
+                (form, components),
+                "relax_hopper",
+                "",
+                EQ_HOPPER_THREADS,
+                HOPPER_BYTES
+            ),
         }
     }
 
@@ -233,19 +265,39 @@ impl Relax {
         launch(device, self.kernel(args.form, components), tiles, args)
     }
 
-    /// The same on Hopper: as many blocks as multiprocessors take the tiles by turns.
+    /// The same on Hopper: as many blocks as multiprocessors take the tiles by turns. Of tiles in pairs two blocks, which are a cluster
+    /// where the machine has some, take one each.
     ///
     /// # Errors
     /// When the device fails.
     pub fn launch_hopper(
         device: &dyn Device,
         components: usize,
+        in_pairs: bool,
         args: &EqHopperArgs,
     ) -> Result<()> {
-        let kernel = Self::Hopper.kernel(args.relax.form, components);
-        let blocks = (args.tiles as usize).min(device.multiprocessors());
-        launch(device, kernel, blocks, args)
+        let of = (args.relax.form, components);
+        let kernel = match in_pairs && device.capabilities().clusters {
+            true => forms!(
+                of,
+                "relax_hopper",
+                "_cluster",
+                EQ_HOPPER_THREADS,
+                HOPPER_BYTES
+            ),
+            false => Self::Hopper.kernel(args.relax.form, components),
+        };
+        let workers = match in_pairs {
+            true => in_clusters(device.multiprocessors()),
+            false => device.multiprocessors(),
+        };
+        launch(device, kernel, workers.min(args.tiles as usize), args)
     }
+}
+
+/// Blocks in clusters of two that so many multiprocessors run at once; one cluster at least.
+fn in_clusters(multiprocessors: usize) -> usize {
+    (multiprocessors / 2).max(1) * 2
 }
 
 fn launch<A: Plain>(
@@ -435,16 +487,12 @@ impl WeightGrad {
 
     /// The same on Hopper, of the edges that have tiles there: as many blocks as multiprocessors take them by turns.
     pub fn launch_hopper(device: &dyn Device, args: &EqHopperGradArgs) -> Result<()> {
-        let blocks = (args.tile_count as usize).min(device.multiprocessors());
-        match device.capabilities().clusters {
-            true => launch(
-                device,
-                WEIGHT_GRAD_HOPPER_CLUSTER,
-                (blocks & !1).max(2),
-                args,
-            ),
-            false => launch(device, WEIGHT_GRAD_HOPPER, blocks, args),
-        }
+        let kernel = match device.capabilities().clusters {
+            true => WEIGHT_GRAD_HOPPER_CLUSTER,
+            false => WEIGHT_GRAD_HOPPER,
+        };
+        let blocks = in_clusters(device.multiprocessors()).min(args.tile_count as usize);
+        launch(device, kernel, blocks, args)
     }
 }
 

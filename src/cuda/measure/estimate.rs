@@ -50,8 +50,8 @@ pub fn estimates(network: &Network, images: usize, chip: &Chip) -> Result<Vec<Es
         };
         let by_hopper = |sweep: &Sweep, layers: &[usize]| {
             let bytes = layers.iter().map(|&l| update(setup, l, kind, images).bytes);
-            let (list, extents, _) = sweep.tiles();
-            hopper::update(list, extents, kind, bytes.sum(), chip)
+            let (list, ..) = sweep.tiles();
+            hopper::update(list, kind, bytes.sum(), chip)
         };
         for l in network.free_layers() {
             let line = update(setup, l, kind, images);

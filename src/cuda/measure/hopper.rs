@@ -8,19 +8,19 @@
 use super::chip::Chip;
 use crate::cuda::machine::abi::*;
 use crate::cuda::phase::states::Kind;
-use crate::cuda::tables::tiles::{Extent, TileList};
+use crate::cuda::tables::tiles::TileList;
 
 /// Instructions of a consumer's warp outside of its loop, read off the machine code for sm_90a: of a layer's states, and of pairs.
 const EPILOGUE: [f64; 2] = [4900.0, 4900.0];
 /// Warps of the two consumers.
 const WARPS: f64 = 8.0;
 
-/// Seconds by the model, and what they would be with what these kernels do not do.
+/// Seconds by the model, without clusters and with what the kernels do not do, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Hopper {
-    /// as the kernels are
+    /// without clusters: with EQPROP_CLUSTERS=off
     pub seconds: f64,
-    /// if two neighbouring blocks, a cluster, fetched once what both of them need
+    /// as the kernels are: two neighbouring blocks, a cluster, fetch once what both of them need
     pub clusters: f64,
     /// if all multiprocessors ended together and no launch cost anything: the most that one launch for a whole phase can bring
     pub one_launch: f64,
@@ -81,13 +81,7 @@ pub(super) fn slot(operations: f64, bytes: [f64; 2], chip: &Chip) -> [f64; 2] {
 }
 
 /// An update that moves so many bytes of device memory.
-pub fn update(
-    list: &TileList,
-    extents: &[Extent],
-    kind: Kind,
-    memory_bytes: f64,
-    chip: &Chip,
-) -> Hopper {
+pub fn update(list: &TileList, kind: Kind, memory_bytes: f64, chip: &Chip) -> Hopper {
     let pair = kind == Kind::Pair;
     let (rows, columns) = (f64::from(EQ_HOPPER_ROWS), f64::from(EQ_HOPPER_COLUMNS));
     let depth = f64::from(EQ_HOPPER_DEPTH);
@@ -99,11 +93,10 @@ pub fn update(
     let sums = 4.0 * rows * columns;
     let instructions = WARPS * EPILOGUE[usize::from(pair)] / chip.issue.value;
     let clocks = |tile: &EqTile| {
-        let extent = &extents[tile.target as usize];
-        // Two tiles of the same pixels, or else of the same channels.
-        let together = match extent.channels > EQ_HOPPER_COLUMNS as usize {
-            true => pixels / 2.0 + slab,
-            false => pixels + slab / 2.0,
+        let together = match tile.shared {
+            EQ_SHARED_LEFT => pixels / 2.0 + slab,
+            EQ_SHARED_RIGHT => pixels + slab / 2.0,
+            _ => pixels + slab,
         };
         let end = match tile.kind {
             EQ_TILE_NONE => return [0.0; 2],

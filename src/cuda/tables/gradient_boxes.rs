@@ -16,6 +16,7 @@
 use super::boxes::{BoxShape, Stored, View, number_of};
 use super::geometry::{Tap, taps_up, whole};
 use super::layout::padded;
+use super::pairs::{Pair, pair_up};
 use super::products::{Products, TensorGradient};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
@@ -141,8 +142,12 @@ fn last_end(work: &[usize], blocks: usize) -> f64 {
 }
 
 /// The pairs with the longest tiles first, and every other round backwards: who had the longest of one gets the shortest of the next.
-fn in_turn(pairs: &[Pair], blocks: usize, edges: &[EqHopperGradEdge]) -> Vec<EqGradTile> {
-    let slots = |pair: &Pair| pair[0].pixels * edges[pair[0].edge as usize].products;
+fn in_turn(
+    pairs: &[Pair<EqGradTile>],
+    blocks: usize,
+    edges: &[EqHopperGradEdge],
+) -> Vec<EqGradTile> {
+    let slots = |pair: &Pair<EqGradTile>| pair[0].pixels * edges[pair[0].edge as usize].products;
     let mut pairs = pairs.to_vec();
     pairs.sort_by_key(|pair| std::cmp::Reverse(slots(pair)));
     for round in pairs.chunks_mut((blocks / 2).max(1)).skip(1).step_by(2) {
@@ -151,40 +156,18 @@ fn in_turn(pairs: &[Pair], blocks: usize, edges: &[EqHopperGradEdge]) -> Vec<EqG
     pairs.concat()
 }
 
-/// What two blocks of a cluster compute side by side.
-type Pair = [EqGradTile; 2];
-
 /// Two tiles, which have this in common (`EQ_SHARED_*`).
-fn pair(tiles: Pair, shared: u32) -> Pair {
+fn pair(tiles: Pair<EqGradTile>, shared: u32) -> Pair<EqGradTile> {
     tiles.map(|tile| EqGradTile { shared, ..tile })
 }
 
 /// A tile with one that has no columns: zeros arrive, and nothing is stored.
-fn with_none(tile: EqGradTile) -> Pair {
+fn with_none(tile: EqGradTile) -> Pair<EqGradTile> {
     let none = EqGradTile {
         first_column: u32::MAX / 2,
         ..tile
     };
     pair([tile, none], EQ_SHARED_LEFT)
-}
-
-/// Pairs of the tiles of a split, by post channels and columns; the tile that is left, if one is.
-fn pairs_of(
-    posts: &[u32],
-    columns: &[u32],
-    tile: impl Fn(u32, u32) -> EqGradTile,
-    pairs: &mut Vec<Pair>,
-) -> Option<EqGradTile> {
-    let (two_posts, last_post) = posts.as_chunks::<2>();
-    for &column in columns {
-        let of_column = |posts: &[u32; 2]| pair(posts.map(|p| tile(p, column)), EQ_SHARED_RIGHT);
-        pairs.extend(two_posts.iter().map(of_column));
-    }
-    let &post = last_post.first()?;
-    let (two_columns, last_column) = columns.as_chunks::<2>();
-    let of_post = |columns: &[u32; 2]| pair(columns.map(|c| tile(post, c)), EQ_SHARED_LEFT);
-    pairs.extend(two_columns.iter().map(of_post));
-    last_column.first().map(|&column| tile(post, column))
 }
 
 /// Collects edges.
@@ -193,7 +176,7 @@ pub struct GradientBoxesBuilder {
     views: Vec<TensorMap>,
     edges: Vec<EqHopperGradEdge>,
     taps: Vec<EqHopperGradTap>,
-    pairs: Vec<Pair>,
+    pairs: Vec<Pair<EqGradTile>>,
 }
 
 impl GradientBoxesBuilder {
@@ -255,18 +238,21 @@ impl GradientBoxesBuilder {
         let mut left: Option<EqGradTile> = None;
         for split in 0..splits {
             let out = out + split * post * g.taps() * pre;
-            let tile = |first_post, first_column| EqGradTile {
+            let tile = |first_post, first_column, shared| EqGradTile {
                 edge,
                 first_post,
                 first_column,
                 first_pixel: (split * boxes) as u32,
                 pixels: boxes.min(all - split * boxes) as u32,
-                shared: EQ_SHARED_NOTHING,
+                shared,
                 out: out as u64,
             };
-            let Some(last) = pairs_of(&posts, &columns, tile, &mut self.pairs) else {
+            let shared = [EQ_SHARED_RIGHT, EQ_SHARED_LEFT];
+            let last = pair_up(&posts, &columns, shared, tile, &mut self.pairs);
+            let Some((post, column)) = last else {
                 continue;
             };
+            let last = tile(post, column, EQ_SHARED_NOTHING);
             match left.take() {
                 Some(other) if other.pixels == last.pixels => {
                     self.pairs.push(pair([other, last], EQ_SHARED_NOTHING));

@@ -5,6 +5,7 @@ pub mod geometry;
 pub mod gradient;
 pub mod gradient_boxes;
 pub mod layout;
+pub mod pairs;
 pub mod products;
 mod splits;
 pub mod sweep;

@@ -324,7 +324,7 @@ impl Sweep {
             ..args
         };
         let (first, joins) = (self.list.tiles.len(), self.list.joins.len());
-        for (from, tiles) in [(0, first), (first, joins)] {
+        for (from, tiles, in_pairs) in [(0, first, true), (first, joins, false)] {
             let args = EqRelaxArgs {
                 tiles: self.tiles.at(from),
                 ..args
@@ -332,7 +332,7 @@ impl Sweep {
             match &self.boxes {
                 Some(boxes) => {
                     let args = boxes.args(device, args, tiles)?;
-                    Relax::launch_hopper(device, self.components, &args)?;
+                    Relax::launch_hopper(device, self.components, in_pairs, &args)?;
                 }
                 None => (self.list.relax).launch(device, self.components, tiles, &args)?,
             }

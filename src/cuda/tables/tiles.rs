@@ -13,21 +13,28 @@
 //! **Order.** The heaviest first, so that small tiles fill the gaps at the end; but tiles whose product is short are bound by
 //! memory, and all of them together would leave the tensor cores idle: they are spread evenly among the others.
 //!
-//! Where blocks stay and take tiles by turns, as on Hopper, each gets as much to do as the others ([`super::turns`]).
+//! Where blocks stay and take tiles by turns, as on Hopper, each gets as much to do as the others ([`super::turns`]); there two blocks of a
+//! cluster take tiles in pairs ([`super::pairs`]).
 //!
 //! **Change.** Each pixel block of a layer and each strip of [`EQ_CHANGE_CHANNELS`] channels has a slot of its own, numbered
 //! by target, pixel block and strip, whatever the order and the size of tiles: the sum of the change, and with it the
 //! iteration at which a phase ends, does not depend on the GPU.
 
+use super::pairs::{Pair, pair_up};
 use super::splits::{cost, splits};
-use super::turns::by_turns;
+use super::turns::{NONE, by_turns};
 use crate::cuda::machine::abi::{
-    EQ_CHANGE_CHANNELS, EQ_TILE_JOIN, EQ_TILE_PART, EQ_TILE_WHOLE, EqTile,
+    EQ_CHANGE_CHANNELS, EQ_NO_CHANGE, EQ_SHARED_LEFT, EQ_SHARED_NOTHING, EQ_SHARED_RIGHT,
+    EQ_TILE_JOIN, EQ_TILE_PART, EQ_TILE_WHOLE, EqTile,
 };
 use crate::cuda::machine::kernels::{Relax, TileShape};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Blocks of the largest tile that fit on a multiprocessor.
 pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
+
+/// A pixel that no layer has.
+const BEYOND: u32 = 1 << 30;
 
 /// Products per output unit below which a tile is bound by memory: its state, constants and slices move more bytes than the
 /// tensor cores can hide. Layer 1 of the paper's networks has at most 4 taps x 128 channels per unit, all others 1152 or more.
@@ -60,7 +67,7 @@ impl Extent {
 #[derive(Debug, Clone)]
 pub struct TileList {
     pub relax: Relax,
-    /// of the first launch: whole updates, and parts of others
+    /// of the first launch: whole updates, and parts of others; on Hopper in pairs
     pub tiles: Vec<EqTile>,
     /// of the second launch, which joins the parts
     pub joins: Vec<EqTile>,
@@ -128,10 +135,21 @@ impl TileList {
         }
         long.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
         short.sort_by_key(|tile| std::cmp::Reverse(tile.steps));
-        let mut tiles = spread(long, short);
-        if relax == Relax::Hopper {
-            [tiles, joins] = [tiles, joins].map(|list| by_turns(list, multiprocessors, cost));
-        }
+        let tiles = match relax {
+            Relax::Hopper => {
+                let [long, short] = [long, short].map(|tiles| in_pairs(&tiles));
+                let pairs = spread(long, short);
+                joins = by_turns(joins, multiprocessors, cost, NONE);
+                by_turns(
+                    pairs,
+                    multiprocessors / 2,
+                    |[tile, _]| cost(tile),
+                    [NONE; 2],
+                )
+                .concat()
+            }
+            _ => spread(long, short),
+        };
         Self {
             relax,
             tiles,
@@ -140,6 +158,53 @@ impl TileList {
             changes,
         }
     }
+}
+
+/// The tiles in pairs, the heaviest first: of the same pixels, which the two blocks then fetch together, else of the same channels, whose slab
+/// they do; what is left of two targets, with nothing in common; at last a tile with one that is empty.
+fn in_pairs(tiles: &[EqTile]) -> Vec<Pair<EqTile>> {
+    // Of each target and part: by channels and pixels.
+    let mut parts: BTreeMap<(u32, u32), BTreeMap<(u32, u32), EqTile>> = BTreeMap::new();
+    for tile in tiles {
+        let part = parts.entry((tile.target, tile.first_step)).or_default();
+        part.insert((tile.first_channel, tile.first_pixel), *tile);
+    }
+    let mut pairs = Vec::new();
+    // By what two tiles must have in common to be computed side by side.
+    let mut left: BTreeMap<(u32, u32), EqTile> = BTreeMap::new();
+    for part in parts.values() {
+        let channels: BTreeSet<u32> = part.keys().map(|key| key.0).collect();
+        let pixels: BTreeSet<u32> = part.keys().map(|key| key.1).collect();
+        let [channels, pixels] = [channels, pixels].map(|all| all.into_iter().collect::<Vec<_>>());
+        let tile = |channel, pixel, shared| EqTile {
+            shared,
+            ..part[&(channel, pixel)]
+        };
+        let shared = [EQ_SHARED_LEFT, EQ_SHARED_RIGHT];
+        let last = pair_up(&channels, &pixels, shared, tile, &mut pairs);
+        let Some((channel, pixel)) = last else {
+            continue;
+        };
+        let last = tile(channel, pixel, EQ_SHARED_NOTHING);
+        let key = (last.kind, last.steps);
+        match left.remove(&key) {
+            Some(other) => pairs.push([other, last]),
+            None => drop(left.insert(key, last)),
+        }
+    }
+    pairs.extend(left.into_values().map(|tile| {
+        let none = EqTile {
+            first_pixel: BEYOND,
+            change: EQ_NO_CHANGE,
+            ..tile
+        };
+        [tile, none].map(|tile| EqTile {
+            shared: EQ_SHARED_RIGHT,
+            ..tile
+        })
+    }));
+    pairs.sort_by_key(|[tile, _]| std::cmp::Reverse(tile.steps));
+    pairs
 }
 
 /// The largest tiles of which there is more than one for each multiprocessor; else the smallest.
@@ -169,7 +234,7 @@ fn fitting(
 }
 
 /// `short` spread evenly among `long`, both in their order.
-fn spread(long: Vec<EqTile>, short: Vec<EqTile>) -> Vec<EqTile> {
+fn spread<T>(long: Vec<T>, short: Vec<T>) -> Vec<T> {
     let (total, of_short) = (long.len() + short.len(), short.len());
     let (mut long, mut short) = (long.into_iter(), short.into_iter());
     let is_short = |at: usize| (at + 1) * of_short / total > at * of_short / total;
@@ -189,7 +254,6 @@ fn spread(long: Vec<EqTile>, short: Vec<EqTile>) -> Vec<EqTile> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     fn extents() -> Vec<Extent> {
         let extent = |pixels, channels, depth| Extent {
@@ -257,6 +321,38 @@ mod tests {
                 }
                 assert!(slots_of.iter().all(|slots| *slots == slots_of[0]));
             }
+        }
+    }
+
+    /// On Hopper two neighbours have as many slots, and in common what they say; each tile is in one pair.
+    #[test]
+    fn tiles_for_hopper_lie_in_pairs() {
+        for (components, multiprocessors) in [(1, 1), (2, 5), (1, 132), (2, 132)] {
+            let list = TileList::new(Relax::Hopper, multiprocessors, components, &extents());
+            let (pairs, rest) = list.tiles.as_chunks::<2>();
+            assert!(rest.is_empty());
+            let mut seen = BTreeSet::new();
+            let is_there = |tile: &EqTile| tile.change != EQ_NO_CHANGE;
+            for [a, b] in pairs {
+                assert_eq!((a.kind, a.steps, a.shared), (b.kind, b.steps, b.shared));
+                if a.kind == EQ_TILE_NONE {
+                    continue;
+                }
+                let same = (a.target, a.first_step) == (b.target, b.first_step);
+                match a.shared {
+                    EQ_SHARED_LEFT => assert!(same && a.first_pixel == b.first_pixel),
+                    EQ_SHARED_RIGHT => assert!(same && a.first_channel == b.first_channel),
+                    _ => assert!(is_there(a) && is_there(b)),
+                }
+                for tile in [a, b].into_iter().filter(|tile| is_there(tile)) {
+                    let of_pixel = (tile.first_pixel, tile.first_channel);
+                    assert!(seen.insert((tile.target, tile.first_step, of_pixel)));
+                }
+            }
+            let parts = splits(Relax::Hopper, components, &extents());
+            let tiles = (extents().iter().zip(parts))
+                .map(|(e, parts)| e.tiles(Relax::Hopper.tile(), components) * parts);
+            assert_eq!(seen.len(), tiles.sum::<usize>());
         }
     }
 

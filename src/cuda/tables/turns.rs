@@ -1,6 +1,6 @@
 //! Blocks that stay on their multiprocessors and take work by turns: of a list, block `b` of `n` takes entries `b`, `b + n` and so on.
 
-use crate::cuda::machine::abi::{EQ_TILE_NONE, EqTile};
+use crate::cuda::machine::abi::{EQ_NO_CHANGE, EQ_SHARED_NOTHING, EQ_TILE_NONE, EqTile};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -24,30 +24,48 @@ pub fn shared_out<T>(
     of_each
 }
 
-/// The tiles in the order in which so many blocks take them. Where a block has none left and others do, an empty one says so.
+/// Pieces (tiles, or pairs of them) in the order in which so many workers (blocks, or clusters) take them. Where one has none left and others
+/// do, `none` says so.
 ///
-/// A block's own tiles keep the order that they came in: what is spread there stays spread.
-pub fn by_turns(tiles: Vec<EqTile>, blocks: usize, cost: impl Fn(&EqTile) -> usize) -> Vec<EqTile> {
-    let numbered = tiles.into_iter().enumerate();
-    let mut of_each = shared_out(numbered, blocks, |(_, tile)| cost(tile));
-    for tiles in &mut of_each {
-        tiles.sort_by_key(|(number, _)| *number);
+/// A worker's own pieces keep the order that they came in: what is spread there stays spread.
+pub fn by_turns<T: Copy>(
+    pieces: Vec<T>,
+    workers: usize,
+    cost: impl Fn(&T) -> usize,
+    none: T,
+) -> Vec<T> {
+    let numbered = pieces.into_iter().enumerate();
+    let mut of_each = shared_out(numbered, workers, |(_, piece)| cost(piece));
+    for pieces in &mut of_each {
+        pieces.sort_by_key(|(number, _)| *number);
     }
-    let none = EqTile {
-        kind: EQ_TILE_NONE,
-        ..EqTile::default()
-    };
     let rounds = of_each.iter().map(Vec::len).max().unwrap_or(0);
     let of_round = |round: usize| {
-        let of_block = move |tiles: &Vec<(usize, EqTile)>| tiles.get(round).map_or(none, |t| t.1);
-        of_each.iter().map(of_block)
+        let of_worker = move |pieces: &Vec<(usize, T)>| pieces.get(round).map(|piece| piece.1);
+        of_each.iter().map(of_worker)
     };
-    let mut list: Vec<EqTile> = (0..rounds).flat_map(of_round).collect();
-    while list.last().is_some_and(|tile| tile.kind == EQ_TILE_NONE) {
+    let mut list: Vec<Option<T>> = (0..rounds).flat_map(of_round).collect();
+    while list.last().is_some_and(Option::is_none) {
         list.pop();
     }
-    list
+    (list.into_iter())
+        .map(|piece| piece.unwrap_or(none))
+        .collect()
 }
+
+/// Says to a block that it has no more tiles.
+pub const NONE: EqTile = EqTile {
+    target: 0,
+    first_pixel: 0,
+    first_channel: 0,
+    change: EQ_NO_CHANGE,
+    kind: EQ_TILE_NONE,
+    first_step: 0,
+    steps: 0,
+    first_part: 0,
+    parts: 0,
+    shared: EQ_SHARED_NOTHING,
+};
 
 #[cfg(test)]
 mod tests {
@@ -62,9 +80,8 @@ mod tests {
         };
         // Two long ones for three blocks: the third takes most of the short ones.
         let steps = [3, 1, 12, 2, 2, 1, 12, 3];
-        let list = by_turns(steps.into_iter().enumerate().map(tile).collect(), 3, |t| {
-            t.steps as usize
-        });
+        let tiles = steps.into_iter().enumerate().map(tile).collect();
+        let list = by_turns(tiles, 3, |t| t.steps as usize, NONE);
         let mut seen = [0; 8];
         let mut ends = [0; 3];
         let mut over = [false; 3];
@@ -80,8 +97,8 @@ mod tests {
         assert_eq!(seen, [1; 8]);
         assert_eq!(ends, [12, 12, 12]);
         // Fewer tiles than blocks: one each, of the first blocks.
-        let list = by_turns((0..2).map(|i| tile((i, 5))).collect(), 4, |_| 1);
+        let list = by_turns((0..2).map(|i| tile((i, 5))).collect(), 4, |_| 1, NONE);
         assert_eq!(list.len(), 2);
-        assert!(by_turns(vec![], 4, |_| 1).is_empty());
+        assert!(by_turns(vec![], 4, |_| 1, NONE).is_empty());
     }
 }
