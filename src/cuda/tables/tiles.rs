@@ -254,6 +254,7 @@ fn spread<T>(long: Vec<T>, short: Vec<T>) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cuda::machine::abi::EQ_TILE_NONE;
 
     fn extents() -> Vec<Extent> {
         let extent = |pixels, channels, depth| Extent {
