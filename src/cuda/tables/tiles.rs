@@ -350,10 +350,12 @@ mod tests {
                     assert!(seen.insert((tile.target, tile.first_step, of_pixel)));
                 }
             }
-            let parts = splits(Relax::Hopper, components, &extents());
-            let tiles = (extents().iter().zip(parts))
-                .map(|(e, parts)| e.tiles(Relax::Hopper.tile(), components) * parts);
-            assert_eq!(seen.len(), tiles.sum::<usize>());
+            let extents = extents();
+            let parts = splits(Relax::Hopper, components, &extents);
+            let tiles =
+                |(e, parts): (&Extent, usize)| e.tiles(Relax::Hopper.tile(), components) * parts;
+            let all: usize = extents.iter().zip(parts).map(tiles).sum();
+            assert_eq!(seen.len(), all);
         }
     }
 
