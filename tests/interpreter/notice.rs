@@ -49,7 +49,13 @@ pub fn wanted(name: &str) -> bool {
 }
 
 /// One function for each instruction.
-const WRAPPERS: [&str; 4] = ["ptx.cuh", "mbarrier.cuh", "tma.cuh", "wgmma.cuh"];
+const WRAPPERS: [&str; 5] = [
+    "ptx.cuh",
+    "mbarrier.cuh",
+    "cluster.cuh",
+    "tma.cuh",
+    "wgmma.cuh",
+];
 
 /// A finding without addresses and threads, for a table.
 fn summary(finding: &Finding) -> String {
