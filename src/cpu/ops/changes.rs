@@ -14,7 +14,7 @@
 
 use super::bf16::{self, Pair, rounded};
 use super::filter::{Bordered, Direction};
-use super::packed::{Packed, border};
+use super::packed::{Cut, Packed, border};
 use super::real::Real;
 use super::tile::MOST_COLUMNS;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2};
@@ -35,10 +35,18 @@ impl<T: Real> ChangeFilter<T> {
     /// All weights zero.
     pub fn zeros(direction: Direction) -> Self {
         let weights = match T::pairs() {
-            Some(of_pairs) => {
-                Weights::Pairs(Packed::zeros(&direction.taps, 2, of_pairs.multiplier))
-            }
-            None => Weights::Rounded(Packed::zeros(&direction.taps, 1, T::MULTIPLIER)),
+            Some(of_pairs) => Weights::Pairs(Packed::zeros(
+                &direction.taps,
+                2,
+                Cut::Entries,
+                of_pairs.multiplier,
+            )),
+            None => Weights::Rounded(Packed::zeros(
+                &direction.taps,
+                1,
+                Cut::Entries,
+                T::MULTIPLIER,
+            )),
         };
         Self { direction, weights }
     }

@@ -5,7 +5,8 @@
 
 use super::bf16::Pair;
 use super::conv::ConvGeometry;
-use super::packed::{Packed, border};
+use super::listed::Units;
+use super::packed::{Cut, Packed, border};
 use super::real::Real;
 use super::taps::Taps;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -17,11 +18,12 @@ pub struct Direction {
     is_transposed: bool,
 }
 
-/// Copies of images with their borders; kept from one application to the next.
+/// Copies of images with their borders, or what of them is not zero; kept from one application to the next.
 #[derive(Clone, Default)]
 pub struct Bordered<T> {
     pub full: Vec<T>,
     pub pairs: Vec<Pair>,
+    units: Units<T>,
 }
 
 impl Direction {
@@ -77,6 +79,8 @@ impl Direction {
 /// A linear map between two images, with its weights.
 pub struct Filter<T: 'static> {
     direction: Direction,
+    /// whether the images that it reads are mostly zero
+    is_sparse: bool,
     weights: Packed<T, T>,
 }
 
@@ -84,7 +88,17 @@ impl<T: Real> Filter<T> {
     /// All weights zero.
     pub fn zeros(direction: Direction) -> Self {
         Self {
-            weights: Packed::zeros(&direction.taps, 1, T::MULTIPLIER),
+            weights: Packed::zeros(&direction.taps, 1, Cut::Entries, T::MULTIPLIER),
+            is_sparse: false,
+            direction,
+        }
+    }
+
+    /// The same of images that are mostly zero ([`super::listed`]).
+    pub fn sparse(direction: Direction) -> Self {
+        Self {
+            weights: Packed::zeros(&direction.taps, 1, Cut::Pixels, T::MULTIPLIER),
+            is_sparse: true,
             direction,
         }
     }
@@ -108,6 +122,11 @@ impl<T: Real> Filter<T> {
         let from = from.to_slice().expect("states are contiguous");
         let onto = onto.as_slice_mut().expect("states are contiguous");
         let Direction { taps, .. } = &self.direction;
+        if self.is_sparse {
+            scratch.units.find(taps, from);
+            self.weights.add_units(taps, &scratch.units, onto);
+            return;
+        }
         border(taps, taps.from.channels, from, &mut scratch.full);
         self.weights.add(taps, &scratch.full, onto);
     }

@@ -6,6 +6,7 @@ pub mod conv;
 pub mod correlate;
 pub mod filter;
 pub mod images;
+pub mod listed;
 pub mod outcome;
 pub mod packed;
 pub mod panels;

@@ -1,12 +1,17 @@
 //! An image with a border of zeros, and the weights that its pixels are multiplied by in the order in which they are read.
 
+use super::listed::{Listed, Units};
+use super::real::Real;
 use super::taps::{Class, Taps};
-use super::tile::{Layout, Multiplier, Position, Run, Stage};
+use super::tile::{Images, Layout, Multiplier, Position, Run, Stage};
 use crate::network::Shape;
 use rayon::prelude::*;
 
+const CACHE_LINE: usize = 64;
 /// Bytes of weights that a stage reads for each group of pixels.
 const STAGE_BYTES: usize = 96 * 1024;
+/// The same where few entries are not zero: a stage reads few of its rows for a pixel, and looks up where they are.
+const LISTED_STAGE_BYTES: usize = 512 * 1024;
 
 /// Copies images into ones with a border of zeros. A pixel has so many `entries`.
 pub fn border<E: Copy + Default>(taps: &Taps, entries: usize, source: &[E], bordered: &mut Vec<E>) {
@@ -32,6 +37,13 @@ pub fn border<E: Copy + Default>(taps: &Taps, entries: usize, source: &[E], bord
     }
 }
 
+/// What positions and runs count, and so where runs may be cut into stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    Entries,
+    Pixels,
+}
+
 /// The weights of all classes, panel by panel: for each entry that is read a row of whole vectors. Channels are cut into panels of a
 /// few vectors, the entries of the runs into stages whose weights stay in the second-level cache while all pixels pass by.
 pub struct Packed<E: 'static, T: 'static> {
@@ -39,6 +51,8 @@ pub struct Packed<E: 'static, T: 'static> {
     layout: Layout,
     /// entries of a pixel
     entries: usize,
+    /// how many positions and runs count a pixel as: its entries, or one
+    counted: usize,
     classes: Vec<Prepared<E>>,
 }
 
@@ -49,7 +63,31 @@ struct Prepared<E> {
     stages: Vec<(Vec<Run>, usize)>,
     /// rows of a panel
     rows: usize,
-    weights: Vec<E>,
+    weights: Aligned<E>,
+}
+
+/// Numbers that begin where a line of the cache does, so that a vector of them lies in one line.
+struct Aligned<E> {
+    room: Vec<E>,
+    first: usize,
+}
+
+impl<E: Copy + Default> Aligned<E> {
+    fn new(len: usize) -> Self {
+        let line = CACHE_LINE / size_of::<E>();
+        let mut room = vec![E::default(); len + line];
+        let first = room.as_ptr().align_offset(CACHE_LINE).min(line);
+        room.truncate(first + len);
+        Self { room, first }
+    }
+
+    fn all(&self) -> &[E] {
+        &self.room[self.first..]
+    }
+
+    fn all_mut(&mut self) -> &mut [E] {
+        &mut self.room[self.first..]
+    }
 }
 
 /// A panel's channels, and the vectors that hold them.
@@ -75,7 +113,7 @@ impl Layout {
 
 impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
     /// `group` channels make an entry.
-    pub fn zeros(taps: &Taps, group: usize, multiplier: Multiplier<E, T>) -> Self {
+    pub fn zeros(taps: &Taps, group: usize, cut: Cut, multiplier: Multiplier<E, T>) -> Self {
         let layout = (multiplier.layout)();
         let entries = taps.from.channels.div_ceil(group);
         let channels = taps.onto.channels;
@@ -86,19 +124,24 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
             .max()
             .unwrap_or(1);
         let row = most * layout.lanes * size_of::<E>();
+        let (counted, most) = match cut {
+            Cut::Entries => (entries, STAGE_BYTES / row),
+            Cut::Pixels => (1, LISTED_STAGE_BYTES / row / entries),
+        };
         let classes = taps.classes.iter().map(|class| {
             let rows = class.taps.len() * entries;
             Prepared {
-                positions: positions(taps, class, entries),
-                stages: stages(taps, class, entries, (STAGE_BYTES / row).max(1)),
+                positions: positions(taps, class, counted),
+                stages: stages(taps, class, counted, most.max(1)),
                 rows,
-                weights: vec![E::default(); rows * vectors * layout.lanes],
+                weights: Aligned::new(rows * vectors * layout.lanes),
             }
         });
         Self {
             multiplier,
             layout,
             entries,
+            counted,
             classes: classes.collect(),
         }
     }
@@ -108,8 +151,7 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
         let (layout, entries) = (self.layout, self.entries);
         let channels = taps.onto.channels;
         for (class, prepared) in taps.classes.iter().zip(&mut self.classes) {
-            let panels = prepared
-                .weights
+            let panels = (prepared.weights.all_mut())
                 .chunks_mut(prepared.rows * layout.lanes * layout.vectors);
             let panels: Vec<_> = panels.zip(layout.panels(channels)).collect();
             panels.into_par_iter().for_each(|(weights, panel)| {
@@ -125,29 +167,57 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
         }
     }
 
-    pub fn add(&self, taps: &Taps, from: &[E], onto: &mut [T]) {
-        let from_image = taps.bordered[0] * taps.bordered[1] * self.entries;
+    /// Adds the products of all images to those `onto` which they are mapped, stage by stage.
+    fn for_each_stage<F>(
+        &self,
+        taps: &Taps,
+        onto: &mut [T],
+        from: impl Fn() -> F,
+        run: impl Fn(Stage<F, E, T>),
+    ) {
+        // of what is counted
+        let entries = self.entries / self.counted;
         for class in &self.classes {
-            let mut weights = &class.weights[..];
+            let mut weights = class.weights.all();
             for panel in self.layout.panels(taps.onto.channels) {
                 let row = panel.vectors * self.layout.lanes;
                 let (own, rest) = weights.split_at(class.rows * row);
                 weights = rest;
                 for (runs, first_row) in &class.stages {
-                    (self.multiplier.run)(Stage {
-                        from,
-                        from_image,
+                    run(Stage {
+                        from: from(),
                         onto: &mut *onto,
                         onto_image: taps.onto.units(),
                         positions: &class.positions,
                         runs,
-                        weights: &own[first_row * row..],
+                        weights: &own[first_row * entries * row..],
                         first: panel.first,
                         columns: panel.columns,
                     });
                 }
             }
         }
+    }
+
+    /// `from`: images with their borders.
+    pub fn add(&self, taps: &Taps, from: &[E], onto: &mut [T]) {
+        let images = || Images {
+            entries: from,
+            image: taps.bordered[0] * taps.bordered[1] * self.entries,
+        };
+        self.for_each_stage(taps, onto, images, self.multiplier.run);
+    }
+}
+
+impl<T: Real> Packed<T, T> {
+    /// The same of images that are mostly zero. The runs are cut between pixels.
+    pub fn add_units(&self, taps: &Taps, units: &Units<T>, onto: &mut [T]) {
+        let listed = || Listed {
+            units,
+            image: taps.bordered[0] * taps.bordered[1],
+            entries: self.entries,
+        };
+        self.for_each_stage(taps, onto, listed, T::LISTED);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
 
 use super::bf16;
-use super::tile::{Multiplier, OfPairs};
+use super::listed::Listed;
+use super::tile::{Multiplier, OfPairs, Stage};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
@@ -12,6 +13,8 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
     const NAME: &'static str;
     /// How convolutions add up its products.
     const MULTIPLIER: Multiplier<Self, Self>;
+    /// The same of images that are mostly zero.
+    const LISTED: fn(Stage<Listed<Self>, Self, Self>);
 
     /// How they add up products of pairs of `bf16` in it, if this processor does.
     fn pairs() -> Option<OfPairs<Self>>;
@@ -26,6 +29,7 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
 impl Real for f32 {
     const NAME: &'static str = "fp32";
     const MULTIPLIER: Multiplier<f32, f32> = Multiplier::<f32, f32>::NUMBERS;
+    const LISTED: fn(Stage<Listed<f32>, f32, f32>) = Multiplier::<f32, f32>::LISTED;
 
     fn pairs() -> Option<OfPairs<f32>> {
         #[cfg(target_arch = "x86_64")]
@@ -50,6 +54,7 @@ impl Real for f32 {
 impl Real for f64 {
     const NAME: &'static str = "fp64";
     const MULTIPLIER: Multiplier<f64, f64> = Multiplier::<f64, f64>::NUMBERS;
+    const LISTED: fn(Stage<Listed<f64>, f64, f64>) = Multiplier::<f64, f64>::LISTED;
 
     fn pairs() -> Option<OfPairs<f64>> {
         None

@@ -9,12 +9,13 @@
 //! width of the vectors.
 
 use super::bf16::Pair;
+use super::listed::Listed;
 use super::simd::vectorised;
 use pulp::{Simd, WithSimd};
 use std::marker::PhantomData;
 use std::ops::AddAssign;
 
-/// Neighbouring entries that a pixel reads, counted from its first one.
+/// Neighbouring entries that a pixel reads, counted from its first one. (Of a list of units: pixels, as in a position.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     pub offset: usize,
@@ -28,11 +29,15 @@ pub struct Position {
     pub write: usize,
 }
 
-/// Some runs of all pixels of a class, for the channels of one panel.
-pub struct Stage<'a, E, T> {
-    /// the images that are read, with their borders, `from_image` entries each
-    pub from: &'a [E],
-    pub from_image: usize,
+/// Images with their borders, of so many entries each.
+pub struct Images<'a, E> {
+    pub entries: &'a [E],
+    pub image: usize,
+}
+
+/// Some runs of all pixels of a class, for the channels of one panel. What is read is `from`.
+pub struct Stage<'a, F, E, T> {
+    pub from: F,
     /// the images that are written, `onto_image` entries each
     pub onto: &'a mut [T],
     pub onto_image: usize,
@@ -57,7 +62,7 @@ pub struct Layout {
 ///
 /// # Safety
 /// Whoever has a value of such a type knows that the processor has the instructions.
-unsafe trait Sums: Copy {
+pub(super) unsafe trait Sums: Copy {
     /// what is multiplied: an entry, or several whose products are added up
     type Operand: Copy;
     type Sum: Copy;
@@ -71,6 +76,7 @@ unsafe trait Sums: Copy {
     /// `LANES` operands lie at `at`.
     unsafe fn load(self, at: *const Self::Operand) -> Self::Operands;
     fn mul_add(self, a: Self::Operands, b: Self::Operands, c: Self::Vector) -> Self::Vector;
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Adds the first `n` sums to what lies at `at`.
     ///
     /// # Safety
@@ -87,10 +93,10 @@ const fn layout(lanes: usize, registers: usize) -> Layout {
     Layout { lanes, vectors }
 }
 
-impl<E: Copy, T: Copy> Stage<'_, E, T> {
+impl<E: Copy, T: Copy> Stage<'_, Images<'_, E>, E, T> {
     #[inline(always)]
     fn run<K: Sums<Operand = E, Sum = T>>(self, k: K) {
-        let pixels = self.from.len() / self.from_image * self.positions.len();
+        let pixels = self.from.count() * self.positions.len();
         // The larger tile has more products for each load; the smaller one may leave fewer of its pixels empty.
         let waste = |r: usize| pixels.next_multiple_of(r);
         macro_rules! tiles {
@@ -114,12 +120,11 @@ impl<E: Copy, T: Copy> Stage<'_, E, T> {
 
     #[inline(always)]
     fn tiles<K: Sums<Operand = E, Sum = T>, const R: usize, const V: usize>(self, k: K) {
-        let rows: usize = self.runs.iter().map(|run| run.len).sum();
-        assert!(self.columns <= V * K::LANES && self.weights.len() >= rows * V * K::LANES);
+        self.check(V * K::LANES, 1);
         let Some(reach) = self.runs.iter().map(|run| run.offset + run.len).max() else {
             return;
         };
-        let images = self.from.len() / self.from_image;
+        let images = self.from.count();
         assert!(self.onto.len() >= images * self.onto_image);
         let mut reads = [std::ptr::null(); R];
         let mut writes = [std::ptr::null_mut(); R];
@@ -127,7 +132,7 @@ impl<E: Copy, T: Copy> Stage<'_, E, T> {
         let last = images * self.positions.len();
         let mut seen = 0;
         for image in 0..images {
-            let from = &self.from[image * self.from_image..][..self.from_image];
+            let from = &self.from.entries[image * self.from.image..][..self.from.image];
             let onto = &mut self.onto[image * self.onto_image..][..self.onto_image];
             for position in self.positions {
                 reads[filled] = from[position.read..][..reach].as_ptr();
@@ -144,16 +149,46 @@ impl<E: Copy, T: Copy> Stage<'_, E, T> {
                     unsafe {
                         let sums = tile::<K, R, V>(k, &reads, self.runs, self.weights.as_ptr());
                         for (sums, &write) in sums.iter().zip(&writes[..filled]) {
-                            for (v, &sums) in sums.iter().enumerate() {
-                                let n = self.columns.saturating_sub(v * K::LANES).min(K::LANES);
-                                k.add_to(sums, write.wrapping_add(v * K::LANES), n);
-                            }
+                            add_row(k, sums, write, self.columns);
                         }
                     }
                     filled = 0;
                 }
             }
         }
+    }
+}
+
+impl<F, E, T> Stage<'_, F, E, T> {
+    /// Panics unless there is a row of so many weights for each entry of the runs, whose lengths count so many entries, and all columns
+    /// are in it.
+    pub(super) fn check(&self, row: usize, entries: usize) {
+        let rows: usize = self.runs.iter().map(|run| run.len * entries).sum();
+        assert!(self.columns <= row && self.weights.len() >= rows * row);
+    }
+}
+
+impl<E> Images<'_, E> {
+    fn count(&self) -> usize {
+        self.entries.len() / self.image
+    }
+}
+
+/// Adds a pixel's sums to its channels.
+///
+/// # Safety
+/// `columns` numbers lie at `write`.
+#[inline(always)]
+pub(super) unsafe fn add_row<K: Sums, const V: usize>(
+    k: K,
+    sums: &[K::Vector; V],
+    write: *mut K::Sum,
+    columns: usize,
+) {
+    for (v, &sums) in sums.iter().enumerate() {
+        let n = columns.saturating_sub(v * K::LANES).min(K::LANES);
+        // SAFETY: `n` numbers lie there, says the caller; where they have ended `n` is zero.
+        unsafe { k.add_to(sums, write.wrapping_add(v * K::LANES), n) };
     }
 }
 
@@ -241,6 +276,11 @@ macro_rules! lanes {
             }
 
             #[inline(always)]
+            fn add(self, a: S::$vector, b: S::$vector) -> S::$vector {
+                self.0.$add(a, b)
+            }
+
+            #[inline(always)]
             unsafe fn add_to(self, sums: S::$vector, at: *mut $t, n: usize) {
                 // SAFETY: `n` numbers lie there, says the caller; a vector is its lanes in order.
                 unsafe {
@@ -254,7 +294,16 @@ macro_rules! lanes {
             }
         }
 
-        impl WithSimd for Stage<'_, $t, $t> {
+        impl WithSimd for Stage<'_, Images<'_, $t>, $t, $t> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.run(Lanes(simd, PhantomData::<$t>))
+            }
+        }
+
+        impl WithSimd for Stage<'_, Listed<'_, $t>, $t, $t> {
             type Output = ();
 
             #[inline(always)]
@@ -277,6 +326,8 @@ macro_rules! lanes {
                 layout: || vectorised(LayoutOf(PhantomData::<$t>)),
                 run: |stage| vectorised(stage),
             };
+            /// The same of images that are mostly zero.
+            pub const LISTED: fn(Stage<Listed<$t>, $t, $t>) = |stage| vectorised(stage);
         }
     };
 }
@@ -288,7 +339,7 @@ lanes!(f64, f64s, F64_LANES, splat_f64s, mul_add_e_f64s, add_f64s);
 #[derive(Clone, Copy)]
 pub struct Multiplier<E: 'static, T: 'static> {
     pub layout: fn() -> Layout,
-    pub run: fn(Stage<E, T>),
+    pub run: fn(Stage<Images<E>, E, T>),
 }
 
 /// How pairs of `bf16` are made of numbers, and summed up in them.
@@ -301,7 +352,7 @@ pub struct OfPairs<T: 'static> {
 
 #[cfg(target_arch = "x86_64")]
 mod pairs {
-    use super::{Multiplier, Stage, Sums, add_first, layout};
+    use super::{Images, Multiplier, Stage, Sums, add_first, layout};
     use crate::cpu::ops::bf16::{Pair, has_pairs};
     use std::arch::x86_64::{
         __m512, __m512bh, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_set1_epi32,
@@ -347,6 +398,12 @@ mod pairs {
         }
 
         #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: the processor has AVX-512.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
         unsafe fn add_to(self, sums: __m512, at: *mut f32, n: usize) {
             // SAFETY: the processor has AVX-512, and `n` numbers lie there, says the caller.
             unsafe {
@@ -360,7 +417,7 @@ mod pairs {
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn run(stage: Stage<Pair, f32>) {
+    fn run(stage: Stage<Images<Pair>, Pair, f32>) {
         stage.run(Avx512Bf16);
     }
 

@@ -1,6 +1,7 @@
 //! The weight of an edge, ready to be applied on the way up or on the way down.
 
 use super::changes::ChangeFilter;
+use super::conv::ConvGeometry;
 use super::filter::{Bordered, Direction, Filter};
 use super::images::{per_image, per_image_mut};
 use super::panels::Panels;
@@ -36,7 +37,15 @@ impl<T: Real> Weight<T> {
         }
     }
 
-    /// The way from the post to the pre layer, after max pooling was undone.
+    /// The way down from what max pooling sends back, at the resolution of its convolution: mostly zeros, and always full products.
+    pub fn down_unpooled(geometry: ConvGeometry) -> Self {
+        Self::Conv {
+            full: Box::new(Filter::sparse(Direction::transposed(geometry))),
+            changes: None,
+        }
+    }
+
+    /// The way from the post to the pre layer.
     pub fn down(product: Product, shape: (usize, usize), products: Products) -> Self {
         match product.geometry() {
             Some(geometry) => Self::conv(Direction::transposed(geometry), products),

@@ -16,7 +16,7 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2};
 /// at the end is `2^-8` of what changed since, in a relaxation whose changes fall by a half in an iteration or two next to nothing.
 const ANEW: usize = 8;
 
-/// A state, or what max pooling sends down, as its readers know it.
+/// A state as its readers know it.
 #[derive(Clone)]
 struct Known<T> {
     state: Array2<T>,
@@ -76,8 +76,6 @@ impl<T: Real> Known<T> {
 pub struct Followed<T> {
     /// by layer
     layers: Vec<Known<T>>,
-    /// by max-pool edge: its post state at the resolution of its convolution
-    unpooled: Vec<Known<T>>,
     /// by edge and way: the changes that its reader has seen
     seen: Vec<[usize; 2]>,
     /// by layer: the part of its pre-activation that follows, if there is another part
@@ -92,7 +90,6 @@ pub struct Read {
     pub edge: usize,
     pub way: Way,
     pub of: usize,
-    pub is_pooled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +102,6 @@ impl<T: Real> Followed<T> {
     pub fn new(layers: usize, edges: usize) -> Self {
         Self {
             layers: vec![Known::new(); layers],
-            unpooled: vec![Known::new(); edges],
             seen: vec![[0; 2]; edges],
             parts: vec![Array2::zeros((0, 0)); layers],
             computed: vec![0; layers],
@@ -115,20 +111,6 @@ impl<T: Real> Followed<T> {
 
     pub fn follow(&mut self, states: &States<T>, l: usize) {
         self.layers[l].follow(states.layer(l).view(), states.version(l));
-    }
-
-    /// The same of what a max-pool edge sends down, which is another one each time.
-    pub fn follow_unpooled(&mut self, e: usize, unpooled: ArrayView2<T>) {
-        let known = &mut self.unpooled[e];
-        let version = known.version + 1;
-        known.follow(unpooled, version);
-    }
-
-    fn known(&self, read: &Read) -> &Known<T> {
-        match read.is_pooled {
-            true => &self.unpooled[read.edge],
-            false => &self.layers[read.of],
-        }
     }
 
     /// The part of layer `l`'s pre-activation that is kept: its constant and what it reads. `p` is what it was.
@@ -142,7 +124,7 @@ impl<T: Real> Followed<T> {
     ) {
         let has_missed = |read: &Read| {
             let seen = self.seen[read.edge][read.way as usize];
-            self.known(read).is_missed_by(seen)
+            self.layers[read.of].is_missed_by(seen)
         };
         let anew = p.dim() != states.layer(l).dim()
             || self.computed[l].is_multiple_of(ANEW)
@@ -152,7 +134,7 @@ impl<T: Real> Followed<T> {
             constant_of(clamped, states, l, p);
         }
         for read in reads {
-            let known = self.known(read);
+            let known = &self.layers[read.of];
             let seen = self.seen[read.edge][read.way as usize];
             let weight = match read.way {
                 Way::Up => packed.up(read.edge),
@@ -160,7 +142,7 @@ impl<T: Real> Followed<T> {
             };
             let maps = weight.for_changes();
             let maps = maps.expect("the edges of free layers have both");
-            let is_apart = read.is_pooled || states.is_apart(read.of);
+            let is_apart = states.is_apart(read.of);
             let images = 1 + usize::from(states.is_apart(l));
             for p in targets(states.representation(), is_apart, images, p.view_mut()) {
                 known.add(maps, (anew, seen), p, scratch);

@@ -99,10 +99,6 @@ impl<T: Real> PreActivations<T> {
         l: usize,
     ) {
         let network = &packed.network;
-        let is_pooled = |e: usize| matches!(packed.products[e], Product::Pooled(..));
-        for (e, _) in network.edges_out_of(l).filter(|&(e, _)| is_pooled(e)) {
-            self.refresh_pooling(packed, states, e, l);
-        }
         let mut followed = self.take_followed();
         // What the kept part is made of, and what else the pre-activation has.
         let (mut reads, mut others) = (Vec::new(), Vec::new());
@@ -110,24 +106,12 @@ impl<T: Real> PreActivations<T> {
         let below = below.map(|(e, edge)| (e, Way::Up, edge.pre));
         let above = (network.edges_out_of(l)).map(|(e, edge)| (e, Way::Down, edge.post));
         for (edge, way, of) in below.chain(above) {
-            let is_pooled = is_pooled(edge);
-            match (packed.products[edge], way) {
-                (Product::Conv(_), _) => followed.follow(states, of),
-                (Product::Pooled(..), Way::Down) => {
-                    let unpooled = self.unpool(packed, states, edge);
-                    followed.follow_unpooled(edge, unpooled.view());
-                }
-                (Product::Pooled(..), Way::Up) | (Product::Dense, _) => {
-                    others.push((edge, way, of));
-                    continue;
-                }
-            }
-            reads.push(Read {
-                edge,
-                way,
-                of,
-                is_pooled,
-            });
+            let Product::Conv(_) = packed.products[edge] else {
+                others.push((edge, way, of));
+                continue;
+            };
+            followed.follow(states, of);
+            reads.push(Read { edge, way, of });
         }
         // The output's pre-activation is nudged where it lies.
         let is_whole = others.is_empty() && l != network.output_index();

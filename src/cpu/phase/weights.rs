@@ -36,7 +36,10 @@ impl<T: Real> PackedNetwork<T> {
             let is_input = edge.pre == 0;
             let multiplied = if is_input { Products::Full } else { multiplied };
             up.push(Weight::up(of_edges[e], shape(e), multiplied));
-            down.push((!is_input).then(|| Weight::down(of_edges[e], shape(e), multiplied)));
+            down.push((!is_input).then(|| match of_edges[e] {
+                Product::Pooled(geometry, _) => Weight::down_unpooled(geometry),
+                product => Weight::down(product, shape(e), multiplied),
+            }));
         }
         Self {
             products: of_edges,
