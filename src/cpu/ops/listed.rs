@@ -12,8 +12,9 @@ use crate::network::Shape;
 /// The units of some images that are not zero.
 #[derive(Clone, Default)]
 pub struct Units<T> {
-    /// where each lies among the entries of its bordered image, and its value
-    list: Vec<(u32, T)>,
+    /// where each lies among the entries of its bordered image
+    places: Vec<u32>,
+    values: Vec<T>,
     /// of all pixels of the bordered images, and of the end: where their units begin in the list
     starts: Vec<u32>,
 }
@@ -28,9 +29,14 @@ impl<T: Real> Units<T> {
         let [top, left] = taps.before;
         let bound = from.len().max(rows * columns * channels);
         assert!(u32::try_from(bound).is_ok(), "a chunk's images are small");
-        let Self { list, starts } = self;
-        // One more than there can be: what is written last need not be kept.
-        list.resize(from.len() + 1, (0, T::zero()));
+        let Self {
+            places,
+            values,
+            starts,
+        } = self;
+        // What is written behind the last of them is not kept.
+        places.resize(from.len() + SLACK, 0);
+        values.resize(from.len() + SLACK, T::zero());
         starts.clear();
         let mut found = 0;
         for image in from.chunks_exact(taps.from.units()) {
@@ -45,17 +51,85 @@ impl<T: Real> Units<T> {
                 let mut place = ((row * columns + left) * channels) as u32;
                 for pixel in line.chunks_exact(channels) {
                     starts.push(found as u32);
-                    // Written in any case: a branch on random units would cost more.
-                    for &unit in pixel {
-                        list[found] = (place, unit);
-                        found += usize::from(unit != T::zero());
-                        place += 1;
-                    }
+                    let (places, values) = (&mut places[found..], &mut values[found..]);
+                    found += (T::LISTING.find)(pixel, place, places, values);
+                    place += channels as u32;
                 }
                 starts.resize(starts.len() + columns - left - width, found as u32);
             }
         }
         starts.push(found as u32);
+    }
+}
+
+/// How units of a type are found, and how their products are added up.
+#[derive(Clone, Copy)]
+pub struct Listing<T: 'static> {
+    /// Writes where units lie that are not zero (`place` is where the first one does) and their values, with up to [`SLACK`] more
+    /// behind them; returns how many.
+    pub find: fn(units: &[T], place: u32, places: &mut [u32], values: &mut [T]) -> usize,
+    pub run: fn(Stage<Listed<T>, T, T>),
+}
+
+/// Room behind the last unit.
+const SLACK: usize = 16;
+
+/// [`Listing::find`] on any processor.
+pub fn find<T: Real>(units: &[T], place: u32, places: &mut [u32], values: &mut [T]) -> usize {
+    let mut found = 0;
+    for (place, &unit) in (place..).zip(units) {
+        // Written in any case: a branch on random units would cost more.
+        places[found] = place;
+        values[found] = unit;
+        found += usize::from(unit != T::zero());
+    }
+    found
+}
+
+/// The same of `f32`, sixteen at a time where the processor has AVX-512.
+pub fn find_f32(units: &[f32], place: u32, places: &mut [u32], values: &mut [f32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: it has.
+        return unsafe { avx512::find(units, place, places, values) };
+    }
+    find(units, place, places, values)
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::SLACK;
+    use std::arch::x86_64::{
+        _CMP_NEQ_UQ, _mm512_add_epi32, _mm512_cmp_ps_mask, _mm512_loadu_ps,
+        _mm512_maskz_compress_epi32, _mm512_maskz_compress_ps, _mm512_set1_epi32,
+        _mm512_setr_epi32, _mm512_setzero_ps, _mm512_storeu_epi32, _mm512_storeu_ps,
+    };
+
+    #[target_feature(enable = "avx512f")]
+    pub fn find(units: &[f32], place: u32, places: &mut [u32], values: &mut [f32]) -> usize {
+        let (sixteens, rest) = units.as_chunks::<SLACK>();
+        assert!(places.len() >= units.len() + SLACK && values.len() >= units.len() + SLACK);
+        let mut at = _mm512_add_epi32(
+            _mm512_set1_epi32(place.cast_signed()),
+            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+        );
+        let mut found = 0;
+        for sixteen in sixteens {
+            // SAFETY: `found` is no more than the units so far, and there is room for sixteen more behind all of them.
+            unsafe {
+                let units = _mm512_loadu_ps(sixteen.as_ptr());
+                // NaN is not zero.
+                let kept = _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(units, _mm512_setzero_ps());
+                let kept_places = _mm512_maskz_compress_epi32(kept, at);
+                _mm512_storeu_epi32(places.as_mut_ptr().add(found).cast(), kept_places);
+                let kept_units = _mm512_maskz_compress_ps(kept, units);
+                _mm512_storeu_ps(values.as_mut_ptr().add(found), kept_units);
+                found += kept.count_ones() as usize;
+            }
+            at = _mm512_add_epi32(at, _mm512_set1_epi32(SLACK as i32));
+        }
+        let place = place + (units.len() - rest.len()) as u32;
+        found + super::find(rest, place, &mut places[found..], &mut values[found..])
     }
 }
 
@@ -83,7 +157,12 @@ impl<T: Copy> Stage<'_, Listed<'_, T>, T, T> {
     #[inline(always)]
     fn pixels<K: Sums<Operand = T, Sum = T>, const V: usize>(self, k: K) {
         let Listed {
-            units: Units { list, starts },
+            units:
+                Units {
+                    places,
+                    values,
+                    starts,
+                },
             image,
             entries,
         } = self.from;
@@ -100,8 +179,8 @@ impl<T: Copy> Stage<'_, Listed<'_, T>, T, T> {
                 let mut weights = self.weights;
                 for run in self.runs {
                     let pixel = position.read + run.offset;
-                    let units = image[pixel]..image[pixel + run.len];
-                    let units = &list[units.start as usize..units.end as usize];
+                    let units = image[pixel] as usize..image[pixel + run.len] as usize;
+                    let units = (&places[units.clone()], &values[units]);
                     let (own, rest) = weights.split_at(run.len * entries * row);
                     weights = rest;
                     let first = (pixel * entries) as u32;
@@ -129,11 +208,11 @@ impl<T: Copy> Stage<'_, Listed<'_, T>, T, T> {
 unsafe fn add_products<K: Sums, const V: usize>(
     k: K,
     sums: &mut [[K::Vector; V]; CHAINS],
-    units: &[(u32, K::Operand)],
+    (places, values): (&[u32], &[K::Operand]),
     first: u32,
     weights: &[K::Operand],
 ) {
-    let add = |sums: &mut [K::Vector; V], &(place, unit): &(u32, K::Operand)| {
+    let add = |sums: &mut [K::Vector; V], place: u32, unit: K::Operand| {
         let row = (place - first) as usize * V * K::LANES;
         debug_assert!(row + V * K::LANES <= weights.len());
         let unit = k.splat(unit);
@@ -143,14 +222,90 @@ unsafe fn add_products<K: Sums, const V: usize>(
             *sum = k.mul_add(unit, weights, *sum);
         }
     };
-    let fours = units.chunks_exact(CHAINS);
-    let rest = fours.remainder();
-    for four in fours {
-        for (sums, unit) in sums.iter_mut().zip(four) {
-            add(sums, unit);
+    let (places, last_places) = places.as_chunks::<CHAINS>();
+    let (values, last_values) = values.as_chunks::<CHAINS>();
+    for (places, values) in places.iter().zip(values) {
+        for (sums, (&place, &unit)) in sums.iter_mut().zip(places.iter().zip(values)) {
+            add(sums, place, unit);
         }
     }
-    for (sums, unit) in sums.iter_mut().zip(rest) {
-        add(sums, unit);
+    let last = last_places.iter().zip(last_values);
+    for (sums, (&place, &unit)) in sums.iter_mut().zip(last) {
+        add(sums, place, unit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::ops::conv::ConvGeometry;
+    use crate::cpu::ops::filter::{Bordered, Direction, Filter};
+    use crate::network::{Convolution, Shape};
+    use ndarray::Array2;
+
+    /// Numbers between -1 and 1 that look random, of which one in so many is kept.
+    fn numbers<T: Real>(shape: (usize, usize), seed: usize, kept: usize) -> Array2<T> {
+        Array2::from_shape_fn(shape, |(r, c)| {
+            let number = (((r * 31 + c * 17 + seed * 7) as f64).sin() * 1e4).fract();
+            let is_kept = (r * 7 + c * 3 + r * c).is_multiple_of(kept);
+            T::of(if is_kept { number } else { 0.0 })
+        })
+    }
+
+    fn is_that_of_whole_images<T: Real>(channels: [usize; 2], stride: usize, kept: usize) {
+        let conv = Convolution::square(3, stride, 1);
+        let geometry = ConvGeometry::new(Shape::new(channels[0], 7, 6), channels[1], conv);
+        let images = 2;
+        for is_transposed in [false, true] {
+            let direction = || match is_transposed {
+                true => Direction::transposed(geometry),
+                false => Direction::forward(geometry),
+            };
+            let (mut whole, mut sparse) = (Filter::zeros(direction()), Filter::sparse(direction()));
+            let kernel = numbers::<T>((9 * channels[0], channels[1]), 1, 1);
+            whole.fill(kernel.view());
+            sparse.fill(kernel.view());
+            let Taps { from, .. } = direction().taps;
+            let x = numbers::<T>((images * from.pixels(), from.channels), 2, kept);
+            let mut sums = [&whole, &sparse].map(|filter| {
+                let mut sum = numbers(filter.output(x.nrows()), 3, 1);
+                filter.add(x.view(), sum.view_mut(), &mut Bordered::default());
+                sum
+            });
+            let [whole, sparse] = &mut sums;
+            let error = (&*whole - &*sparse).mapv(|v| v.wide().abs());
+            let error = error.iter().copied().fold(0.0, f64::max);
+            let bound = if size_of::<T>() == 4 { 2e-5 } else { 1e-13 };
+            assert!(
+                error < bound,
+                "{channels:?}, stride {stride}, one in {kept}, transposed {is_transposed}: {error:e}"
+            );
+        }
+    }
+
+    #[test]
+    fn products_of_listed_units_are_those_of_whole_images() {
+        for channels in [[8, 16], [3, 5], [33, 70], [1, 1], [130, 20]] {
+            for (stride, kept) in [(1, 4), (1, 1), (2, 4), (1, 1000)] {
+                is_that_of_whole_images::<f32>(channels, stride, kept);
+                is_that_of_whole_images::<f64>(channels, stride, kept);
+            }
+        }
+    }
+
+    #[test]
+    fn all_ways_to_find_units_find_the_same() {
+        let mut units = numbers::<f32>((1, 77), 5, 3).into_raw_vec_and_offset().0;
+        units[3] = -0.0;
+        units[40] = f32::NAN;
+        let found = [find, find_f32].map(|find| {
+            let (mut places, mut values) = (vec![0; 77 + SLACK], vec![0.0; 77 + SLACK]);
+            let count = find(&units, 100, &mut places, &mut values);
+            let bits = values[..count].iter().map(|v| v.to_bits());
+            (places[..count].to_vec(), bits.collect::<Vec<_>>())
+        });
+        assert_eq!(found[0], found[1]);
+        assert!(found[0].0.contains(&140) && !found[0].0.contains(&103));
+        assert!(found[0].0.len() > 20);
     }
 }

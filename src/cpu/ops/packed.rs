@@ -217,7 +217,7 @@ impl<T: Real> Packed<T, T> {
             image: taps.bordered[0] * taps.bordered[1],
             entries: self.entries,
         };
-        self.for_each_stage(taps, onto, listed, T::LISTED);
+        self.for_each_stage(taps, onto, listed, T::LISTING.run);
     }
 }
 

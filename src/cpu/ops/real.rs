@@ -1,8 +1,8 @@
 //! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
 
 use super::bf16;
-use super::listed::Listed;
-use super::tile::{Multiplier, OfPairs, Stage};
+use super::listed::{Listing, find, find_f32};
+use super::tile::{Multiplier, OfPairs};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
 use std::iter::Sum;
@@ -14,7 +14,7 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
     /// How convolutions add up its products.
     const MULTIPLIER: Multiplier<Self, Self>;
     /// The same of images that are mostly zero.
-    const LISTED: fn(Stage<Listed<Self>, Self, Self>);
+    const LISTING: Listing<Self>;
 
     /// How they add up products of pairs of `bf16` in it, if this processor does.
     fn pairs() -> Option<OfPairs<Self>>;
@@ -29,7 +29,10 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
 impl Real for f32 {
     const NAME: &'static str = "fp32";
     const MULTIPLIER: Multiplier<f32, f32> = Multiplier::<f32, f32>::NUMBERS;
-    const LISTED: fn(Stage<Listed<f32>, f32, f32>) = Multiplier::<f32, f32>::LISTED;
+    const LISTING: Listing<f32> = Listing {
+        find: find_f32,
+        run: Multiplier::<f32, f32>::LISTED,
+    };
 
     fn pairs() -> Option<OfPairs<f32>> {
         #[cfg(target_arch = "x86_64")]
@@ -54,7 +57,10 @@ impl Real for f32 {
 impl Real for f64 {
     const NAME: &'static str = "fp64";
     const MULTIPLIER: Multiplier<f64, f64> = Multiplier::<f64, f64>::NUMBERS;
-    const LISTED: fn(Stage<Listed<f64>, f64, f64>) = Multiplier::<f64, f64>::LISTED;
+    const LISTING: Listing<f64> = Listing {
+        find,
+        run: Multiplier::<f64, f64>::LISTED,
+    };
 
     fn pairs() -> Option<OfPairs<f64>> {
         None
