@@ -15,7 +15,7 @@ choices! {
 /// The value of `--precision`: the format of what is multiplied, in fp16, fp32 and fp64 of the states, too. Sums are never
 /// narrower than fp32.
 pub enum Precision {
-    /// CPU only: states in fp32, products of their changes; faster than fp32 on processors with AVX512_BF16
+    /// CPU only: states in fp32, products of their changes (fp32 with max pooling); faster on processors with AVX512_BF16
     Bf16 = "bf16",
     /// tensor cores; the default on a GPU
     Fp16 = "fp16",

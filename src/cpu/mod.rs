@@ -24,7 +24,8 @@ pub fn backend<T: Real>(network: &Network) -> Box<dyn Backend> {
 }
 
 /// The CPU backend in `f32`, whose convolutions multiply what has changed, rounded to `bf16` (docs/maths.md): 1.2 to 1.4 times as fast on a
-/// processor with `AVX512_BF16` (bench/RESULTS.md). The images, dense edges, updates and the gradient's correlations are in `f32`.
+/// processor with `AVX512_BF16` (bench/RESULTS.md). The images, edges with max pooling, dense edges, updates and the gradient's correlations
+/// are in `f32`.
 pub fn bf16_backend(network: &Network) -> Box<dyn Backend> {
     Box::new(CpuBackend::<f32>::new(network, Products::Bf16))
 }

@@ -146,6 +146,7 @@ mod tests {
     use super::*;
     use crate::cpu::ops::conv::ConvGeometry;
     use crate::cpu::ops::filter::Filter;
+    use crate::cpu::ops::taps::Taps;
     use crate::network::{Convolution, Shape};
 
     /// Numbers between -1 and 1 that look random.
@@ -167,13 +168,13 @@ mod tests {
         let mut full = Filter::zeros(direction());
         low.fill(kernel.view());
         full.fill(kernel.view());
-        let from = match is_transposed {
-            true => geometry.post,
-            false => geometry.pre,
-        };
+        let Taps { from, onto, .. } = direction().taps;
         let (images, mut scratch) = (2, Bordered::default());
         let shape = (images * from.pixels(), from.channels);
-        let (mut known, mut sum) = (Array2::zeros(shape), Array2::zeros(full.output(shape.0)));
+        let (mut known, mut sum) = (
+            Array2::zeros(shape),
+            Array2::zeros((images * onto.pixels(), onto.channels)),
+        );
         let rest = numbers::<T>(shape.0, shape.1, 2);
         let mut changes = Changes::default();
         for k in 0..8 {

@@ -111,12 +111,6 @@ impl<T: Real> Filter<T> {
         });
     }
 
-    /// Rows and columns of what is made of a state with so many rows.
-    pub fn output(&self, rows: usize) -> (usize, usize) {
-        let Taps { from, onto, .. } = &self.direction.taps;
-        (rows / from.pixels() * onto.pixels(), onto.channels)
-    }
-
     /// `onto += Op(from)`; both are states with one row per pixel.
     pub fn add(&self, from: ArrayView2<T>, mut onto: ArrayViewMut2<T>, scratch: &mut Bordered<T>) {
         let from = from.to_slice().expect("states are contiguous");

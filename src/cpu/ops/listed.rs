@@ -265,17 +265,17 @@ mod tests {
             let kernel = numbers::<T>((9 * channels[0], channels[1]), 1, 1);
             whole.fill(kernel.view());
             sparse.fill(kernel.view());
-            let Taps { from, .. } = direction().taps;
+            let Taps { from, onto, .. } = direction().taps;
             let x = numbers::<T>((images * from.pixels(), from.channels), 2, kept);
             let mut sums = [&whole, &sparse].map(|filter| {
-                let mut sum = numbers(filter.output(x.nrows()), 3, 1);
+                let mut sum = numbers((images * onto.pixels(), onto.channels), 3, 1);
                 filter.add(x.view(), sum.view_mut(), &mut Bordered::default());
                 sum
             });
             let [whole, sparse] = &mut sums;
             let error = (&*whole - &*sparse).mapv(|v| v.wide().abs());
             let error = error.iter().copied().fold(0.0, f64::max);
-            let bound = if size_of::<T>() == 4 { 2e-5 } else { 1e-13 };
+            let bound = if size_of::<T>() == 4 { 2e-4 } else { 4e-13 };
             assert!(
                 error < bound,
                 "{channels:?}, stride {stride}, one in {kept}, transposed {is_transposed}: {error:e}"

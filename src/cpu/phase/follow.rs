@@ -80,9 +80,8 @@ pub struct Followed<T> {
     seen: Vec<[usize; 2]>,
     /// by layer: the part of its pre-activation that follows, if there is another part
     pub parts: Vec<Array2<T>>,
-    /// by layer: how often it was computed, and by max-pool edge how often its convolution was
+    /// by layer: how often it was computed
     computed: Vec<usize>,
-    convolved: Vec<usize>,
 }
 
 /// A convolution that layers read through: its edge, which way, and whose state.
@@ -105,7 +104,6 @@ impl<T: Real> Followed<T> {
             seen: vec![[0; 2]; edges],
             parts: vec![Array2::zeros((0, 0)); layers],
             computed: vec![0; layers],
-            convolved: vec![0; edges],
         }
     }
 
@@ -149,28 +147,5 @@ impl<T: Real> Followed<T> {
             }
             self.seen[read.edge][read.way as usize] = known.changes;
         }
-    }
-
-    /// What a max-pool edge pools, which was `before` when it was computed last.
-    pub fn convolved(
-        &mut self,
-        maps: (&Filter<T>, &ChangeFilter<T>),
-        states: &States<T>,
-        (e, pre): (usize, usize),
-        before: Array2<T>,
-        scratch: &mut Bordered<T>,
-    ) -> Array2<T> {
-        self.follow(states, pre);
-        let known = &self.layers[pre];
-        let seen = &mut self.seen[e][Way::Up as usize];
-        let shape = maps.0.output(known.state.nrows());
-        let anew = before.dim() != shape
-            || self.convolved[e].is_multiple_of(ANEW)
-            || known.is_missed_by(*seen);
-        let mut product = if anew { Array2::zeros(shape) } else { before };
-        known.add(maps, (anew, *seen), product.view_mut(), scratch);
-        *seen = known.changes;
-        self.convolved[e] += 1;
-        product
     }
 }

@@ -40,12 +40,6 @@ impl<T: Real> PreActivations<T> {
         }
     }
 
-    fn take_followed(&mut self) -> Followed<T> {
-        let (layers, edges) = (self.layers.len(), self.pooling.len());
-        let followed = self.followed.take();
-        followed.unwrap_or_else(|| Followed::new(layers, edges))
-    }
-
     /// Begins anew with whatever is kept from one pre-activation to the next, after states were given another meaning.
     pub fn forget(&mut self) {
         self.followed = None;
@@ -99,7 +93,9 @@ impl<T: Real> PreActivations<T> {
         l: usize,
     ) {
         let network = &packed.network;
-        let mut followed = self.take_followed();
+        let (layers, edges) = (self.layers.len(), self.pooling.len());
+        let followed = self.followed.take();
+        let mut followed = followed.unwrap_or_else(|| Followed::new(layers, edges));
         // What the kept part is made of, and what else the pre-activation has.
         let (mut reads, mut others) = (Vec::new(), Vec::new());
         let below = network.edges_into(l).filter(|(_, edge)| edge.pre != 0);
@@ -329,17 +325,8 @@ impl<T: Real> PreActivations<T> {
         if (self.pooling[e].as_ref()).is_some_and(|pooling| pooling.version == version) {
             return;
         }
-        let before = self.pooling[e].take();
-        let (before, given) = before.map_or_else(Default::default, |p| (p.full, p.argmax));
-        let full = match packed.up(e).for_changes() {
-            Some(maps) => {
-                let mut followed = self.take_followed();
-                let full = followed.convolved(maps, states, (e, pre), before, &mut self.scratch);
-                self.followed = Some(followed);
-                full
-            }
-            None => convolved(packed, e, states.layer(pre).view(), &mut self.scratch),
-        };
+        let given = self.pooling[e].take().map_or_else(Vec::new, |p| p.argmax);
+        let full = convolved(packed, e, states.layer(pre).view(), &mut self.scratch);
         let is_pair =
             states.representation() == Representation::SumDifference && states.is_apart(pre);
         let argmax = match states.representation() {

@@ -24,7 +24,8 @@ pub struct PackedNetwork<T: 'static> {
 }
 
 impl<T: Real> PackedNetwork<T> {
-    /// All parameters zero. The edges from the input, whose images are not rounded, have full products in any case.
+    /// All parameters zero. Some edges have full products in any case: those from the input, whose images are not rounded, and those with
+    /// max pooling, where rounding could choose another one of two nearly equal values.
     pub fn new(network: Network, multiplied: Products) -> Self {
         let of_edges: Vec<_> = (network.edges().iter())
             .map(|edge| Product::of(&network, edge))
@@ -34,7 +35,11 @@ impl<T: Real> PackedNetwork<T> {
         let (mut up, mut down) = (Vec::new(), Vec::new());
         for (e, edge) in network.edges().iter().enumerate() {
             let is_input = edge.pre == 0;
-            let multiplied = if is_input { Products::Full } else { multiplied };
+            let is_pooled = matches!(of_edges[e], Product::Pooled(..));
+            let multiplied = match is_input || is_pooled {
+                true => Products::Full,
+                false => multiplied,
+            };
             up.push(Weight::up(of_edges[e], shape(e), multiplied));
             down.push((!is_input).then(|| match of_edges[e] {
                 Product::Pooled(geometry, _) => Weight::down_unpooled(geometry),
