@@ -117,7 +117,7 @@ impl<T: Real> Filter<T> {
         let onto = onto.as_slice_mut().expect("states are contiguous");
         let Direction { taps, .. } = &self.direction;
         if self.is_sparse {
-            scratch.units.find(taps, from);
+            scratch.units.take(taps, from, T::LISTING);
             self.weights.add_units(taps, &scratch.units, onto);
             return;
         }

@@ -4,10 +4,12 @@
 //! zero. Only those units are multiplied. They are listed in the order of the bordered image, so that what a run of taps
 //! ([`super::taps`]) reads is a piece of the list.
 
-use super::real::Real;
+use super::simd::vectorised;
 use super::taps::Taps;
-use super::tile::{Stage, Sums, add_row};
+use super::tile::{Lanes, Stage, Sums, add_row};
 use crate::network::Shape;
+use num_traits::Zero;
+use pulp::{Simd, WithSimd};
 
 /// The units of some images that are not zero.
 #[derive(Clone, Default)]
@@ -19,9 +21,9 @@ pub struct Units<T> {
     starts: Vec<u32>,
 }
 
-impl<T: Real> Units<T> {
+impl<T: Copy + Zero> Units<T> {
     /// Takes images with a row per pixel.
-    pub fn find(&mut self, taps: &Taps, from: &[T]) {
+    pub fn take(&mut self, taps: &Taps, from: &[T], listing: Listing<T>) {
         let Shape {
             channels, width, ..
         } = taps.from;
@@ -52,7 +54,7 @@ impl<T: Real> Units<T> {
                 for pixel in line.chunks_exact(channels) {
                     starts.push(found as u32);
                     let (places, values) = (&mut places[found..], &mut values[found..]);
-                    found += (T::LISTING.find)(pixel, place, places, values);
+                    found += (listing.find)(pixel, place, places, values);
                     place += channels as u32;
                 }
                 starts.resize(starts.len() + columns - left - width, found as u32);
@@ -75,7 +77,12 @@ pub struct Listing<T: 'static> {
 const SLACK: usize = 16;
 
 /// [`Listing::find`] on any processor.
-pub fn find<T: Real>(units: &[T], place: u32, places: &mut [u32], values: &mut [T]) -> usize {
+fn find<T: Copy + Zero + PartialEq>(
+    units: &[T],
+    place: u32,
+    places: &mut [u32],
+    values: &mut [T],
+) -> usize {
     let mut found = 0;
     for (place, &unit) in (place..).zip(units) {
         // Written in any case: a branch on random units would cost more.
@@ -87,7 +94,7 @@ pub fn find<T: Real>(units: &[T], place: u32, places: &mut [u32], values: &mut [
 }
 
 /// The same of `f32`, sixteen at a time where the processor has AVX-512.
-pub fn find_f32(units: &[f32], place: u32, places: &mut [u32], values: &mut [f32]) -> usize {
+fn find_f32(units: &[f32], place: u32, places: &mut [u32], values: &mut [f32]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: it has.
@@ -184,7 +191,7 @@ impl<T: Copy> Stage<'_, Listed<'_, T>, T, T> {
                     let (own, rest) = weights.split_at(run.len * entries * row);
                     weights = rest;
                     let first = (pixel * entries) as u32;
-                    // SAFETY: `Units::find` lists only entries of the pixels between those starts, for each of which `own` has a row of
+                    // SAFETY: `Units::take` lists only entries of the pixels between those starts, for each of which `own` has a row of
                     // `V` vectors.
                     unsafe { add_products(k, &mut sums, units, first, own) };
                 }
@@ -235,11 +242,35 @@ unsafe fn add_products<K: Sums, const V: usize>(
     }
 }
 
+macro_rules! listing {
+    ($t:ty, $find:expr) => {
+        impl WithSimd for Stage<'_, Listed<'_, $t>, $t, $t> {
+            type Output = ();
+
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, simd: S) {
+                self.run(Lanes::<S, $t>::new(simd))
+            }
+        }
+
+        impl Listing<$t> {
+            pub const NUMBERS: Self = Self {
+                find: $find,
+                run: |stage| vectorised(stage),
+            };
+        }
+    };
+}
+
+listing!(f32, find_f32);
+listing!(f64, find);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cpu::ops::conv::ConvGeometry;
     use crate::cpu::ops::filter::{Bordered, Direction, Filter};
+    use crate::cpu::ops::real::Real;
     use crate::network::{Convolution, Shape};
     use ndarray::Array2;
 

@@ -1,7 +1,7 @@
 //! The two floating-point types of the CPU backend, and the matrix product that everything is built from.
 
 use super::bf16;
-use super::listed::{Listing, find, find_f32};
+use super::listed::Listing;
 use super::tile::{Multiplier, OfPairs};
 use ndarray::{ArrayView2, ArrayViewMut2};
 use num_traits::{Float, NumAssign};
@@ -29,10 +29,7 @@ pub trait Real: Float + NumAssign + Sum + Default + Send + Sync + 'static {
 impl Real for f32 {
     const NAME: &'static str = "fp32";
     const MULTIPLIER: Multiplier<f32, f32> = Multiplier::<f32, f32>::NUMBERS;
-    const LISTING: Listing<f32> = Listing {
-        find: find_f32,
-        run: Multiplier::<f32, f32>::LISTED,
-    };
+    const LISTING: Listing<f32> = Listing::<f32>::NUMBERS;
 
     fn pairs() -> Option<OfPairs<f32>> {
         #[cfg(target_arch = "x86_64")]
@@ -57,10 +54,7 @@ impl Real for f32 {
 impl Real for f64 {
     const NAME: &'static str = "fp64";
     const MULTIPLIER: Multiplier<f64, f64> = Multiplier::<f64, f64>::NUMBERS;
-    const LISTING: Listing<f64> = Listing {
-        find,
-        run: Multiplier::<f64, f64>::LISTED,
-    };
+    const LISTING: Listing<f64> = Listing::<f64>::NUMBERS;
 
     fn pairs() -> Option<OfPairs<f64>> {
         None

@@ -9,7 +9,6 @@
 //! width of the vectors.
 
 use super::bf16::Pair;
-use super::listed::Listed;
 use super::simd::vectorised;
 use pulp::{Simd, WithSimd};
 use std::marker::PhantomData;
@@ -241,7 +240,14 @@ struct LayoutOf<T>(PhantomData<T>);
 
 /// Entries of this type, in the vectors that `pulp` found.
 #[derive(Clone, Copy)]
-struct Lanes<S, T>(S, PhantomData<T>);
+pub(super) struct Lanes<S, T>(S, PhantomData<T>);
+
+impl<S, T> Lanes<S, T> {
+    #[inline(always)]
+    pub(super) fn new(simd: S) -> Self {
+        Self(simd, PhantomData)
+    }
+}
 
 macro_rules! lanes {
     ($t:ty, $vector:ident, $lanes:ident, $splat:ident, $mul_add:ident, $add:ident) => {
@@ -299,16 +305,7 @@ macro_rules! lanes {
 
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
-                self.run(Lanes(simd, PhantomData::<$t>))
-            }
-        }
-
-        impl WithSimd for Stage<'_, Listed<'_, $t>, $t, $t> {
-            type Output = ();
-
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, simd: S) {
-                self.run(Lanes(simd, PhantomData::<$t>))
+                self.run(Lanes::<S, $t>::new(simd))
             }
         }
 
@@ -326,8 +323,6 @@ macro_rules! lanes {
                 layout: || vectorised(LayoutOf(PhantomData::<$t>)),
                 run: |stage| vectorised(stage),
             };
-            /// The same of images that are mostly zero.
-            pub const LISTED: fn(Stage<Listed<$t>, $t, $t>) = |stage| vectorised(stage);
         }
     };
 }
