@@ -7,7 +7,8 @@ namespace hopper {
 
 // Runs `produce` in one thread, `consume` in two warpgroups.
 template <int BLOCKS, class Produce, class Consume>
-__device__ __forceinline__ void share_out(const Ring<BLOCKS>& ring, const uint8_t* maps, uint32_t map_count, Produce produce, Consume consume) {
+__device__ __forceinline__ void share_out(const Ring<BLOCKS>& ring, const uint8_t* maps, uint32_t map_count, Produce produce,
+                                          Consume consume) {
     if (threadIdx.x == 0) ring.make();
     if (broken(MAPS_NOT_FENCED)) map_count = 1;
     for (uint32_t map = threadIdx.x; map < map_count; map += EQ_HOPPER_THREADS)

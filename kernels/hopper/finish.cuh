@@ -148,8 +148,8 @@ __device__ __forceinline__ void update_state(const float (&sums)[2][64], const U
 
 // Sends a consumer's boxes of the slot away, and frees the slot.
 template <int COMPONENTS, int BLOCKS>
-__device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTarget& views, const EqTile& tile, int channel, Ring<BLOCKS>& ring,
-                                     const Place& at) {
+__device__ __forceinline__ void send(const EqHopperArgs& args, const EqHopperTarget& views, const EqTile& tile, int channel,
+                                     Ring<BLOCKS>& ring, const Place& at) {
     if (!broken(NO_FENCE_BEFORE_STORE)) ptx::fence_proxy_async();
     if (!broken(STORE_BEFORE_ALL_WROTE)) ptx::named_barrier(1 + at.consumer, WARPGROUP);
     if (at.first()) {

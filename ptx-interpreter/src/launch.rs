@@ -1,4 +1,4 @@
-//! A launch: blocks, or clusters of them, are taken from a list by the workers of rayon's pool, warps of a block in an order given by a seed.
+//! A launch: blocks, or clusters of them, are taken from a list by the workers of rayon's pool, warps in an order given by a seed.
 
 use crate::execute::hopper;
 use crate::execute::{self, Stopped};

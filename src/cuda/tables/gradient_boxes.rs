@@ -6,9 +6,9 @@
 //! **Which edges.** A tile has [`EQ_HOPPER_GRAD_POST`] post channels and [`EQ_HOPPER_GRAD_COLUMNS`] columns. What does not fill it is
 //! multiplied with zeros: an edge of few channels, as that of the image, is left to the `mma.sync` kernel, whose tiles take several taps.
 //!
-//! **Pairs.** Tiles lie in pairs of as many slots, one for each block of a cluster (`weight_grad_hopper_cluster`): with the same columns, else
-//! with the same post channels, so that each block fetches half of what both need; what is left of two splits, which have nothing in common;
-//! at last a tile with one that is empty.
+//! **Pairs.** Tiles lie in pairs of as many slots, one for each block of a cluster (`weight_grad_hopper_cluster`): with the same columns,
+//! else with the same post channels, so that each block fetches half of what both need; what is left of two splits, which have nothing in
+//! common; at last a tile with one that is empty.
 //!
 //! **Splits.** Pixels are cut so that the tiles of all edges together end early on an H100, on every GPU in the same way, so that sums
 //! have the same bits.

@@ -160,8 +160,8 @@ impl TileList {
     }
 }
 
-/// The tiles in pairs, the heaviest first: of the same pixels, which the two blocks then fetch together, else of the same channels, whose slab
-/// they do; what is left of two targets, with nothing in common; at last a tile with one that is empty.
+/// The tiles in pairs, the heaviest first: of the same pixels, which the two blocks then fetch together, else of the same channels, whose
+/// slab they do; what is left of two targets, with nothing in common; at last a tile with one that is empty.
 fn in_pairs(tiles: &[EqTile]) -> Vec<Pair<EqTile>> {
     // Of each target and part: by channels and pixels.
     let mut parts: BTreeMap<(u32, u32), BTreeMap<(u32, u32), EqTile>> = BTreeMap::new();

@@ -24,8 +24,8 @@ pub fn shared_out<T>(
     of_each
 }
 
-/// Pieces (tiles, or pairs of them) in the order in which so many workers (blocks, or clusters) take them. Where one has none left and others
-/// do, `none` says so.
+/// Pieces (tiles, or pairs of them) in the order in which so many workers (blocks, or clusters) take them. Where one has none left and
+/// others do, `none` says so.
 ///
 /// A worker's own pieces keep the order that they came in: what is spread there stays spread.
 pub fn by_turns<T: Copy>(
