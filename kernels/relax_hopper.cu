@@ -12,6 +12,8 @@
 // state: the views are tensor maps that the host makes of the tap tables, so that a tap only moves the corner of a box, and what lies
 // in the padding arrives as zeros. A block takes tile after tile: the next one's first slices arrive while the epilogue runs.
 //
+// In the kernels for clusters (.._cluster) two blocks take neighbouring tiles, and fetch for one another what both need (hopper/ring.cuh).
+//
 // Shared memory: 4 x 48 KB and 1.1 KB; registers: 56 of a producing thread, 224 of a consuming one. Limit: tensor cores, where K is
 // long; the epilogue's loads of the constant part and the bias are not overlapped yet.
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
