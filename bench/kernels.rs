@@ -158,8 +158,8 @@ fn network(name: &str, channels: [usize; 4]) -> Result<Network> {
 fn print_constants(gpu: &str, chip: &Chip) {
     println!("\nESTIMATES, by a model (src/cuda/measure/estimate.rs), for {gpu}:");
     println!(
-        "  (share: of the dense rate; busy: how much of the time the limiting resource works; hopper: with EQPROP_HOPPER=on, then what it\n\
-         would be if blocks shared copies in clusters of two, in one launch for the phase, and both)"
+        "  (share: of the dense rate; busy: how much of the time the limiting resource works; hopper: with EQPROP_HOPPER=on and\n\
+         EQPROP_CLUSTERS=off; clusters: as the kernels are, in clusters of two blocks; then what both would be in one launch for the phase)"
     );
     for Constant {
         name,
