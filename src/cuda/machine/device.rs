@@ -23,6 +23,11 @@ pub trait Device: Send + Sync {
     /// How many blocks of a large kernel run at once, at least.
     fn multiprocessors(&self) -> usize;
 
+    /// Into how many parts K of every product is split: chosen by the host, unless a test asks for so many.
+    fn parts(&self) -> Option<usize> {
+        None
+    }
+
     /// What it can do beyond what every machine can.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()

@@ -39,6 +39,8 @@ pub struct Settings {
     pub table: bool,
     /// Of the GPU that is played: the host divides launches into tiles by them.
     pub multiprocessors: usize,
+    /// Into how many parts the host splits every product, instead of choosing.
+    pub parts: Option<usize>,
     /// Whether it plays a Hopper, and the host uses the kernels for it.
     pub hopper: bool,
     /// Whether a Hopper runs kernels in clusters of blocks.
@@ -54,6 +56,7 @@ impl Default for Settings {
             options: Options::default(),
             table: false,
             multiprocessors: 1,
+            parts: None,
             hopper: false,
             clusters: true,
             loops: true,
@@ -76,8 +79,8 @@ impl Settings {
     }
 
     /// Of `seed=N` (the order of warps), `sums=rounded|truncated` (inside a matrix product), `checks=on|off` (races and
-    /// reads of what nobody wrote), `resident=N` (blocks that take turns), `multiprocessors=N` (which tiles the host chooses)
-    /// and `table` (counts), separated by commas.
+    /// reads of what nobody wrote), `resident=N` (blocks that take turns), `multiprocessors=N` (which tiles the host chooses),
+    /// `parts=N` (into how many it splits every product) and `table` (counts), separated by commas.
     ///
     /// # Errors
     /// Names the part that is none of these, and all that there are.
@@ -87,7 +90,7 @@ impl Settings {
             let wrong = || {
                 format!(
                     "{VARIABLE}={text}: {part:?} is none of seed=N, sums=rounded|truncated, checks=on|off, resident=N, \
-                     multiprocessors=N, table"
+                     multiprocessors=N, parts=N, table"
                 )
             };
             let count = |n: &str| match n.parse() {
@@ -100,6 +103,7 @@ impl Settings {
                 }
                 ("resident", n) => settings.options.resident = count(n)?,
                 ("multiprocessors", n) => settings.multiprocessors = count(n)?,
+                ("parts", n) => settings.parts = Some(count(n)?),
                 ("sums", "rounded") => settings.options.sums = Sums::Rounded,
                 ("sums", "truncated") => settings.options.sums = Sums::Truncated,
                 ("checks", "on") => settings.options.checks = true,
@@ -251,6 +255,10 @@ impl Device for InterpretedDevice {
 
     fn multiprocessors(&self) -> usize {
         self.settings.multiprocessors
+    }
+
+    fn parts(&self) -> Option<usize> {
+        self.settings.parts
     }
 
     fn capabilities(&self) -> Capabilities {

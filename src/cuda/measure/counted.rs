@@ -9,6 +9,7 @@ use super::chip::Chip;
 use super::estimate::model;
 use super::model::Launch;
 use super::relaxation::{each_update, trained, update};
+use crate::cuda::machine::abi::EQ_TILE_NONE;
 use crate::cuda::machine::device::Device;
 use crate::cuda::machine::interpreted::{InterpretedDevice, Settings};
 use crate::cuda::machine::kernels::Format;
@@ -74,10 +75,11 @@ pub fn counts(
         }
         let line = update(backend.setup(), l, kind, 1);
         let (list, ..) = sweep.tiles();
+        let tiles = list.tiles.iter().chain(&list.joins);
         table.push(Counted {
             kernel: line.kernel,
             shape: line.shape,
-            tiles: list.tiles.len() + list.joins.len(),
+            tiles: tiles.filter(|tile| tile.kind != EQ_TILE_NONE).count(),
             modelled: match family {
                 Family::Mma => Some(model(sweep, kind, (line.operations, line.bytes), chip)),
                 Family::Hopper => None,

@@ -68,8 +68,17 @@ pub fn cost(tile: &EqTile) -> usize {
     }
 }
 
-/// Into how many parts each target's K is split.
-pub fn splits(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
+/// Into so many parts, where there are as many steps.
+pub fn forced(relax: Relax, parts: usize, extents: &[Extent]) -> Vec<usize> {
+    let of = |extent: &Extent| match relax {
+        Relax::Simt => 1,
+        _ => parts.min(extent.steps).max(1),
+    };
+    extents.iter().map(of).collect()
+}
+
+/// Into as many parts as end early.
+pub fn chosen(relax: Relax, components: usize, extents: &[Extent]) -> Vec<usize> {
     let whole = vec![1; extents.len()];
     let costs = match relax {
         Relax::Simt => return whole,

@@ -5,6 +5,7 @@
 use super::boxes::{BoxShape, Boxes, BoxesBuilder, Stored};
 use super::geometry::{Class, Tap};
 use super::layout::{Layout, padded};
+use super::splits;
 use super::tiles::{Extent, TileList};
 use crate::cuda::machine::abi::*;
 use crate::cuda::machine::device::{Buffer, Device};
@@ -226,11 +227,16 @@ impl<'a> SweepBuilder<'a> {
     }
 
     pub fn build(self, device: &Arc<dyn Device>) -> Result<Sweep> {
+        let splits = match device.parts() {
+            Some(parts) => splits::forced(self.relax, parts, &self.extents),
+            None => splits::chosen(self.relax, self.components, &self.extents),
+        };
         let list = TileList::new(
             self.relax,
             device.multiprocessors(),
             self.components,
             &self.extents,
+            &splits,
         );
         let of_parts = list.relax.tile().rows * list.relax.tile().channels;
         let all: Vec<EqTile> = list.tiles.iter().chain(&list.joins).copied().collect();

@@ -21,7 +21,7 @@
 //! iteration at which a phase ends, does not depend on the GPU.
 
 use super::pairs::{Pair, pair_up};
-use super::splits::{cost, splits};
+use super::splits::cost;
 use super::turns::{NONE, by_turns};
 use crate::cuda::machine::abi::{
     EQ_CHANGE_CHANNELS, EQ_NO_CHANGE, EQ_SHARED_LEFT, EQ_SHARED_NOTHING, EQ_SHARED_RIGHT,
@@ -77,20 +77,21 @@ pub struct TileList {
 }
 
 impl TileList {
-    /// Divides targets into tiles of `relax` or a finer version, for a GPU of so many multiprocessors.
+    /// Divides targets into tiles of `relax` or a finer version, for a GPU of so many multiprocessors, and the K of each into so many
+    /// parts.
     pub fn new(
         relax: Relax,
         multiprocessors: usize,
         components: usize,
         extents: &[Extent],
+        splits: &[usize],
     ) -> Self {
-        let splits = splits(relax, components, extents);
-        let relax = fitting(relax, multiprocessors, components, extents, &splits);
+        let relax = fitting(relax, multiprocessors, components, extents, splits);
         let shape = relax.tile();
         let pixels_per_block = shape.rows / components;
         let (mut long, mut short, mut joins) = (Vec::new(), Vec::new(), Vec::new());
         let (mut changes, mut parts) = (0, 0);
-        for (target, (extent, &split)) in extents.iter().zip(&splits).enumerate() {
+        for (target, (extent, &split)) in extents.iter().zip(splits).enumerate() {
             for (block, first_pixel) in (0..extent.pixels).step_by(pixels_per_block).enumerate() {
                 // Tiles of the same pixels follow one another: the second finds them in the cache.
                 for first_channel in (0..extent.channels).step_by(shape.channels) {
@@ -255,6 +256,17 @@ fn spread<T>(long: Vec<T>, short: Vec<T>) -> Vec<T> {
 mod tests {
     use super::*;
     use crate::cuda::machine::abi::EQ_TILE_NONE;
+    use crate::cuda::tables::splits::chosen;
+
+    fn divided(
+        relax: Relax,
+        multiprocessors: usize,
+        components: usize,
+        extents: &[Extent],
+    ) -> TileList {
+        let splits = chosen(relax, components, extents);
+        TileList::new(relax, multiprocessors, components, extents, &splits)
+    }
 
     fn extents() -> Vec<Extent> {
         let extent = |pixels, channels, depth| Extent {
@@ -273,8 +285,10 @@ mod tests {
 
     /// The tiles that end an update.
     fn updates(list: &TileList) -> impl Iterator<Item = &EqTile> {
-        let whole = list.tiles.iter().filter(|tile| tile.kind == EQ_TILE_WHOLE);
-        whole.chain(&list.joins)
+        let is_whole = |tile: &&EqTile| tile.kind == EQ_TILE_WHOLE && tile.change != EQ_NO_CHANGE;
+        let whole = list.tiles.iter().filter(is_whole);
+        let joins = list.joins.iter().filter(|tile| tile.kind == EQ_TILE_JOIN);
+        whole.chain(joins)
     }
 
     /// Each pixel and channel is computed by exactly one tile, and each strip has a slot of its own.
@@ -285,11 +299,12 @@ mod tests {
             Relax::MmaWide,
             Relax::MmaMedium,
             Relax::MmaNarrow,
+            Relax::Hopper,
         ] {
             for components in [1, 2] {
                 let mut slots_of = Vec::new();
                 for multiprocessors in [1, 20, 132, 188] {
-                    let list = TileList::new(relax, multiprocessors, components, &extents());
+                    let list = divided(relax, multiprocessors, components, &extents());
                     let shape = list.relax.tile();
                     let mut slots = BTreeSet::new();
                     let mut units = 0;
@@ -329,7 +344,7 @@ mod tests {
     #[test]
     fn tiles_for_hopper_lie_in_pairs() {
         for (components, multiprocessors) in [(1, 1), (2, 5), (1, 132), (2, 132)] {
-            let list = TileList::new(Relax::Hopper, multiprocessors, components, &extents());
+            let list = divided(Relax::Hopper, multiprocessors, components, &extents());
             let (pairs, rest) = list.tiles.as_chunks::<2>();
             assert!(rest.is_empty());
             let mut seen = BTreeSet::new();
@@ -351,7 +366,7 @@ mod tests {
                 }
             }
             let extents = extents();
-            let parts = splits(Relax::Hopper, components, &extents);
+            let parts = chosen(Relax::Hopper, components, &extents);
             let tiles =
                 |(e, parts): (&Extent, usize)| e.tiles(Relax::Hopper.tile(), components) * parts;
             let all: usize = extents.iter().zip(parts).map(tiles).sum();
@@ -370,7 +385,7 @@ mod tests {
             }]
         };
         let chosen = |pixels, multiprocessors| {
-            TileList::new(Relax::MmaWide, multiprocessors, 1, &one(pixels)).relax
+            divided(Relax::MmaWide, multiprocessors, 1, &one(pixels)).relax
         };
         assert_eq!(chosen(128 * 67, 132), Relax::MmaWide); // 134 tiles
         assert_eq!(chosen(128 * 66, 132), Relax::MmaMedium); // 132, then 264
@@ -380,6 +395,29 @@ mod tests {
 
     #[test]
     fn parts_divide_k_evenly_and_are_the_same_on_every_gpu() {
+        for (relax, most_steps) in [(Relax::MmaWide, 81), (Relax::Hopper, 112)] {
+            parts_divide_k(relax, most_steps);
+        }
+        // One tile of 125 steps, as in tests/kernel_suites/half.rs; of 75 on Hopper.
+        for (relax, steps) in [(Relax::MmaWide, 125), (Relax::Hopper, 75)] {
+            let output = Extent {
+                pixels: 2,
+                channels: 16,
+                depth: 25 * 136,
+                steps,
+            };
+            let list = divided(relax, 1, 1, &[output]);
+            assert!(list.parts > 2 && list.joins.len() == 1, "{list:?}");
+            // Enough tiles: none is split.
+            let many = Extent {
+                pixels: 256 * 1057,
+                ..output
+            };
+            assert_eq!(divided(relax, 20, 1, &[many]).parts, 0);
+        }
+    }
+
+    fn parts_divide_k(relax: Relax, most_steps: u32) {
         // 144 tiles of 128 x 128, about half of what runs at once.
         let extents = [(8192, 256, 224), (512, 512, 161)].map(|(pixels, channels, steps)| Extent {
             pixels,
@@ -389,10 +427,11 @@ mod tests {
         });
         let mut parts_of = Vec::new();
         for multiprocessors in [20, 132, 188] {
-            let list = TileList::new(Relax::MmaWide, multiprocessors, 1, &extents);
+            let list = divided(relax, multiprocessors, 1, &extents);
             let mut parts = BTreeSet::new();
-            for join in &list.joins {
-                assert_eq!((join.kind, join.steps), (EQ_TILE_JOIN, 0));
+            let joins = list.joins.iter().filter(|tile| tile.kind == EQ_TILE_JOIN);
+            for join in joins {
+                assert_eq!(join.steps, 0);
                 let mut next = 0;
                 for number in join.first_part..join.first_part + join.parts {
                     let same = |part: &&EqTile| part.first_part == number;
@@ -407,31 +446,18 @@ mod tests {
                         )
                     );
                     assert_eq!(part.first_step, next);
-                    assert!(part.steps <= 81, "{part:?}");
+                    assert!(part.steps <= most_steps, "{part:?}");
                     next += part.steps;
                     parts.insert((part.target, part.first_step, part.steps));
                 }
                 assert_eq!(next as usize, extents[join.target as usize].steps);
             }
-            assert_eq!(list.tiles.len(), list.parts);
+            let of_parts = (list.tiles.iter())
+                .filter(|tile| tile.kind == EQ_TILE_PART && tile.change != EQ_NO_CHANGE);
+            assert_eq!(of_parts.count(), list.parts);
             parts_of.push(parts);
         }
         assert!(parts_of.iter().all(|parts| *parts == parts_of[0]));
-        // One tile of 125 steps, as in tests/kernel_suites/half.rs.
-        let output = Extent {
-            pixels: 2,
-            channels: 16,
-            depth: 25 * 136,
-            steps: 25 * 5,
-        };
-        let list = TileList::new(Relax::MmaWide, 1, 1, &[output]);
-        assert!(list.parts > 2 && list.joins.len() == 1, "{list:?}");
-        // Enough tiles: none is split.
-        let many = Extent {
-            pixels: 128 * 265,
-            ..extents[0]
-        };
-        assert_eq!(TileList::new(Relax::MmaWide, 20, 1, &[many]).parts, 0);
     }
 
     #[test]
@@ -450,7 +476,7 @@ mod tests {
                 steps: 1,
             },
         ];
-        let list = TileList::new(Relax::MmaWide, 1, 1, &extents);
+        let list = divided(Relax::MmaWide, 1, 1, &extents);
         for part in list.tiles.chunks(12) {
             assert_eq!(part.iter().filter(|tile| tile.target == 1).count(), 3);
         }
