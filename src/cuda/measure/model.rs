@@ -2,7 +2,7 @@
 
 use super::chip::Chip;
 use super::hopper::Hopper;
-use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
+use crate::cuda::tables::costs::BLOCKS_PER_MULTIPROCESSOR;
 
 /// One launch, or all of an iteration.
 #[derive(Debug, Clone)]

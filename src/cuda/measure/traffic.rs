@@ -8,8 +8,8 @@
 
 use super::chip::Chip;
 use crate::cuda::machine::abi::*;
+use crate::cuda::tables::costs::BLOCKS_PER_MULTIPROCESSOR;
 use crate::cuda::tables::sweep::Tables;
-use crate::cuda::tables::tiles::BLOCKS_PER_MULTIPROCESSOR;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of a target's tile, on average over its K steps, in bytes.

@@ -1,6 +1,7 @@
 //! What a launch reads: a network as taps, tiles and places in memory.
 
 pub mod boxes;
+pub mod costs;
 pub mod geometry;
 pub mod gradient;
 pub mod gradient_boxes;

@@ -20,8 +20,8 @@
 //! by target, pixel block and strip, whatever the order and the size of tiles: the sum of the change, and with it the
 //! iteration at which a phase ends, does not depend on the GPU.
 
+use super::costs::cost;
 use super::pairs::{Pair, pair_up};
-use super::splits::cost;
 use super::turns::{NONE, by_turns};
 use crate::cuda::machine::abi::{
     EQ_CHANGE_CHANNELS, EQ_NO_CHANGE, EQ_SHARED_LEFT, EQ_SHARED_NOTHING, EQ_SHARED_RIGHT,
@@ -29,9 +29,6 @@ use crate::cuda::machine::abi::{
 };
 use crate::cuda::machine::kernels::{Relax, TileShape};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Blocks of the largest tile that fit on a multiprocessor.
-pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
 /// A pixel that no layer has.
 const BEYOND: u32 = 1 << 30;
