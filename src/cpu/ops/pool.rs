@@ -73,9 +73,13 @@ impl Windows {
                 for (row, (argmax, pooled)) in
                     rows.zip(pooled.chunks_exact_mut(channels)).enumerate()
                 {
-                    let window = self.window(full, row);
-                    for (c, (p, &a)) in pooled.iter_mut().zip(argmax).enumerate() {
-                        *p += chosen(window.map(|w| w[c]), a);
+                    let [first, second, third, fourth] = self.window(full, row);
+                    let upper = first.iter().zip(second);
+                    let window = upper.zip(third.iter().zip(fourth));
+                    for ((p, &a), ((&w0, &w1), (&w2, &w3))) in
+                        pooled.iter_mut().zip(argmax).zip(window)
+                    {
+                        *p += chosen([w0, w1, w2, w3], a);
                     }
                 }
             },
@@ -255,13 +259,14 @@ impl Windows {
     }
 }
 
-/// The value at a position of a window.
+/// The value at a position of a window. (In selections that vectors have: a choice between halves would become branches.)
 #[inline(always)]
 fn chosen<T: Real>(window: [T; 4], position: u8) -> T {
-    let [first, second, third, fourth] = window;
-    let upper = if position == 1 { second } else { first };
-    let lower = if position == 3 { fourth } else { third };
-    if position < 2 { upper } else { lower }
+    let mut value = window[0];
+    for (i, &candidate) in (1..).zip(&window[1..]) {
+        value = if position == i { candidate } else { value };
+    }
+    value
 }
 
 /// Index of the largest value; the first one of equals.

@@ -17,7 +17,7 @@
 
 use super::chunk::{After, Chunk};
 use super::clamped::Clamped;
-use super::pre_activation::unpooled;
+use super::pooling::unpooled;
 use super::stack::Stack;
 use super::states::States;
 use super::weights::PackedNetwork;

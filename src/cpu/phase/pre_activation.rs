@@ -2,23 +2,14 @@
 
 use super::clamped::{Clamped, constant_of};
 use super::follow::{Followed, Read, Way};
+use super::pooling::MaxPooling;
 use super::states::{Representation, States, halves, targets};
 use super::weights::PackedNetwork;
 use crate::cpu::ops::filter::Bordered;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::Real;
 use crate::cpu::ops::weight::Products;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, CowArray, s};
-
-/// `conv(s_pre)` of a max-pool edge and where its windows are largest, kept until `s_pre` changes: the way down from the
-/// post layer needs the same positions as the way up.
-#[derive(Clone)]
-struct MaxPooling<T> {
-    /// version of the pre layer that this was computed from
-    version: u64,
-    full: Array2<T>,
-    argmax: Vec<u8>,
-}
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// The pre-activations of `n` examples, and what is kept between one and the next.
 #[derive(Clone)]
@@ -219,7 +210,8 @@ impl<T: Real> PreActivations<T> {
         let pre = packed.network.edges()[e].pre;
         if let Product::Pooled(..) = packed.products[e] {
             self.refresh_pooling(packed, states, e, pre);
-            let unpooled = self.unpool(packed, states, e);
+            let pooling = self.pooling[e].as_mut().expect("it was just refreshed");
+            let unpooled = pooling.unpool(packed, states, e);
             weight.add(unpooled.view(), p, &mut self.scratch);
             return;
         }
@@ -228,37 +220,6 @@ impl<T: Real> PreActivations<T> {
         for p in targets(states.representation(), states.is_apart(post), images, p) {
             weight.add(y, p, &mut self.scratch);
         }
-    }
-
-    /// The post state of a max-pool edge at the resolution of its convolution, with as many images as were pooled.
-    /// [`Self::refresh_pooling`] first.
-    fn unpool(&self, packed: &PackedNetwork<T>, states: &States<T>, e: usize) -> Array2<T> {
-        let Product::Pooled(_, windows) = packed.products[e] else {
-            unreachable!("only max-pool edges are unpooled")
-        };
-        let post = packed.network.edges()[e].post;
-        let Some(MaxPooling { full, argmax, .. }) = &self.pooling[e] else {
-            unreachable!("pooling is refreshed first")
-        };
-        let mut unpooled = Array2::zeros(full.dim());
-        let is_pooled_apart = argmax.len() > states.layer(post).len();
-        let layer = if is_pooled_apart {
-            CowArray::from(states.doubled(post))
-        } else {
-            CowArray::from(states.layer(post))
-        };
-        if states.representation() == Representation::SumDifference
-            && (is_pooled_apart || states.is_apart(post))
-        {
-            let (mean, half) = halves(layer.view());
-            let (minus, plus) = argmax.split_at(argmax.len() / 2);
-            let middle = full.nrows() / 2;
-            let (mean_out, half_out) = unpooled.view_mut().split_at(Axis(0), middle);
-            windows.unpool_pair(mean, half, minus, plus, mean_out, half_out);
-        } else {
-            windows.unpool(layer.view(), argmax, unpooled.view_mut());
-        }
-        unpooled
     }
 
     /// Mean and half-difference of a max-pool edge's post states at the resolution of its convolution, whatever nudging
@@ -275,12 +236,14 @@ impl<T: Real> PreActivations<T> {
             // Both states see the same image.
             let mut x = Array2::zeros((2 * input.nrows(), input.ncols()));
             x.slice_mut(s![..input.nrows(), ..]).assign(&input);
-            self.pooling[e] = Some(pool_of(packed, e, x.view(), true, 0, &mut self.scratch));
+            let pooling = MaxPooling::of(packed, e, x.view(), true, &mut self.scratch);
+            self.pooling[e] = Some(pooling);
         } else {
             states.set_apart(edge.pre);
             self.refresh_pooling(packed, states, e, edge.pre);
         }
-        self.unpool(packed, states, e)
+        let pooling = self.pooling[e].as_mut().expect("it was just refreshed");
+        std::mem::take(pooling.unpool(packed, states, e))
     }
 
     /// Where the windows of max-pool edge `e` are largest at a free state.
@@ -292,7 +255,7 @@ impl<T: Real> PreActivations<T> {
         input: ArrayView2<T>,
     ) -> Vec<u8> {
         match packed.network.edges()[e].pre {
-            0 => pool_of(packed, e, input, false, 0, &mut self.scratch).argmax,
+            0 => MaxPooling::of(packed, e, input, false, &mut self.scratch).argmax,
             pre => {
                 self.refresh_pooling(packed, states, e, pre);
                 let pooling = self.pooling[e].as_ref();
@@ -303,11 +266,7 @@ impl<T: Real> PreActivations<T> {
 
     /// Says which maxima max-pool edge `e` passes on. [`Representation::Tangent`] only.
     pub fn set_maxima(&mut self, e: usize, maxima: &[u8]) {
-        let pooling = self.pooling[e].get_or_insert_with(|| MaxPooling {
-            version: 0,
-            full: Array2::zeros((0, 0)),
-            argmax: Vec::new(),
-        });
+        let pooling = self.pooling[e].get_or_insert_with(MaxPooling::new);
         pooling.argmax.clear();
         pooling.argmax.extend_from_slice(maxima);
     }
@@ -325,91 +284,16 @@ impl<T: Real> PreActivations<T> {
         if (self.pooling[e].as_ref()).is_some_and(|pooling| pooling.version == version) {
             return;
         }
-        let given = self.pooling[e].take().map_or_else(Vec::new, |p| p.argmax);
-        let full = convolved(packed, e, states.layer(pre).view(), &mut self.scratch);
+        let pooling = self.pooling[e].get_or_insert_with(MaxPooling::new);
+        pooling.version = version;
+        let x = states.layer(pre).view();
+        pooling.convolve(packed, e, x, &mut self.scratch);
         let is_pair =
             states.representation() == Representation::SumDifference && states.is_apart(pre);
-        let argmax = match states.representation() {
-            Representation::Tangent => given,
-            _ => maxima(packed, e, full.view(), is_pair),
-        };
-        self.pooling[e] = Some(MaxPooling {
-            version,
-            full,
-            argmax,
-        });
+        if states.representation() != Representation::Tangent {
+            pooling.find_maxima(packed, e, is_pair);
+        }
     }
-}
-
-/// Where the windows of a max-pool edge are largest.
-fn maxima<T: Real>(
-    packed: &PackedNetwork<T>,
-    e: usize,
-    full: ArrayView2<T>,
-    is_pair: bool,
-) -> Vec<u8> {
-    let Product::Pooled(g, windows) = packed.products[e] else {
-        unreachable!("only max-pool edges pool")
-    };
-    let images = full.nrows() / g.post.pixels();
-    let mut argmax = vec![0; images * windows.pooled.units()];
-    if is_pair {
-        let (mean, half) = halves(full);
-        let middle = argmax.len() / 2;
-        let (minus, plus) = argmax.split_at_mut(middle);
-        windows.argmax_pair(mean, half, minus, plus);
-    } else {
-        windows.argmax(full, &mut argmax);
-    }
-    argmax
-}
-
-fn pool_of<T: Real>(
-    packed: &PackedNetwork<T>,
-    e: usize,
-    x: ArrayView2<T>,
-    pair: bool,
-    version: u64,
-    scratch: &mut Bordered<T>,
-) -> MaxPooling<T> {
-    let full = convolved(packed, e, x, scratch);
-    MaxPooling {
-        version,
-        argmax: maxima(packed, e, full.view(), pair),
-        full,
-    }
-}
-
-/// What a max-pool edge pools.
-fn convolved<T: Real>(
-    packed: &PackedNetwork<T>,
-    e: usize,
-    x: ArrayView2<T>,
-    scratch: &mut Bordered<T>,
-) -> Array2<T> {
-    let Product::Pooled(g, _) = packed.products[e] else {
-        unreachable!("only max-pool edges pool")
-    };
-    let images = x.nrows() / g.pre.pixels();
-    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
-    packed.up(e).add(x, full.view_mut(), scratch);
-    full
-}
-
-/// A max-pool edge's post states at the resolution of its convolution, at the positions `maxima`.
-pub fn unpooled<T: Real>(
-    packed: &PackedNetwork<T>,
-    e: usize,
-    post: ArrayView2<T>,
-    maxima: &[u8],
-) -> Array2<T> {
-    let Product::Pooled(g, windows) = packed.products[e] else {
-        unreachable!("only max-pool edges are unpooled")
-    };
-    let images = post.nrows() / windows.pooled.pixels();
-    let mut full = Array2::zeros((images * g.post.pixels(), g.post.channels));
-    windows.unpool(post, maxima, full.view_mut());
-    full
 }
 
 /// `b_l + sum Op_e(input)` for every layer: what [`Clamped::constant`] holds.
@@ -442,7 +326,7 @@ pub fn constant_part<T: Real>(
                         packed.up(e).add(input, constant.view_mut(), &mut scratch);
                     }
                     Product::Pooled(_, windows) => {
-                        let pooling = pool_of(packed, e, input, false, 0, &mut scratch);
+                        let pooling = MaxPooling::of(packed, e, input, false, &mut scratch);
                         windows.take_add(pooling.full.view(), &pooling.argmax, constant.view_mut());
                     }
                 }

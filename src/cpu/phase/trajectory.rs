@@ -15,7 +15,7 @@
 
 use super::clamped::Clamped;
 use super::gradient::Terms;
-use super::pre_activation::unpooled;
+use super::pooling::unpooled;
 use super::response::{Tangent, cost_slope};
 use super::stack::Stack;
 use super::update::Change;
