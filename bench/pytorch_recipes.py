@@ -9,15 +9,13 @@ test error of every epoch, in per cent. Needs torch and numpy.
 """
 
 import argparse
-import gzip
-import struct
-from pathlib import Path
+import pathlib
 
-import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from published import idx
 from pytorch_step import NETWORKS
 
 SPEC = NETWORKS["hopfieldresnet13"]
@@ -68,13 +66,8 @@ def uniform(weight, gain, fan_in):
 
 def read(folder, kind, count):
     """The first images, normalised, and their labels."""
-    def array(name, header):
-        path = Path(folder) / name
-        data = path.read_bytes() if path.exists() else gzip.decompress(path.with_name(name + ".gz").read_bytes())
-        shape = struct.unpack(f">{(header - 4) // 4}I", data[4:header])
-        return torch.tensor(numpy.frombuffer(data, numpy.uint8, offset=header).reshape(shape)[:count].copy())
-    images = array(f"{kind}-images-idx3-ubyte", 16)[:, None].float() / 255
-    labels = array(f"{kind}-labels-idx1-ubyte", 8).long()
+    images = torch.tensor(idx(folder, f"{kind}-images-idx3-ubyte")[:count])[:, None].float() / 255
+    labels = torch.tensor(idx(folder, f"{kind}-labels-idx1-ubyte")[:count]).long()
     return (F.pad(images, (2, 2, 2, 2)) - .2860) / .3530, labels
 
 
@@ -109,7 +102,7 @@ def train(recipe, seed, args, images, test):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", required=True, help="folder of the four files of Fashion-MNIST, compressed or not")
+    parser.add_argument("--data-dir", type=pathlib.Path, required=True, help="folder of the four files of Fashion-MNIST, compressed or not")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--channels", type=int, nargs=4, default=[8, 16, 32, 32])

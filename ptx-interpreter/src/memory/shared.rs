@@ -118,6 +118,20 @@ impl Shared {
         }
     }
 
+    /// The place of what an instruction names: by an address of `shared::cluster` or of `shared::cta`.
+    pub fn place(
+        &self,
+        of_cluster: bool,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+    ) -> Result<u64, Fault> {
+        match of_cluster {
+            true => self.of_cluster(lane, address, bytes),
+            false => self.own(lane, address, bytes),
+        }
+    }
+
     /// The same offset in the memory of the block with this rank.
     pub fn in_block(&self, place: u64, rank: usize) -> u64 {
         place % self.layout.apart.max(1) as u64 + (rank * self.layout.apart) as u64

@@ -144,26 +144,13 @@ fn nearest<T: Real>(x: T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::ops::conv::ConvGeometry;
     use crate::cpu::ops::filter::Filter;
+    use crate::cpu::ops::filter::trial::{direction, numbers};
     use crate::cpu::ops::taps::Taps;
-    use crate::network::{Convolution, Shape};
-
-    /// Numbers between -1 and 1 that look random.
-    fn numbers<T: Real>(rows: usize, columns: usize, seed: usize) -> Array2<T> {
-        let at =
-            |(r, c): (usize, usize)| (((r * 31 + c * 17 + seed * 7) as f64).sin() * 1e4).fract();
-        Array2::from_shape_fn((rows, columns), |place| T::of(at(place)))
-    }
 
     fn changes_add_up<T: Real>(channels: [usize; 2], stride: usize, is_transposed: bool) {
-        let conv = Convolution::square(3, stride, 1);
-        let geometry = ConvGeometry::new(Shape::new(channels[0], 7, 6), channels[1], conv);
-        let direction = || match is_transposed {
-            true => Direction::transposed(geometry),
-            false => Direction::forward(geometry),
-        };
-        let kernel = numbers::<T>(9 * channels[0], channels[1], 1).mapv(nearest);
+        let direction = || direction(channels, stride, is_transposed);
+        let kernel = numbers::<T>((9 * channels[0], channels[1]), 1).mapv(nearest);
         let mut low = ChangeFilter::zeros(direction());
         let mut full = Filter::zeros(direction());
         low.fill(kernel.view());
@@ -175,11 +162,11 @@ mod tests {
             Array2::zeros(shape),
             Array2::zeros((images * onto.pixels(), onto.channels)),
         );
-        let rest = numbers::<T>(shape.0, shape.1, 2);
+        let rest = numbers::<T>(shape, 2);
         let mut changes = Changes::default();
         for k in 0..8 {
             let shrinking = T::of(0.3f64.powi(k));
-            let moved = numbers::<T>(shape.0, shape.1, 3).mapv(|v| v * shrinking);
+            let moved = numbers::<T>(shape, 3).mapv(|v| v * shrinking);
             let state = &rest + &moved;
             changes.take(state.view(), &mut known);
             low.add(&changes, sum.view_mut(), &mut scratch);

@@ -79,26 +79,23 @@ impl Direction {
 /// A linear map between two images, with its weights.
 pub struct Filter<T: 'static> {
     direction: Direction,
-    /// whether the images that it reads are mostly zero
-    is_sparse: bool,
     weights: Packed<T, T>,
 }
 
 impl<T: Real> Filter<T> {
     /// All weights zero.
     pub fn zeros(direction: Direction) -> Self {
-        Self {
-            weights: Packed::zeros(&direction.taps, 1, Cut::Entries, T::MULTIPLIER),
-            is_sparse: false,
-            direction,
-        }
+        Self::new(direction, Cut::Entries)
     }
 
     /// The same of images that are mostly zero ([`super::listed`]).
     pub fn sparse(direction: Direction) -> Self {
+        Self::new(direction, Cut::Pixels)
+    }
+
+    fn new(direction: Direction, cut: Cut) -> Self {
         Self {
-            weights: Packed::zeros(&direction.taps, 1, Cut::Pixels, T::MULTIPLIER),
-            is_sparse: true,
+            weights: Packed::zeros(&direction.taps, 1, cut, T::MULTIPLIER),
             direction,
         }
     }
@@ -116,12 +113,40 @@ impl<T: Real> Filter<T> {
         let from = from.to_slice().expect("states are contiguous");
         let onto = onto.as_slice_mut().expect("states are contiguous");
         let Direction { taps, .. } = &self.direction;
-        if self.is_sparse {
-            scratch.units.take(taps, from, T::LISTING);
-            self.weights.add_units(taps, &scratch.units, onto);
-            return;
+        match self.weights.cut() {
+            Cut::Entries => {
+                border(taps, taps.from.channels, from, &mut scratch.full);
+                self.weights.add(taps, &scratch.full, onto);
+            }
+            Cut::Pixels => {
+                scratch.units.take(taps, from, T::LISTING);
+                self.weights.add_units(taps, &scratch.units, onto);
+            }
         }
-        border(taps, taps.from.channels, from, &mut scratch.full);
-        self.weights.add(taps, &scratch.full, onto);
+    }
+}
+
+/// What tests try maps with.
+#[cfg(test)]
+pub mod trial {
+    use super::{ConvGeometry, Direction, Real};
+    use crate::network::{Convolution, Shape};
+    use ndarray::Array2;
+
+    /// Numbers between -1 and 1 that look random.
+    pub fn numbers<T: Real>(shape: (usize, usize), seed: usize) -> Array2<T> {
+        let at =
+            |(r, c): (usize, usize)| (((r * 31 + c * 17 + seed * 7) as f64).sin() * 1e4).fract();
+        Array2::from_shape_fn(shape, |place| T::of(at(place)))
+    }
+
+    /// A 3x3 convolution of 7x6 pixels, or its transpose; channels of the pre and the post layer.
+    pub fn direction(channels: [usize; 2], stride: usize, is_transposed: bool) -> Direction {
+        let conv = Convolution::square(3, stride, 1);
+        let geometry = ConvGeometry::new(Shape::new(channels[0], 7, 6), channels[1], conv);
+        match is_transposed {
+            true => Direction::transposed(geometry),
+            false => Direction::forward(geometry),
+        }
     }
 }

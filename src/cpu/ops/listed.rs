@@ -175,11 +175,9 @@ impl<T: Copy> Stage<'_, Listed<'_, T>, T, T> {
         } = self.from;
         let row = V * K::LANES;
         self.check(row, entries);
-        let images = (starts.len() - 1) / image;
-        for (image, onto) in (starts.windows(image + 1).step_by(image))
-            .zip(self.onto.chunks_exact_mut(self.onto_image))
-            .take(images)
-        {
+        let images = starts.windows(image + 1).step_by(image);
+        assert!(self.onto.len() >= images.len() * self.onto_image);
+        for (image, onto) in images.zip(self.onto.chunks_exact_mut(self.onto_image)) {
             for position in self.positions {
                 let onto = &mut onto[position.write + self.first..][..self.columns];
                 let mut sums = [[k.zero(); V]; CHAINS];
@@ -268,43 +266,40 @@ listing!(f64, find);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::ops::conv::ConvGeometry;
-    use crate::cpu::ops::filter::{Bordered, Direction, Filter};
+    use crate::cpu::ops::filter::trial::{direction, numbers};
+    use crate::cpu::ops::filter::{Bordered, Filter};
     use crate::cpu::ops::real::Real;
-    use crate::network::{Convolution, Shape};
     use ndarray::Array2;
 
-    /// Numbers between -1 and 1 that look random, of which one in so many is kept.
-    fn numbers<T: Real>(shape: (usize, usize), seed: usize, kept: usize) -> Array2<T> {
-        Array2::from_shape_fn(shape, |(r, c)| {
-            let number = (((r * 31 + c * 17 + seed * 7) as f64).sin() * 1e4).fract();
+    /// The same with zeros but for one in so many.
+    fn few<T: Real>(numbers: Array2<T>, kept: usize) -> Array2<T> {
+        let of = |((r, c), &number): ((usize, usize), &T)| {
             let is_kept = (r * 7 + c * 3 + r * c).is_multiple_of(kept);
-            T::of(if is_kept { number } else { 0.0 })
-        })
+            if is_kept { number } else { T::zero() }
+        };
+        let kept = numbers.indexed_iter().map(of).collect();
+        Array2::from_shape_vec(numbers.dim(), kept).expect("as many")
     }
 
     fn is_that_of_whole_images<T: Real>(channels: [usize; 2], stride: usize, kept: usize) {
-        let conv = Convolution::square(3, stride, 1);
-        let geometry = ConvGeometry::new(Shape::new(channels[0], 7, 6), channels[1], conv);
         let images = 2;
         for is_transposed in [false, true] {
-            let direction = || match is_transposed {
-                true => Direction::transposed(geometry),
-                false => Direction::forward(geometry),
-            };
+            let direction = || direction(channels, stride, is_transposed);
             let (mut whole, mut sparse) = (Filter::zeros(direction()), Filter::sparse(direction()));
-            let kernel = numbers::<T>((9 * channels[0], channels[1]), 1, 1);
+            let kernel = numbers::<T>((9 * channels[0], channels[1]), 1);
             whole.fill(kernel.view());
             sparse.fill(kernel.view());
             let Taps { from, onto, .. } = direction().taps;
-            let x = numbers::<T>((images * from.pixels(), from.channels), 2, kept);
-            let mut sums = [&whole, &sparse].map(|filter| {
-                let mut sum = numbers((images * onto.pixels(), onto.channels), 3, 1);
+            let x = few(
+                numbers::<T>((images * from.pixels(), from.channels), 2),
+                kept,
+            );
+            let [whole, sparse] = [whole, sparse].map(|filter| {
+                let mut sum = numbers((images * onto.pixels(), onto.channels), 3);
                 filter.add(x.view(), sum.view_mut(), &mut Bordered::default());
                 sum
             });
-            let [whole, sparse] = &mut sums;
-            let error = (&*whole - &*sparse).mapv(|v| v.wide().abs());
+            let error = (&whole - &sparse).mapv(|v| v.wide().abs());
             let error = error.iter().copied().fold(0.0, f64::max);
             let bound = if size_of::<T>() == 4 { 2e-4 } else { 4e-13 };
             assert!(
@@ -326,7 +321,9 @@ mod tests {
 
     #[test]
     fn all_ways_to_find_units_find_the_same() {
-        let mut units = numbers::<f32>((1, 77), 5, 3).into_raw_vec_and_offset().0;
+        let mut units = few(numbers::<f32>((1, 77), 5), 3)
+            .into_raw_vec_and_offset()
+            .0;
         units[3] = -0.0;
         units[40] = f32::NAN;
         let found = [find, find_f32].map(|find| {

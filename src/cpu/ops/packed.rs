@@ -51,8 +51,7 @@ pub struct Packed<E: 'static, T: 'static> {
     layout: Layout,
     /// entries of a pixel
     entries: usize,
-    /// how many positions and runs count a pixel as: its entries, or one
-    counted: usize,
+    cut: Cut,
     classes: Vec<Prepared<E>>,
 }
 
@@ -124,6 +123,7 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
             .max()
             .unwrap_or(1);
         let row = most * layout.lanes * size_of::<E>();
+        // What a pixel counts as, and the most that a stage has.
         let (counted, most) = match cut {
             Cut::Entries => (entries, STAGE_BYTES / row),
             Cut::Pixels => (1, LISTED_STAGE_BYTES / row / entries),
@@ -141,9 +141,13 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
             multiplier,
             layout,
             entries,
-            counted,
+            cut,
             classes: classes.collect(),
         }
+    }
+
+    pub fn cut(&self) -> Cut {
+        self.cut
     }
 
     /// `row(positions of the kernel, entry of a pixel, first channel, weights)` writes weights from the first channel on.
@@ -176,7 +180,10 @@ impl<E: Copy + Default + Send + Sync, T> Packed<E, T> {
         run: impl Fn(Stage<F, E, T>),
     ) {
         // of what is counted
-        let entries = self.entries / self.counted;
+        let entries = match self.cut {
+            Cut::Entries => 1,
+            Cut::Pixels => self.entries,
+        };
         for class in &self.classes {
             let mut weights = class.weights.all();
             for panel in self.layout.panels(taps.onto.channels) {

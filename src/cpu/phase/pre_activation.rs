@@ -8,7 +8,6 @@ use super::weights::PackedNetwork;
 use crate::cpu::ops::filter::Bordered;
 use crate::cpu::ops::product::Product;
 use crate::cpu::ops::real::Real;
-use crate::cpu::ops::weight::Products;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, s};
 
 /// The pre-activations of `n` examples, and what is kept between one and the next.
@@ -62,7 +61,7 @@ impl<T: Real> PreActivations<T> {
         {
             states.set_apart(l);
         }
-        if packed.multiplied == Products::Bf16 {
+        if packed.follows(l) {
             self.compute_by_changes(packed, clamped, states, l);
             return;
         }

@@ -56,6 +56,14 @@ impl<T: Real> PackedNetwork<T> {
         }
     }
 
+    /// Whether layer `l` reads free layers through products of changes.
+    pub fn follows(&self, l: usize) -> bool {
+        let into = (self.network.edges_into(l)).filter(|(_, edge)| edge.pre != 0);
+        let mut edges = into.chain(self.network.edges_out_of(l));
+        self.multiplied == Products::Bf16
+            && edges.any(|(e, _)| matches!(self.products[e], Product::Conv(_)))
+    }
+
     /// The weight of edge `e` for the way up, before max pooling.
     pub fn up(&self, e: usize) -> &Weight<T> {
         &self.up[e]

@@ -161,20 +161,6 @@ const HOPPER_BYTES: u32 = {
 /// Networks whose widest layer has at most so many channels use the narrow tiles.
 const NARROW: usize = 64;
 
-/// The kernel for a form and so many components, whose name has this beginning and end.
-macro_rules! forms {
-    ($of:expr, $prefix:literal, $suffix:literal, $threads:expr, $bytes:expr) => {
-        match $of {
-            (EQ_FORM_PAIR, _) => spec(concat!($prefix, "_pair", $suffix), $threads, $bytes),
-            (EQ_FORM_RESPONSE, _) => spec(concat!($prefix, "_response", $suffix), $threads, $bytes),
-            (EQ_FORM_STATES, 1) => spec(concat!($prefix, "_states_1", $suffix), $threads, $bytes),
-            (EQ_FORM_STATES, _) => spec(concat!($prefix, "_states_2", $suffix), $threads, $bytes),
-            (_, 1) => spec(concat!($prefix, "_raw_1", $suffix), $threads, $bytes),
-            (_, _) => spec(concat!($prefix, "_raw_2", $suffix), $threads, $bytes),
-        }
-    };
-}
-
 impl Relax {
     /// The version for states of a format, on a network whose widest layer has so many (padded) channels, and on a machine that
     /// can do so much. The one place where this is decided.
@@ -212,45 +198,34 @@ impl Relax {
         }
     }
 
-    /// Its kernel for a form (`EQ_FORM_*`), in which the number of components is implied except for raw and states.
-    fn kernel(self, form: u32, components: usize) -> KernelSpec {
+    /// Its kernel for a form (`EQ_FORM_*`), in which the number of components is implied except for raw and states; on Hopper for blocks in
+    /// clusters, too.
+    fn kernel(self, form: u32, components: usize, in_clusters: bool) -> KernelSpec {
+        macro_rules! forms {
+            ($prefix:literal, $suffix:literal, $threads:expr, $bytes:expr) => {{
+                let name = match (form, components) {
+                    (EQ_FORM_PAIR, _) => concat!($prefix, "_pair", $suffix),
+                    (EQ_FORM_RESPONSE, _) => concat!($prefix, "_response", $suffix),
+                    (EQ_FORM_STATES, 1) => concat!($prefix, "_states_1", $suffix),
+                    (EQ_FORM_STATES, _) => concat!($prefix, "_states_2", $suffix),
+                    (_, 1) => concat!($prefix, "_raw_1", $suffix),
+                    (_, _) => concat!($prefix, "_raw_2", $suffix),
+                };
+                spec(name, $threads, $bytes)
+            }};
+        }
         const THREADS: u32 = EQ_RELAX_THREADS;
+        const HOPPER: u32 = EQ_HOPPER_THREADS;
+        let bytes = relax_mma_bytes;
         match self {
-            Self::Simt => forms!(
-                (form, components),
-                "relax_simt",
-                "",
-                THREADS,
-                RELAX_SIMT_BYTES
-            ),
-            Self::MmaWide => forms!(
-                (form, components),
-                "relax_mma_wide",
-                "",
-                THREADS,
-                relax_mma_bytes(EQ_MMA_WIDE)
-            ),
-            Self::MmaMedium => forms!(
-                (form, components),
-                "relax_mma_medium",
-                "",
-                THREADS,
-                relax_mma_bytes(EQ_MMA_MEDIUM)
-            ),
-            Self::MmaNarrow => forms!(
-                (form, components),
-                "relax_mma_narrow",
-                "",
-                THREADS,
-                relax_mma_bytes(EQ_MMA_NARROW)
-            ),
-            Self::Hopper => forms!(
-                (form, components),
-                "relax_hopper",
-                "",
-                EQ_HOPPER_THREADS,
-                HOPPER_BYTES
-            ),
+            Self::Simt => forms!("relax_simt", "", THREADS, RELAX_SIMT_BYTES),
+            Self::MmaWide => forms!("relax_mma_wide", "", THREADS, bytes(EQ_MMA_WIDE)),
+            Self::MmaMedium => forms!("relax_mma_medium", "", THREADS, bytes(EQ_MMA_MEDIUM)),
+            Self::MmaNarrow => forms!("relax_mma_narrow", "", THREADS, bytes(EQ_MMA_NARROW)),
+            Self::Hopper if in_clusters => {
+                forms!("relax_hopper", "_cluster", HOPPER, HOPPER_BYTES)
+            }
+            Self::Hopper => forms!("relax_hopper", "", HOPPER, HOPPER_BYTES),
         }
     }
 
@@ -262,7 +237,12 @@ impl Relax {
         tiles: usize,
         args: &EqRelaxArgs,
     ) -> Result<()> {
-        launch(device, self.kernel(args.form, components), tiles, args)
+        launch(
+            device,
+            self.kernel(args.form, components, false),
+            tiles,
+            args,
+        )
     }
 
     /// The same on Hopper: as many blocks as multiprocessors take the tiles by turns. Of tiles in pairs two blocks, which are a cluster
@@ -276,19 +256,10 @@ impl Relax {
         in_pairs: bool,
         args: &EqHopperArgs,
     ) -> Result<()> {
-        let of = (args.relax.form, components);
-        let kernel = match in_pairs && device.capabilities().clusters {
-            true => forms!(
-                of,
-                "relax_hopper",
-                "_cluster",
-                EQ_HOPPER_THREADS,
-                HOPPER_BYTES
-            ),
-            false => Self::Hopper.kernel(args.relax.form, components),
-        };
+        let in_clusters = in_pairs && device.capabilities().clusters;
+        let kernel = Self::Hopper.kernel(args.relax.form, components, in_clusters);
         let workers = match in_pairs {
-            true => in_clusters(device.multiprocessors()),
+            true => even(device.multiprocessors()),
             false => device.multiprocessors(),
         };
         launch(device, kernel, workers.min(args.tiles as usize), args)
@@ -296,7 +267,7 @@ impl Relax {
 }
 
 /// Blocks in clusters of two that so many multiprocessors run at once; one cluster at least.
-fn in_clusters(multiprocessors: usize) -> usize {
+fn even(multiprocessors: usize) -> usize {
     (multiprocessors / 2).max(1) * 2
 }
 
@@ -491,7 +462,7 @@ impl WeightGrad {
             true => WEIGHT_GRAD_HOPPER_CLUSTER,
             false => WEIGHT_GRAD_HOPPER,
         };
-        let blocks = in_clusters(device.multiprocessors()).min(args.tile_count as usize);
+        let blocks = even(device.multiprocessors()).min(args.tile_count as usize);
         launch(device, kernel, blocks, args)
     }
 }

@@ -5,8 +5,8 @@ use crate::cuda::machine::abi::{EQ_TILE_JOIN, EQ_TILE_NONE, EQ_TILE_PART, EqTile
 /// Blocks of the largest `mma.sync` tile that fit on a multiprocessor.
 pub const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
-/// Multiprocessors of an H100 or H200: for which K is split, whatever the GPU.
-const MULTIPROCESSORS: usize = 132;
+/// Multiprocessors of an H100 or H200: for which K and the pixels of weight gradients are split, whatever the GPU.
+pub const MULTIPROCESSORS: usize = 132;
 
 /// What a launch's blocks take for their work, in clocks by the constants of `measure/chip.rs`.
 #[derive(Clone, Copy)]

@@ -14,6 +14,7 @@
 //! have the same bits.
 
 use super::boxes::{BoxShape, Stored, View, number_of};
+use super::costs::MULTIPROCESSORS;
 use super::geometry::{Tap, taps_up, whole};
 use super::layout::padded;
 use super::pairs::{Pair, pair_up};
@@ -24,8 +25,6 @@ use crate::cuda::machine::tensor_map::{self, TensorMap};
 use crate::error::Result;
 use std::sync::Arc;
 
-/// Multiprocessors of an H100: for which pixels are split, whatever the GPU.
-const MULTIPROCESSORS: usize = 132;
 /// What a tile's beginning and end take, in slots (1.15 us by the constants of `measure/chip.rs`): 128 KB of sums go to L2, and a latency.
 const ENDS: f64 = 4.0;
 /// Bytes of device memory that are gathered while a slot passes.

@@ -118,16 +118,8 @@ pub fn begin(
         } = op
         {
             let barrier = warp.addresses(*barrier)[lane] & 0xffff_ffff;
-            let (place, barrier) = match of_cluster {
-                true => (
-                    block.shared.of_cluster(lane, address, bytes)?,
-                    block.shared.of_cluster(lane, barrier, 8)?,
-                ),
-                false => (
-                    block.shared.own(lane, address, bytes)?,
-                    block.shared.own(lane, barrier, 8)?,
-                ),
-            };
+            let place = (block.shared).place(*of_cluster, lane, address, bytes)?;
+            let barrier = (block.shared).place(*of_cluster, lane, barrier, 8)?;
             let blocks = match blocks {
                 Some(mask) => ranks(warp.get32(*mask)[lane], units.layout.blocks),
                 None => one_rank(units.layout, place, barrier),

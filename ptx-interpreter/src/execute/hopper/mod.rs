@@ -232,10 +232,7 @@ fn barrier_places(
     let mut places = [0; 32];
     for lane in lanes_of(mask) {
         let address = addresses[lane] & 0xffff_ffff;
-        places[lane] = match of_cluster {
-            true => shared.of_cluster(lane, address, 8)?,
-            false => shared.own(lane, address, 8)?,
-        } as u32;
+        places[lane] = shared.place(of_cluster, lane, address, 8)? as u32;
     }
     Ok(places)
 }
